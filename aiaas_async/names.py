@@ -1,0 +1,60 @@
+"""Names and references: what a model, a version, an alias or a data set may be called.
+
+A name never becomes part of a path; the pattern exists so that it is also safe in URLs,
+logs and metric labels.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from aiaas_async.errors import InvalidNameError
+
+NAME_PATTERN = "^[a-z0-9][a-z0-9._-]{0,63}$"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
+MAX_VERSION_LENGTH = 64
+LATEST = "latest"
+
+
+def check_name(name: str, what: str = "name") -> str:
+    """Return `name` if it is a legal name, else raise `InvalidNameError`."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or ".." in name:
+        raise InvalidNameError(
+            f"{what} {clip(name)} is not allowed: use {NAME_PATTERN} and no '..'",
+            {"given": clip(name), "pattern": NAME_PATTERN},
+        )
+    return name
+
+
+def check_version(version: str) -> str:
+    """Return `version` if it is 1 to 64 printable characters without '/', else raise.
+
+    'latest' is refused because it is computed (`registry/versions.py`).
+    """
+    printable = isinstance(version, str) and version.isprintable() and version.strip() == version
+    if not printable or not 1 <= len(version) <= MAX_VERSION_LENGTH or "/" in version:
+        raise InvalidNameError(
+            f"version {clip(version)} is not allowed: 1 to {MAX_VERSION_LENGTH} printable "
+            "characters, no '/', no space at either end",
+            {"given": clip(version)},
+        )
+    if version == LATEST:
+        raise InvalidNameError("version 'latest' is computed and cannot be registered")
+    return version
+
+
+def clip(value: object, limit: int = 80) -> str:
+    """`value` quoted for a message, cut to `limit` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+class ModelRef(NamedTuple):
+    """One version of one model."""
+
+    name: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.version}"
