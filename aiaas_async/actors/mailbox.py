@@ -1,0 +1,187 @@
+"""A mailbox: a queue bounded in items and in bytes, in the order its discipline chooses.
+
+Putting never waits: a full mailbox refuses at once, with the time after which a place should be
+free, computed from the measured drain rate. Only the owner waits, in `wait_nonempty`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from aiaas_async.actors.envelope import Envelope
+from aiaas_async.errors import OverloadedError, StoppingError
+
+E = TypeVar("E", bound=Envelope[Any, Any])
+
+MIN_RETRY_S, MAX_RETRY_S = 0.05, 30.0
+_SMOOTHING = 0.2  # weight of the newest interval in the drain rate's moving average
+
+
+class Discipline(Protocol[E]):
+    """The order in which waiting envelopes are taken; pure, knows no loop."""
+
+    def push(self, item: E) -> None: ...
+    def pop(self) -> E: ...
+    def take_like(self, fits: Callable[[E], bool], limit: int) -> list[E]:
+        """Remove and return up to `limit` further envelopes that satisfy `fits`, in order."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[E]: ...
+
+
+class Fifo(Generic[E]):
+    """First come, first served."""
+
+    def __init__(self) -> None:
+        self._items: deque[E] = deque()
+
+    def push(self, item: E) -> None:
+        self._items.append(item)
+
+    def pop(self) -> E:
+        return self._items.popleft()
+
+    def take_like(self, fits: Callable[[E], bool], limit: int) -> list[E]:
+        taken: list[E] = []
+        items = self._items
+        while items and len(taken) < limit and fits(items[0]):
+            taken.append(items.popleft())
+        if not items or len(taken) == limit:
+            return taken
+        rest: list[E] = []
+        for item in items:
+            (taken if len(taken) < limit and fits(item) else rest).append(item)
+        self._items = deque(rest)
+        return taken
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[E]:
+        return iter(self._items)
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxStatistics:
+    """Counts since start; sizes in bytes, the drain rate in envelopes a second."""
+
+    items: int
+    size: int
+    peak_items: int
+    accepted: int
+    refused: int
+    dropped: int
+    drain_rate: float
+
+
+class Mailbox(Generic[E]):
+    def __init__(
+        self, max_items: int, max_bytes: int, discipline: Discipline[E] | None = None
+    ) -> None:
+        self._queue: Discipline[E] = Fifo() if discipline is None else discipline
+        self._max_items, self._max_bytes = max_items, max_bytes
+        self._bytes = self._peak = self._accepted = self._refused = self._dropped = 0
+        self._interval = 0.0  # smoothed seconds between takes
+        self._last_take: float | None = None
+        self._nonempty = asyncio.Event()
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def can_put(self, cost: int) -> bool:
+        """Whether an envelope of `cost` bytes fits. An empty mailbox takes one of any size."""
+        if not len(self._queue):
+            return True
+        return len(self._queue) < self._max_items and self._bytes + cost <= self._max_bytes
+
+    def put_nowait(self, item: E) -> None:
+        """Queue `item`; raises `OverloadedError` when full, `StoppingError` when closed."""
+        if self._closed:
+            raise StoppingError("no new work is taken: shutting down", retry_after=1.0)
+        if not self.can_put(item.cost):
+            self._refused += 1
+            raise OverloadedError(
+                f"{len(self._queue)} requests ({self._bytes} bytes) wait already; try again later",
+                retry_after=self._time_to_drain(),
+            )
+        self._push(item)
+        self._accepted += 1
+
+    def put_back(self, item: E) -> None:
+        """Queue again what was taken and could not be done; never refused, never counted."""
+        self._push(item)
+
+    def _push(self, item: E) -> None:
+        self._queue.push(item)
+        self._bytes += item.cost
+        self._peak = max(self._peak, len(self._queue))
+        self._nonempty.set()
+
+    def take_nowait(self, now: float) -> E | None:
+        """The next envelope that somebody still waits for, or None. `now` is the loop's time."""
+        while len(self._queue):
+            item = self._queue.pop()
+            self._took(item, now)
+            if not item.abandoned:
+                return item
+            self._dropped += 1
+        return None
+
+    def take_like(self, fits: Callable[[E], bool], limit: int, now: float) -> list[E]:
+        """Up to `limit` further live envelopes for which `fits` holds, in the queue's order."""
+        if limit <= 0 or not len(self._queue):
+            return []
+        taken = self._queue.take_like(lambda e: e.abandoned or fits(e), limit)
+        for item in taken:
+            self._took(item, now)
+        live = [item for item in taken if not item.abandoned]
+        self._dropped += len(taken) - len(live)
+        return live
+
+    def _took(self, item: E, now: float) -> None:
+        self._bytes -= item.cost
+        if self._last_take is not None:
+            gap = now - self._last_take
+            seen = self._interval or gap
+            self._interval = seen + _SMOOTHING * (gap - seen)
+        self._last_take = now
+        if not len(self._queue):
+            self._nonempty.clear()
+            # Idle time is not service time: the next interval starts with the next burst.
+            self._last_take = None
+
+    def _time_to_drain(self) -> float:
+        return min(MAX_RETRY_S, max(MIN_RETRY_S, len(self._queue) * self._interval))
+
+    async def wait_nonempty(self) -> None:
+        await self._nonempty.wait()
+
+    def close(self, error: Exception) -> None:
+        """Take nothing more, and fail whatever waits with `error`: everyone gets an answer."""
+        self._closed = True
+        while len(self._queue):
+            item = self._queue.pop()
+            self._bytes -= item.cost
+            item.fail(error)
+        self._nonempty.clear()
+
+    def statistics(self) -> MailboxStatistics:
+        rate = 1.0 / self._interval if self._interval > 0 else 0.0
+        return MailboxStatistics(
+            items=len(self._queue),
+            size=self._bytes,
+            peak_items=self._peak,
+            accepted=self._accepted,
+            refused=self._refused,
+            dropped=self._dropped,
+            drain_rate=rate,
+        )
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open"
+        return f"<Mailbox {state}: {len(self._queue)} waiting, {self._bytes} bytes>"

@@ -1,0 +1,45 @@
+import asyncio
+
+import pytest
+
+from aiaas_async.actors.envelope import Envelope
+from aiaas_async.errors import DeadlineError, InvalidError
+
+
+def envelope(deadline: float | None = None) -> Envelope[str, int]:
+    return Envelope("work", 10, deadline, asyncio.get_running_loop())
+
+
+async def test_an_answer_reaches_the_one_who_waits() -> None:
+    mail = envelope()
+    mail.answer(7)
+    assert await mail.reply == 7
+
+
+async def test_only_the_first_answer_counts() -> None:
+    mail = envelope()
+    mail.answer(7)
+    mail.fail(InvalidError("late"))
+    mail.answer(8)
+    assert await mail.reply == 7
+
+
+async def test_a_deadline_that_has_passed_is_answered_by_the_loop_itself() -> None:
+    mail = envelope(deadline=asyncio.get_running_loop().time())
+    with pytest.raises(DeadlineError, match="timeout_ms"):
+        await mail.reply
+    assert mail.abandoned
+
+
+async def test_an_answer_stops_the_deadline_timer() -> None:
+    mail = envelope(deadline=asyncio.get_running_loop().time() + 60)
+    mail.answer(1)
+    mail.expire()
+    assert await mail.reply == 1
+
+
+async def test_a_caller_who_goes_away_leaves_the_envelope_abandoned() -> None:
+    mail = envelope()
+    mail.reply.cancel()
+    assert mail.abandoned
+    mail.answer(1)

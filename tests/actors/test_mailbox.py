@@ -1,0 +1,133 @@
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiaas_async.actors.envelope import Envelope
+from aiaas_async.actors.mailbox import MAX_RETRY_S, MIN_RETRY_S, Mailbox
+from aiaas_async.errors import OverloadedError, StoppingError
+
+Mail = Envelope[str, str]
+
+
+def mail(text: str, cost: int = 1, deadline: float | None = None) -> Mail:
+    return Envelope(text, cost, deadline, asyncio.get_running_loop())
+
+
+def mailbox(items: int = 8, size: int = 100) -> Mailbox[Mail]:
+    return Mailbox(items, size)
+
+
+async def test_envelopes_are_taken_in_the_order_they_came() -> None:
+    box = mailbox()
+    for text in "abc":
+        box.put_nowait(mail(text))
+    taken = [box.take_nowait(0.0) for _ in range(4)]
+    assert [e and e.message for e in taken] == ["a", "b", "c", None]
+
+
+async def test_a_mailbox_full_by_items_refuses_and_says_when_to_come_back() -> None:
+    box = mailbox(items=2)
+    box.put_nowait(mail("a"))
+    box.put_nowait(mail("b"))
+    with pytest.raises(OverloadedError) as caught:
+        box.put_nowait(mail("c"))
+    assert caught.value.retry_after is not None
+    assert MIN_RETRY_S <= caught.value.retry_after <= MAX_RETRY_S
+    assert box.statistics().refused == 1
+
+
+async def test_a_mailbox_full_by_bytes_refuses() -> None:
+    box = mailbox(size=10)
+    box.put_nowait(mail("a", cost=6))
+    with pytest.raises(OverloadedError):
+        box.put_nowait(mail("b", cost=5))
+
+
+async def test_an_empty_mailbox_takes_one_envelope_of_any_size() -> None:
+    box = mailbox(size=10)
+    box.put_nowait(mail("a", cost=1000))
+    assert len(box) == 1
+
+
+async def test_the_retry_time_follows_the_measured_drain_rate() -> None:
+    box = mailbox(items=4)
+    for text in "abcd":
+        box.put_nowait(mail(text))
+    for step in range(3):
+        box.take_nowait(step * 2.0)
+    for text in "efg":
+        box.put_nowait(mail(text))
+    with pytest.raises(OverloadedError) as caught:
+        box.put_nowait(mail("h"))
+    assert caught.value.retry_after == pytest.approx(8.0)
+
+
+async def test_an_abandoned_envelope_is_dropped_when_taken() -> None:
+    box = mailbox()
+    first, second = mail("a"), mail("b")
+    box.put_nowait(first)
+    box.put_nowait(second)
+    first.reply.cancel()
+    assert box.take_nowait(0.0) is second
+    assert box.statistics().dropped == 1
+
+
+async def test_like_envelopes_are_taken_together_and_the_others_keep_their_order() -> None:
+    box = mailbox()
+    for text in ("a1", "b1", "a2", "b2", "a3"):
+        box.put_nowait(mail(text))
+    like = box.take_like(lambda e: e.message.startswith("a"), 2, 0.0)
+    rest = [box.take_nowait(0.0) for _ in range(3)]
+    assert [e.message for e in like] == ["a1", "a2"]
+    assert [e and e.message for e in rest] == ["b1", "b2", "a3"]
+
+
+async def test_closing_answers_everyone_who_waits_and_takes_nothing_more() -> None:
+    box = mailbox()
+    waiting = mail("a")
+    box.put_nowait(waiting)
+    box.close(StoppingError("going down"))
+    with pytest.raises(StoppingError):
+        await waiting.reply
+    with pytest.raises(StoppingError):
+        box.put_nowait(mail("b"))
+
+
+async def test_a_waiter_wakes_when_the_first_envelope_comes() -> None:
+    box = mailbox()
+    waiter = asyncio.ensure_future(box.wait_nonempty())
+    await asyncio.sleep(0)
+    assert not waiter.done()
+    box.put_nowait(mail("a"))
+    await waiter
+
+
+@given(st.lists(st.tuples(st.sampled_from(["put", "take", "like", "cancel"]), st.integers(1, 40))))
+def test_the_counted_bytes_are_always_those_of_the_envelopes_that_wait(
+    steps: list[tuple[str, int]],
+) -> None:
+    async def run() -> None:
+        box = mailbox(items=5, size=60)
+        put: list[Mail] = []
+        for action, number in steps:
+            if action == "put":
+                try:
+                    item = mail(str(number), cost=number)
+                    box.put_nowait(item)
+                    put.append(item)
+                except OverloadedError:
+                    assert len(box) == 5 or box.statistics().size + number > 60
+            elif action == "take":
+                box.take_nowait(0.0)
+            elif action == "like":
+                box.take_like(lambda e, n=number: e.cost % 2 == n % 2, 3, 0.0)  # type: ignore[misc]
+            elif put:
+                put[number % len(put)].reply.cancel()
+            statistics = box.statistics()
+            assert statistics.items <= 5
+            assert statistics.size <= 60
+            assert (statistics.size == 0) == (statistics.items == 0)
+
+    asyncio.run(run())
