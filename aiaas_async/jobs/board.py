@@ -1,0 +1,203 @@
+"""The job board: accepts jobs, runs a few at a time, remembers them all.
+
+A job is acknowledged when its record is on disk. What was queued or running when the server went
+away runs again at the next start; each kind of job resumes from its own checkpoints.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from aiaas_async.errors import (
+    AiaasError,
+    CancelledJobError,
+    InternalError,
+    NotFoundError,
+    OverloadedError,
+)
+from aiaas_async.jobs.events import EventLog
+from aiaas_async.jobs.record import JobRecord
+from aiaas_async.names import clip
+
+logger = logging.getLogger(__name__)
+
+MAX_WAITING = 256
+MAX_FINISHED = 1000  # older finished jobs are forgotten
+
+
+@dataclass(slots=True)
+class Running:
+    """A job as its runner sees it. `cancel` is set when it shall come to its end."""
+
+    record: JobRecord
+    events: EventLog = field(default_factory=EventLog)
+    cancel: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled_by_user: bool = False
+    task: asyncio.Task[None] | None = None
+
+
+class Runner(Protocol):
+    """What does one kind of job."""
+
+    async def run(self, job: Running) -> dict[str, Any]:
+        """Do it and return its result. Raise `CancelledJobError` when `job.cancel` ended it."""
+
+    def forget(self, job_id: str) -> None:
+        """Delete what the job left on disk."""
+
+
+Save = Callable[[Sequence[JobRecord], Sequence[str]], Awaitable[None]]
+
+
+class JobBoard:
+    """`save(records, forgotten ids)` makes changes durable before it returns."""
+
+    def __init__(self, runners: Mapping[str, Runner], save: Save, max_running: int = 1) -> None:
+        self._runners, self._save = runners, save
+        self._jobs: dict[str, Running] = {}
+        self._slots = asyncio.Semaphore(max_running)
+        self._stopping = False
+
+    def restore(self, records: Sequence[JobRecord]) -> None:
+        """Take up the records of an earlier run, and start again what was not over."""
+        for record in sorted(records, key=lambda r: r.created_at):
+            # Still "running" on disk: the server was killed under it.
+            job = Running(record if record.state != "running" else record.moved("queued"))
+            self._jobs[record.id] = job
+            if record.over:
+                job.events.add("end", render(job))
+            else:
+                self._begin(job)
+
+    async def submit(self, kind: str, request: dict[str, Any]) -> Running:
+        """Accept a job. Raises `OverloadedError` when too many wait."""
+        if sum(not job.record.over for job in self._jobs.values()) >= MAX_WAITING:
+            raise OverloadedError(f"{MAX_WAITING} jobs wait already", retry_after=10.0)
+        record = JobRecord(
+            id=secrets.token_hex(8),
+            kind=kind,
+            state="queued",
+            request=request,
+            created_at=time.time(),
+        )
+        await self._save([record], [])
+        job = Running(record)
+        self._jobs[record.id] = job
+        self._begin(job)
+        await self._forget_old()
+        return job
+
+    def _begin(self, job: Running) -> None:
+        job.task = asyncio.create_task(self._run(job), name=f"job {job.record.id}")
+
+    async def _run(self, job: Running) -> None:
+        async with self._slots:
+            if job.cancel.is_set() or self._stopping:
+                return await self._end_unstarted(job)
+            try:
+                starts = job.record.starts + 1
+                await self._move(job, "running", started_at=time.time(), starts=starts)
+                result = await self._runners[job.record.kind].run(job)
+            except CancelledJobError as error:
+                await self._stopped(job, error)
+            except AiaasError as error:
+                await self._failed(job, error)
+            except Exception:
+                logger.exception("job %s met a defect", job.record.id)
+                await self._failed(job, InternalError("the job met a defect of the server"))
+            else:
+                await self._move(job, "succeeded", finished_at=time.time(), result=result)
+
+    async def _end_unstarted(self, job: Running) -> None:
+        if job.cancelled_by_user:
+            await self._move(job, "cancelled", finished_at=time.time())
+
+    async def _stopped(self, job: Running, error: CancelledJobError) -> None:
+        """Cancelled by a user it is over; stopped with the server it resumes."""
+        if job.cancelled_by_user:
+            facts = {"code": error.code, "message": error.message}
+            await self._move(job, "cancelled", finished_at=time.time(), error=facts)
+        else:
+            await self._move(job, "queued")
+
+    async def _failed(self, job: Running, error: AiaasError) -> None:
+        facts = {"code": error.code, "message": error.message, "details": error.details}
+        await self._move(job, "failed", finished_at=time.time(), error=facts)
+
+    async def _move(self, job: Running, state: Any, **changes: Any) -> None:
+        record = job.record.moved(state, **changes)
+        try:
+            await self._save([record], [])
+        except AiaasError as error:
+            # The job's own end still holds in memory; at the next start it runs again.
+            logger.error("job %s: its state could not be saved: %s", record.id, error)  # noqa: TRY400
+        job.record = record
+        job.events.add("end" if record.over else "state", render(job))
+
+    async def _forget_old(self) -> None:
+        finished = [job.record for job in self._jobs.values() if job.record.over]
+        old = sorted(finished, key=lambda r: r.finished_at or 0.0)[: -MAX_FINISHED or None]
+        for record in old if len(finished) > MAX_FINISHED else []:
+            await self._save([], [record.id])
+            self._runners[record.kind].forget(record.id)
+            del self._jobs[record.id]
+
+    def get(self, job_id: str) -> Running:
+        try:
+            return self._jobs[job_id]
+        except KeyError:
+            raise NotFoundError(f"no job has the id {clip(job_id)}; GET /jobs lists them") from None
+
+    def all(self) -> list[Running]:
+        """Every remembered job, newest first."""
+        return sorted(self._jobs.values(), key=lambda job: -job.record.created_at)
+
+    async def cancel(self, job_id: str) -> Running:
+        """Ask a job to end; returns when it has. One that is over already stays as it is."""
+        job = self.get(job_id)
+        if not job.record.over and job.task is not None:
+            job.cancelled_by_user = True
+            job.cancel.set()
+            if job.record.state == "queued":
+                await self._move(job, "cancelled", finished_at=time.time())
+                job.task.cancel()
+            await asyncio.wait([job.task])
+        return job
+
+    async def stop(self, grace_s: float) -> None:
+        """Ask running jobs to checkpoint and end; they resume at the next start."""
+        self._stopping = True
+        running = [job.task for job in self._jobs.values() if job.task and not job.task.done()]
+        for job in self._jobs.values():
+            job.cancel.set()
+        if not running:
+            return
+        _, late = await asyncio.wait(running, timeout=grace_s)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
+
+
+def render(job: Running) -> dict[str, Any]:
+    """The JSON-like form of a job."""
+    record = job.record
+    return {
+        "job": record.id,
+        "kind": record.kind,
+        "state": record.state,
+        "request": record.request,
+        "created_at": record.created_at,
+        "started_at": record.started_at,
+        "finished_at": record.finished_at,
+        "starts": record.starts,
+        "progress": job.events.latest,
+        "result": record.result,
+        "error": record.error,
+    }

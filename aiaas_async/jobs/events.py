@@ -1,0 +1,56 @@
+"""A job's events: a bounded history that any number of followers read at their own pace.
+
+A follower who falls behind loses the oldest progress, never the end: the last event stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+HISTORY = 1024
+
+
+class Event(NamedTuple):
+    """`number` counts from 1 and is what a follower resumes after; `kind` is progress, state
+    or end."""
+
+    number: int
+    kind: str
+    data: dict[str, Any]
+
+
+class EventLog:
+    def __init__(self) -> None:
+        self._events: deque[Event] = deque(maxlen=HISTORY)
+        self._count = 0
+        self._news = asyncio.Event()
+
+    def add(self, kind: str, data: dict[str, Any]) -> None:
+        self._count += 1
+        self._events.append(Event(self._count, kind, data))
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    @property
+    def latest(self) -> dict[str, Any]:
+        """The data of the newest progress, or nothing."""
+        found = (event.data for event in reversed(self._events) if event.kind == "progress")
+        return next(found, {})
+
+    def progress(self) -> list[dict[str, Any]]:
+        """The data of all remembered progress, oldest first."""
+        return [event.data for event in self._events if event.kind == "progress"]
+
+    async def follow(self, after: int = 0) -> AsyncIterator[Event]:
+        """Events numbered above `after`, then new ones as they come, up to the end."""
+        while True:
+            news = self._news
+            for event in [e for e in self._events if e.number > after]:
+                yield event
+                if event.kind == "end":
+                    return
+                after = event.number
+            await news.wait()

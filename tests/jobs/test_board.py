@@ -1,0 +1,126 @@
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from aiaas_async.errors import CancelledJobError, InvalidError, NotFoundError
+from aiaas_async.jobs.board import JobBoard, Running, render
+from aiaas_async.jobs.record import JobRecord
+
+
+class Disk:
+    """Records as they were saved."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, JobRecord] = {}
+
+    async def save(self, records: Sequence[JobRecord], forgotten: Sequence[str]) -> None:
+        self.records |= {record.id: record for record in records}
+        for job_id in forgotten:
+            del self.records[job_id]
+
+
+class Scripted:
+    """A runner that does what the request says."""
+
+    async def run(self, job: Running) -> dict[str, Any]:
+        job.events.add("progress", {"step": 1})
+        match job.record.request["do"]:
+            case "succeed":
+                return {"answer": 42}
+            case "fail":
+                raise InvalidError("there is no such column")
+            case "break":
+                raise ZeroDivisionError
+            case _:
+                await job.cancel.wait()
+                raise CancelledJobError("stopped at step 1")
+
+    def forget(self, job_id: str) -> None: ...
+
+
+@pytest.fixture
+def disk() -> Disk:
+    return Disk()
+
+
+@pytest.fixture
+def board(disk: Disk) -> JobBoard:
+    return JobBoard({"work": Scripted()}, disk.save)
+
+
+async def over(job: Running) -> str:
+    assert job.task is not None
+    await asyncio.wait([job.task])
+    return job.record.state
+
+
+async def test_a_job_is_on_disk_before_it_is_acknowledged(board: JobBoard, disk: Disk) -> None:
+    job = await board.submit("work", {"do": "succeed"})
+    assert job.record.id in disk.records
+    assert await over(job) == "succeeded"
+
+
+async def test_a_job_that_succeeds_keeps_its_result(board: JobBoard, disk: Disk) -> None:
+    job = await board.submit("work", {"do": "succeed"})
+    await over(job)
+    assert disk.records[job.record.id].result == {"answer": 42}
+    assert render(job)["progress"] == {"step": 1}
+
+
+@pytest.mark.parametrize(("do", "code"), [("fail", "invalid"), ("break", "internal")])
+async def test_a_job_that_fails_says_why(board: JobBoard, do: str, code: str) -> None:
+    job = await board.submit("work", {"do": do})
+    assert await over(job) == "failed"
+    assert job.record.error is not None
+    assert job.record.error["code"] == code
+
+
+async def test_a_running_job_can_be_cancelled(board: JobBoard) -> None:
+    job = await board.submit("work", {"do": "wait"})
+    await asyncio.sleep(0)
+    assert (await board.cancel(job.record.id)).record.state == "cancelled"
+
+
+async def test_a_waiting_job_can_be_cancelled_before_it_starts(board: JobBoard) -> None:
+    first = await board.submit("work", {"do": "wait"})
+    second = await board.submit("work", {"do": "succeed"})
+    assert (await board.cancel(second.record.id)).record.state == "cancelled"
+    assert second.record.starts == 0
+    await board.cancel(first.record.id)
+
+
+async def test_what_was_running_when_the_server_stopped_runs_again(
+    board: JobBoard, disk: Disk
+) -> None:
+    job = await board.submit("work", {"do": "wait"})
+    await asyncio.sleep(0)
+    await board.stop(10.0)
+    assert disk.records[job.record.id].state == "queued"
+    again = JobBoard({"work": Scripted()}, disk.save)
+    again.restore(list(disk.records.values()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert again.get(job.record.id).record.starts == 2
+    await again.stop(10.0)
+
+
+async def test_a_job_killed_with_the_server_runs_again(disk: Disk) -> None:
+    record = JobRecord("1", "work", "running", {"do": "succeed"}, 0.0, starts=1)
+    disk.records["1"] = record
+    board = JobBoard({"work": Scripted()}, disk.save)
+    board.restore([record])
+    assert await over(board.get("1")) == "succeeded"
+
+
+async def test_followers_see_every_event_up_to_the_end(board: JobBoard) -> None:
+    job = await board.submit("work", {"do": "succeed"})
+    kinds = [event.kind async for event in job.events.follow()]
+    assert kinds == ["state", "progress", "end"]
+    assert [e.kind async for e in job.events.follow(after=2)] == ["end"]
+
+
+async def test_an_unknown_job_is_not_found(board: JobBoard) -> None:
+    with pytest.raises(NotFoundError, match="GET /jobs"):
+        board.get("nope")
