@@ -1,0 +1,1 @@
+"""The ring: which node owns a key, decided by arithmetic alone."""
