@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import blake2b
+from itertools import chain, islice
 from typing import Any, Final
 
 from aiaas_async.errors import ConflictError, InvalidError, NotFoundError
@@ -79,7 +80,9 @@ class Ring:
 
     def position(self, key: str) -> int:
         """Where `key` (any text) lies on the ring: 0 to 2**64 - 1."""
-        digest = blake2b(key.encode(), digest_size=_HASH_BYTES, key=self._key).digest()
+        digest = blake2b(
+            key.encode("utf-8", "surrogatepass"), digest_size=_HASH_BYTES, key=self._key
+        ).digest()
         return int.from_bytes(digest, "little")
 
     def owner(self, key: str) -> str:
@@ -91,17 +94,19 @@ class Ring:
 
     def owners(self, key: str, n: int) -> tuple[str, ...]:
         """The owner and the next members clockwise: `n` distinct ones, or all there are."""
-        return self._clockwise(self.position(key))[: max(n, 0)]
+        return tuple(islice(self._clockwise(self.position(key)), max(n, 0)))
 
-    def _clockwise(self, position: int) -> tuple[str, ...]:
+    def _clockwise(self, position: int) -> Iterator[str]:
         """Every member once, in the order met from `position` on."""
         start = bisect_left(self.positions, position)
-        met: dict[int, None] = {}
-        for index in self._where[start:] + self._where[:start]:
-            met[index] = None
+        met: set[int] = set()
+        for at in chain(range(start, len(self._where)), range(start)):
+            index = self._where[at]
+            if index not in met:
+                met.add(index)
+                yield self.members[index]
             if len(met) == len(self.members):
-                break
-        return tuple(self.members[index] for index in met)
+                return
 
     def replica_table(self, n: int) -> list[tuple[int, ...]]:
         """For each point, the indices into `members` of the `n` owners of the keys before it.
@@ -168,14 +173,14 @@ class Ring:
         the key if that member left (None: nobody).
         """
         loads = loads or {}
-        clockwise = self._clockwise(self.position(key))
+        clockwise = list(self._clockwise(self.position(key)))
         capacity = self._capacity(loads, factor)
         return {
             "key": key,
             "hash": f"{self.position(key):016x}",
             "owner": self.owner(key),
             "chosen": self.bounded_owner(key, loads, factor),
-            "clockwise": list(clockwise),
+            "clockwise": clockwise,
             "loads": {name: loads.get(name, 0) for name in self.members},
             "capacity": {name: capacity(name) for name in self.members},
             "if_left": {
