@@ -10,7 +10,8 @@ def test_the_digits_equal_the_published_ones() -> None:
     images, labels = load_digits()
     published = datasets.load_digits()
     assert images.shape == (1797, 8, 8, 1)
-    assert (images.dtype, labels.dtype) == (np.float32, np.int64)
+    assert images.dtype == np.float32
+    assert labels.dtype == np.int64
     np.testing.assert_array_equal(images[..., 0], published.images)
     np.testing.assert_array_equal(labels, published.target)
 

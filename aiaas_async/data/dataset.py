@@ -1,0 +1,320 @@
+"""A data set: key-value items, each on the nodes that the ring gives for its key.
+
+Every change is a batch: each shard concerned writes its block, one commit makes the batch real,
+then readers see it. So a put over many shards, a delete and a move of items between nodes are all
+or nothing, whatever moment the power fails.
+
+File functions block; callers run them in threads. One change at a time; readers never wait for it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from aiaas_async.data import layout as layouts
+from aiaas_async.data.commit import Commit, CommitFile
+from aiaas_async.data.files import replace, storage
+from aiaas_async.data.items import checksums, default_keys, last_of_each, table
+from aiaas_async.data.layout import Layout
+from aiaas_async.data.placement import Placement
+from aiaas_async.data.schema import (
+    Columns,
+    DatasetSpec,
+    checked_columns,
+    checked_keys,
+    encode_key,
+)
+from aiaas_async.data.shard import Shard
+from aiaas_async.data.source import Source, View
+from aiaas_async.errors import ConflictError, CorruptError, InvalidError, NotFoundError
+from aiaas_async.names import clip
+from aiaas_async.ring.hashring import Ring
+
+_MOVE_BYTES: Final = 2**26  # values held in memory at a time while items move
+_NO_ROWS: Final = np.empty(0, np.int64)
+
+
+class PutReport(msgspec.Struct, frozen=True):
+    """`written` items are stored now; `replaced` of them had a predecessor under their key;
+    `repeated` items of the call lost to a later one with the same key; `per_node` counts the
+    copies each node took."""
+
+    written: int
+    replaced: int
+    repeated: int
+    per_node: dict[str, int]
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Items in the order of arrival; `next` is the cursor to go on from, None at the end."""
+
+    keys: list[str]
+    columns: dict[str, NDArray[Any]]
+    next: int | None
+
+
+class Dataset:
+    """An open data set in `folder`. Use `create` once, `open` later.
+
+    `open` finishes what a crash interrupted, and moves items when the ring has changed.
+    """
+
+    def __init__(self, folder: Path, spec: DatasetSpec, layout: Layout, ring: Ring) -> None:
+        self.folder = folder
+        self.spec = spec
+        self._placement = Placement(_served(ring), spec.replication)
+        self._commits = CommitFile(folder / "commit.bin")
+        self._batch = self._commits.last.batch
+        self._changing = threading.RLock()
+        self._publishing = threading.Lock()
+        self._source: Source | None = None
+        self._shards = {node: self._open_shard(node) for node in layout.shards}
+
+    @classmethod
+    def create(cls, folder: Path, spec: DatasetSpec, ring: Ring) -> Dataset:
+        """A new, empty data set. Raises `ConflictError` when `folder` holds one already."""
+        placement = Placement(_served(ring), spec.replication)
+        with storage(folder):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if (folder / "spec.json").exists():
+            raise ConflictError(f"data set {spec.name} exists already")
+        layout = _layout(placement)
+        layout.save(folder / "layout.json")
+        dataset = cls(folder, spec, layout, ring)
+        dataset._commits.write(Commit())
+        replace(folder / "spec.json", msgspec.json.encode(spec))
+        return dataset
+
+    @classmethod
+    def open(cls, folder: Path, ring: Ring) -> Dataset:
+        """Raises `CorruptError` naming what is damaged, `ConflictError` when the ring has
+        another secret than the one the items were placed by."""
+        try:
+            spec = msgspec.json.decode((folder / "spec.json").read_bytes(), type=DatasetSpec)
+        except (OSError, msgspec.MsgspecError) as error:
+            raise CorruptError(f"the spec of a data set cannot be read: {error}") from error
+        layout = layouts.load(folder / "layout.json")
+        if layout.probe != _probe(ring):
+            raise ConflictError(
+                f"data set {spec.name} was placed under another secret: put the data directory's "
+                "own secret back"
+            )
+        if not (folder / "commit.bin").exists():
+            raise CorruptError(f"data set {spec.name} has lost its commit file: restore a backup")
+        layouts.sweep(folder, layout)
+        dataset = cls(folder, spec, layout, ring)
+        if dataset._placement.fingerprint != layout.fingerprint:
+            dataset.rebalance(ring)
+        return dataset
+
+    def put(self, keys: Sequence[str] | None, columns: Columns) -> PutReport:
+        """Store items: `columns` are arrays [n, *shape], `keys` n texts, or None for keys made
+        of the items' content. The last of several items with one key wins.
+
+        Durable when it returns. Raises `InputError`, `InvalidError`, `StorageError`.
+        """
+        arrays = checked_columns(self.spec, columns)
+        given = len(next(iter(arrays.values())))
+        raw = default_keys(arrays) if keys is None else checked_keys(keys, given)
+        last = last_of_each(raw)
+        if last is not None:
+            raw = [raw[at] for at in last.tolist()]
+            arrays = {name: array[last] for name, array in arrays.items()}
+        if not raw:
+            return PutReport(0, 0, 0, {})
+        hashes = self._placement.hashes(key.decode() for key in raw)
+        with self._change(len(raw)) as commit:
+            rows = table(self._commits.last.next_seq, hashes, checksums(arrays))
+            replaced, per_node = self._prepare(commit.batch, rows, raw, arrays)
+        return PutReport(len(raw), replaced, given - len(raw), per_node)
+
+    def _prepare(
+        self, batch: int, rows: NDArray[Any], keys: list[bytes], arrays: Columns
+    ) -> tuple[int, dict[str, int]]:
+        """Hand each shard its items; how many had a predecessor, and the copies per node."""
+        replaced, per_node = 0, {}
+        targets = self._placement.targets(rows["hash"])
+        for index, node in enumerate(self._placement.members):
+            mine = np.flatnonzero((targets == index).any(axis=1))
+            if not len(mine):
+                continue
+            everything = len(mine) == len(keys)
+            own_keys = keys if everything else [keys[at] for at in mine.tolist()]
+            own = arrays if everything else {n: a[mine] for n, a in arrays.items()}
+            found = self._shards[node].find(rows["hash"][mine], own_keys)
+            self._shards[node].prepare(batch, rows[mine], own_keys, own, found[found >= 0])
+            replaced += int(np.count_nonzero(found[targets[mine, 0] == index] >= 0))
+            per_node[node] = len(mine)
+        return replaced, per_node
+
+    def delete(self, keys: Sequence[str]) -> int:
+        """Remove the items with these keys, durably; how many there were."""
+        raw = list(dict.fromkeys(map(encode_key, keys)))
+        hashes = self._placement.hashes(key.decode() for key in raw)
+        with self._changing:
+            found = {node: shard.find(hashes, raw) for node, shard in self._shards.items()}
+            count = np.count_nonzero(np.max(list(found.values()), axis=0, initial=-1) >= 0)
+            if count:
+                with self._change(0) as commit:
+                    for node, rows in found.items():
+                        self._end(node, commit.batch, rows[rows >= 0])
+        return int(count)
+
+    def _end(self, node: str, batch: int, gone: NDArray[np.int64]) -> None:
+        shard = self._shards[node]
+        if len(gone):
+            shard.prepare(batch, shard.table.facts[:0], [], {}, gone)
+
+    @contextmanager
+    def _change(self, items: int, placement: Placement | None = None) -> Iterator[Commit]:
+        """One batch: what the body prepares is committed and published, or undone.
+
+        `items` new ones are numbered; a new `placement` holds from the commit on.
+        """
+        with self._changing:
+            for shard in self._shards.values():
+                shard.clean()
+            self._batch += 1  # never used twice, even when the batch fails
+            commit = Commit(self._batch, self._commits.last.next_seq + items)
+            try:
+                yield commit
+                self._commits.write(commit)
+            except BaseException:
+                for shard in self._shards.values():
+                    shard.rollback()
+                raise
+            with self._publishing:
+                for shard in self._shards.values():
+                    shard.apply()
+                self._placement = placement or self._placement
+                self._source = None
+
+    def get(self, key: str) -> dict[str, NDArray[Any]]:
+        """The values of one item. Raises `NotFoundError`, `CorruptError`."""
+        raw = encode_key(key)
+        hashes = self._placement.hashes([key])
+        with self._publishing:
+            for index in self._placement.targets(hashes)[0].tolist():
+                shard = self._shards[self._placement.members[index]]
+                row = int(shard.find(hashes, [raw])[0])
+                if row >= 0:
+                    return shard.values(row)
+        raise NotFoundError(f"data set {self.spec.name} has no item {clip(key)}")
+
+    def source(self) -> Source:
+        """The items as they are now, for reading; later changes do not show in it."""
+        with self._publishing:
+            if self._source is None:
+                self._source = Source(self.spec.columns, [_view(s) for s in self._shards.values()])
+            return self._source
+
+    def page(self, after: int | None, limit: int) -> Page:
+        """Up to `limit` items that arrived after cursor `after` (None: from the start)."""
+        if limit < 1:
+            raise InvalidError(f"limit must be 1 or more, got {limit}")
+        source = self.source()
+        start = int(np.searchsorted(source.seqs, max(after or 0, 0), "right"))
+        stop = min(start + limit, len(source))
+        indices = np.arange(start, stop)
+        cursor = int(source.seqs[stop - 1]) if start < stop < len(source) else None
+        return Page(source.keys(indices), source.take(indices), cursor)
+
+    @property
+    def count(self) -> int:
+        """How many items there are; copies count once."""
+        copies = self._placement.copies
+        return sum(shard.table.live_count for shard in self._shards.values()) // copies
+
+    def placement(self) -> dict[str, Any]:
+        """Rows and bytes on each node, and `balance`: the fullest node's rows over the mean."""
+        nodes = {
+            node: {"rows": shard.table.live_count, "bytes": shard.nbytes}
+            for node, shard in self._shards.items()
+        }
+        rows = [facts["rows"] for facts in nodes.values()]
+        balance = max(rows) * len(rows) / sum(rows) if any(rows) else 1.0
+        return {"nodes": nodes, "balance": balance}
+
+    def digest(self) -> str:
+        """SHA-256 of the content in the order of arrival (`Source.digest`)."""
+        return self.source().digest()
+
+    def verify(self) -> None:
+        """Check every byte. Raises `CorruptError` naming the shard and the block."""
+        for shard in self._shards.values():
+            shard.verify()
+
+    def rebalance(self, ring: Ring) -> int:
+        """Follow the ring: move only the items whose nodes changed; how many copies moved.
+
+        All or nothing, and found again by `open` after a crash. A node that left keeps its
+        folder until then, so views that are in use stay readable.
+        """
+        target = Placement(_served(ring), self.spec.replication)
+        with self._changing:
+            _layout(target, self._shards, moving=True).save(self.folder / "layout.json")
+            for node in target.members:
+                if node not in self._shards:
+                    self._shards = {**self._shards, node: self._open_shard(node)}
+            with self._change(0, target) as commit:
+                moved = self._prepare_move(commit.batch, self.source(), target)
+            with self._publishing:
+                self._shards = {node: self._shards[node] for node in target.members}
+            _layout(target).save(self.folder / "layout.json")
+        return moved
+
+    def _prepare_move(self, batch: int, source: Source, target: Placement) -> int:
+        moved = 0
+        facts = source.facts(np.arange(len(source)))
+        targets = target.targets(facts["hash"])
+        step = max(1, _MOVE_BYTES // self.spec.item_bytes)
+        for node, shard in self._shards.items():
+            index = target.members.index(node) if node in target.members else -1
+            wanted = (targets == index).any(axis=1)
+            rows = shard.table.live_rows()
+            held = np.isin(source.seqs, shard.table.facts["seq"][rows])
+            new = np.flatnonzero(wanted & ~held)
+            for at in range(0, len(new), step):
+                part = new[at : at + step]
+                keys, arrays = source.raw_keys(part), source.take(part)
+                shard.prepare(batch, facts[part], keys, arrays, _NO_ROWS)
+            kept = np.isin(shard.table.facts["seq"][rows], source.seqs[wanted])
+            self._end(node, batch, rows[~kept])
+            moved += len(new)
+        return moved
+
+    def _open_shard(self, node: str) -> Shard:
+        folder = self.folder / layouts.shard_folder(node)
+        return Shard(folder, self.spec.columns, self._commits.last.batch)
+
+    def __repr__(self) -> str:
+        return f"<Dataset {self.spec.name}: {self.count} items on {len(self._shards)} nodes>"
+
+
+def _layout(placement: Placement, leaving: Iterable[str] = (), *, moving: bool = False) -> Layout:
+    """Shards for the placement's members and for nodes that leave; while items are `moving`
+    the fingerprint is empty, so that `open` looks where they are."""
+    shards = {node: layouts.shard_folder(node) for node in (*placement.members, *leaving)}
+    return Layout(shards, _probe(placement.ring), "" if moving else placement.fingerprint)
+
+
+def _probe(ring: Ring) -> str:
+    return f"{ring.position('probe'):016x}"
+
+
+def _served(ring: Ring) -> Ring:
+    if not len(ring):
+        raise NotFoundError("the ring has no nodes to hold a data set: add one first")
+    return ring
+
+
+def _view(shard: Shard) -> View:
+    return View(shard.folder, shard.blocks, shard.table.facts, shard.table.live_rows())

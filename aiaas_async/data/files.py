@@ -1,0 +1,67 @@
+"""Writing files so that a crash leaves either the old content or the new."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from aiaas_async.errors import StorageError
+
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+
+def write_at(path: Path, data: bytes | memoryview, offset: int) -> None:
+    """Write all of `data` at `offset` of `path` and make it durable. Raises `StorageError`."""
+    view = memoryview(data).cast("B")
+    with storage(path), _opened(path) as descriptor:
+        done = 0
+        while done < len(view):
+            done += os.pwrite(descriptor, view[done:], offset + done)
+        os.fsync(descriptor)
+
+
+def cut(path: Path, length: int) -> None:
+    """Shorten `path` to `length` bytes, durably; creates it when absent."""
+    with storage(path), _opened(path) as descriptor:
+        if os.fstat(descriptor).st_size != length:
+            os.ftruncate(descriptor, length)
+            os.fsync(descriptor)
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Put `data` in place of `path` as a whole: written aside, made durable, renamed."""
+    aside = path.with_name(path.name + ".new")
+    with storage(path):
+        aside.unlink(missing_ok=True)
+        write_at(aside, data, 0)
+        aside.replace(path)
+        sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def storage(path: Path) -> Iterator[None]:
+    """Turns an `OSError` into `StorageError` (the file's own name, no path of the machine)."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"cannot write {path.name}: {error.strerror}; free space?") from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, _FLAGS, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

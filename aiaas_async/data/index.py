@@ -1,0 +1,66 @@
+"""Hash to row, as sorted runs: a batch is one run, and runs merge when they grow alike.
+
+It is the logarithmic method (Bentley and Saxe 1980): n items lie in at most log2 n runs, a look-up
+is one binary search in each, and everything is an array: 16 bytes an item, no Python objects.
+Several rows may share a hash; the caller compares the keys.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Hashes = NDArray[np.uint64]
+RowNumbers = NDArray[np.int64]
+
+
+class _Run(NamedTuple):
+    hashes: Hashes
+    rows: RowNumbers
+
+
+class Index:
+    """Rows by hash. Readers may search while one writer adds: the list of runs is replaced."""
+
+    def __init__(self) -> None:
+        self._runs: tuple[_Run, ...] = ()
+
+    def add(self, hashes: Hashes, rows: RowNumbers, live: NDArray[np.bool_]) -> None:
+        """Add pairs; `live[row]` false lets a merge forget that row."""
+        new = _sorted(np.asarray(hashes, np.uint64), np.asarray(rows, np.int64))
+        runs = list(self._runs)
+        while runs and len(runs[-1].rows) <= 2 * len(new.rows):
+            old = runs.pop()
+            pairs = np.concatenate((old.hashes, new.hashes)), np.concatenate((old.rows, new.rows))
+            kept = live[pairs[1]]
+            new = _sorted(pairs[0][kept], pairs[1][kept])
+        self._runs = (*runs, new)
+
+    def candidates(self, hashes: Hashes) -> tuple[RowNumbers, RowNumbers]:
+        """Pairs (which of `hashes`, row) for every row that may match, dead ones included."""
+        which: list[NDArray[Any]] = []
+        rows: list[NDArray[Any]] = []
+        for run in self._runs:
+            left = np.searchsorted(run.hashes, hashes, "left")
+            counts = np.searchsorted(run.hashes, hashes, "right") - left
+            hits = np.flatnonzero(counts)
+            many = counts[hits]
+            within = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many, many)
+            which.append(np.repeat(hits, many))
+            rows.append(run.rows[np.repeat(left[hits], many) + within])
+        if not which:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        return np.concatenate(which), np.concatenate(rows)
+
+    def __len__(self) -> int:
+        return sum(len(run.rows) for run in self._runs)
+
+    def __repr__(self) -> str:
+        return f"<Index of {len(self)} rows in {len(self._runs)} runs>"
+
+
+def _sorted(hashes: Hashes, rows: RowNumbers) -> _Run:
+    order = np.argsort(hashes, kind="stable")
+    return _Run(hashes[order], rows[order])

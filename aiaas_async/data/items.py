@@ -1,0 +1,63 @@
+"""What is derived from each item's bytes: a checksum, and a key for those that bring none."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiaas_async.data.journal import ROW
+
+Checksums = NDArray[np.uint32]
+
+
+def checksums(arrays: Mapping[str, NDArray[Any]]) -> Checksums:
+    """CRC-32 of each row over its columns in the order of their names; arrays are [n, ...]."""
+    found: list[int] = []
+    for name in sorted(arrays):
+        values = _each(arrays[name])
+        found = list(map(zlib.crc32, values, found)) if found else list(map(zlib.crc32, values))
+    return np.array(found, np.uint32)
+
+
+def default_keys(arrays: Mapping[str, NDArray[Any]]) -> list[bytes]:
+    """BLAKE2b-128 of each row over its columns in the order of their names, in hex.
+
+    Equal items get equal keys, so sending an item twice stores it once.
+    """
+    digests = [blake2b(digest_size=16) for _ in range(len(next(iter(arrays.values()))))]
+    for name in sorted(arrays):
+        for digest, value in zip(digests, _each(arrays[name]), strict=True):
+            digest.update(value)
+    return [digest.hexdigest().encode() for digest in digests]
+
+
+def last_of_each(keys: list[bytes]) -> NDArray[np.int64] | None:
+    """Where each key occurs last, ascending; None when no key repeats."""
+    last = {key: at for at, key in enumerate(keys)}
+    if len(last) == len(keys):
+        return None
+    return np.array(sorted(last.values()), np.int64)
+
+
+def table(first_seq: int, hashes: NDArray[np.uint64], crcs: Checksums) -> NDArray[Any]:
+    """Rows for the journal, numbered from `first_seq` on."""
+    rows = np.zeros(len(hashes), ROW)
+    rows["seq"] = np.arange(first_seq, first_seq + len(hashes), dtype=np.uint64)
+    rows["hash"] = hashes
+    rows["crc"] = crcs
+    return rows
+
+
+def _each(array: NDArray[Any]) -> Iterator[memoryview]:
+    """The bytes of each row of a C-contiguous array."""
+    if not len(array):
+        return
+    size = array.nbytes // len(array)
+    view = array.data.cast("B")
+    for at in range(0, len(view), size):
+        yield view[at : at + size]

@@ -1,0 +1,58 @@
+"""The rows of one shard in memory: what the log says of each, and whether it still counts.
+
+33 bytes a row, and at most a quarter more for growing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiaas_async.data.journal import ROW, Block
+
+
+class RowTable:
+    """Facts and liveness by row number. One writer; readers see only whole blocks."""
+
+    def __init__(self) -> None:
+        self._facts = np.empty(0, ROW)
+        self._live = np.empty(0, np.bool_)
+        self.count = 0
+        self.live_count = 0
+
+    def add(self, block: Block) -> None:
+        """Append the block's rows, all live; `end` their predecessors next."""
+        count = self.count + len(block.rows)
+        if count > len(self._facts):
+            room = max(count, len(self._facts) * 5 // 4)
+            self._facts = _grown(self._facts, self.count, room)
+            self._live = _grown(self._live, self.count, room)
+        self._facts[self.count : count] = block.rows
+        self._live[self.count : count] = True
+        self.live_count += len(block.rows)
+        self.count = count
+
+    def end(self, block: Block) -> None:
+        """Mark the rows that ended with the block."""
+        self._live[block.gone.astype(np.int64)] = False
+        self.live_count -= len(block.gone)
+
+    @property
+    def facts(self) -> NDArray[Any]:
+        return self._facts[: self.count]
+
+    @property
+    def live(self) -> NDArray[np.bool_]:
+        return self._live[: self.count]
+
+    def live_rows(self) -> NDArray[np.int64]:
+        """The numbers of the rows that count, ascending."""
+        return np.flatnonzero(self.live)
+
+
+def _grown(array: NDArray[Any], used: int, room: int) -> NDArray[Any]:
+    larger = np.empty(room, array.dtype)
+    larger[:used] = array[:used]
+    return larger

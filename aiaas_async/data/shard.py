@@ -1,0 +1,213 @@
+"""One node's part of a data set: append-only column files, and a log that says what counts.
+
+    c0.bin c1.bin …   the values of one column each, fixed-size records in C order, little-endian
+    log               one record per block (`journal.py`)
+
+A block is written in two steps. `prepare` makes values, then the log record, durable; `apply`
+lets readers see it, once the data set has committed the batch. Blocks of batches that were never
+committed are cut off when the shard is opened, so a batch over many shards is all or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiaas_async.data import journal
+from aiaas_async.data.files import cut, storage, sync_folder, write_at
+from aiaas_async.data.index import Index
+from aiaas_async.data.items import checksums
+from aiaas_async.data.journal import Block, damaged
+from aiaas_async.data.rows import RowTable
+from aiaas_async.data.schema import Column
+
+_CHECK_BYTES: Final = 2**24  # values read at a time by `verify`
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class Shard:
+    """Opened for one writer; `columns` are in the order of the column files.
+
+    `through` is the last committed batch. Raises `CorruptError` naming shard and block when the
+    log is damaged, a column file is too short, or the last block's values fail their checksums.
+    """
+
+    def __init__(self, folder: Path, columns: Mapping[str, Column], through: int) -> None:
+        self.folder = folder
+        self.columns = dict(columns)
+        self.table = RowTable()
+        self.blocks = 0
+        self._index = Index()
+        self._log_end = 0
+        self._pending: list[Block] = []
+        self._soiled = False
+        with storage(folder):
+            folder.mkdir(exist_ok=True, mode=0o700)
+            sync_folder(folder.parent)
+        block = self._load(through)
+        self._cut_to_committed()
+        if block is not None and len(block.rows):
+            self._verify_block(block)
+
+    def _load(self, through: int) -> Block | None:
+        last = None
+        for block in read_log(self.folder):
+            if block.batch > through:
+                break
+            self._admit(block)
+            last = block
+        return last
+
+    def _admit(self, block: Block) -> None:
+        first = self.table.count
+        self.table.add(block)
+        rows = np.arange(first, self.table.count)
+        self._index.add(block.rows["hash"], rows, self.table.live)
+        self.table.end(block)
+        self.blocks += 1
+        self._log_end = block.end
+
+    def _cut_to_committed(self) -> None:
+        for name, path in self._files():
+            needed = self.table.count * self.columns[name].nbytes
+            if path.exists() and path.stat().st_size < needed:
+                raise damaged(
+                    self.name,
+                    self.blocks - 1,
+                    f"column {name} has {path.stat().st_size} of {needed} bytes",
+                )
+            cut(path, needed)
+        cut(self.folder / "log", self._log_end)
+        sync_folder(self.folder)
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values that count."""
+        return self.table.live_count * sum(column.nbytes for column in self.columns.values())
+
+    def prepare(
+        self,
+        batch: int,
+        rows: NDArray[Any],
+        keys: Sequence[bytes],
+        arrays: Arrays,
+        gone: NDArray[np.int64],
+    ) -> None:
+        """Write one block durably; readers do not see it before `apply`.
+
+        `rows` [n] of `journal.ROW`, `keys` n, `arrays` [n, *shape] for each column, `gone` the
+        numbers of committed rows that end. Raises `StorageError`; then call `rollback`.
+        """
+        first, at = self._next()
+        self._soiled = True  # until `apply`: a failure from here on leaves bytes behind
+        if len(rows):
+            for name, path in self._files():
+                write_at(path, arrays[name].data, first * self.columns[name].nbytes)
+        ended = np.asarray(gone, np.uint64)
+        record = journal.encode(batch, first, at, rows, ended, keys)
+        write_at(self.folder / "log", record, at)
+        number = self.blocks + len(self._pending)
+        self._pending.append(Block(number, batch, first, rows, ended, at + len(record)))
+
+    def _next(self) -> tuple[int, int]:
+        """The next free row, and the next free offset of the log."""
+        if not self._pending:
+            return self.table.count, self._log_end
+        last = self._pending[-1]
+        return last.first + len(last.rows), last.end
+
+    def apply(self) -> None:
+        """Let readers see what was prepared."""
+        for block in self._pending:
+            self._admit(block)
+        self._pending, self._soiled = [], False
+
+    def rollback(self) -> None:
+        """Forget what was prepared; the files are cut by `clean`, before the next batch."""
+        self._pending = []
+
+    def clean(self) -> None:
+        """Cut off what an undone batch left in the files. Raises `StorageError`."""
+        if self._soiled:
+            self._cut_to_committed()
+            self._soiled = False
+
+    def find(self, hashes: NDArray[np.uint64], keys: Sequence[bytes]) -> NDArray[np.int64]:
+        """The live row of each key, -1 where there is none."""
+        found = np.full(len(hashes), -1, np.int64)
+        which, rows = self._index.candidates(hashes)
+        kept = self.table.live[rows]
+        if kept.any():
+            with (self.folder / "log").open("rb") as log:
+                for at, row in zip(which[kept].tolist(), rows[kept].tolist(), strict=True):
+                    fact = self.table.facts[row]
+                    log.seek(int(fact["key_at"]))
+                    if log.read(int(fact["key_len"])) == keys[at]:
+                        found[at] = max(found[at], row)
+        return found
+
+    def values(self, row: int) -> dict[str, NDArray[Any]]:
+        """The values of one row. Raises `CorruptError` when they fail their checksum."""
+        arrays = self._read(row, 1)
+        if checksums(arrays)[0] != self.table.facts["crc"][row]:
+            raise damaged(self.name, self._block_of(row), f"row {row} fails its checksum")
+        return {name: array[0] for name, array in arrays.items()}
+
+    def verify(self) -> None:
+        """Check every committed byte. Raises `CorruptError` naming the shard and the block."""
+        for block in read_log(self.folder):
+            if block.number < self.blocks and len(block.rows):
+                self._verify_block(block)
+
+    def _verify_block(self, block: Block) -> None:
+        size = sum(column.nbytes for column in self.columns.values())
+        step = max(1, _CHECK_BYTES // size)
+        for at in range(0, len(block.rows), step):
+            facts = block.rows[at : at + step]
+            found = checksums(self._read(block.first + at, len(facts)))
+            wrong = np.flatnonzero(found != facts["crc"])
+            if len(wrong):
+                row = block.first + at + int(wrong[0])
+                raise damaged(self.name, block.number, f"row {row} fails its checksum")
+
+    def _block_of(self, row: int) -> int:
+        for block in read_log(self.folder):
+            if block.first <= row < block.first + len(block.rows):
+                return block.number
+        return -1
+
+    def _read(self, first: int, count: int) -> dict[str, NDArray[Any]]:
+        arrays = {}
+        for name, path in self._files():
+            column = self.columns[name]
+            with path.open("rb") as file:
+                file.seek(first * column.nbytes)
+                raw = file.read(count * column.nbytes)
+            if len(raw) < count * column.nbytes:
+                raise damaged(self.name, self._block_of(first), f"column {name} is cut short")
+            arrays[name] = np.frombuffer(raw, column.numpy).reshape(count, *column.shape)
+        return arrays
+
+    def _files(self) -> Iterator[tuple[str, Path]]:
+        return ((name, self.folder / f"c{i}.bin") for i, name in enumerate(self.columns))
+
+    def __repr__(self) -> str:
+        return (
+            f"<Shard {self.name}: {self.table.live_count} of {self.table.count} rows count, "
+            f"{self.blocks} blocks, {len(self._pending)} prepared>"
+        )
+
+
+def read_log(folder: Path) -> Iterator[Block]:
+    """The whole blocks of the log in `folder`; none when there is no log yet."""
+    path = folder / "log"
+    if path.exists():
+        yield from journal.read(memoryview(path.read_bytes()), folder.name)

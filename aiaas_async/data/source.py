@@ -1,0 +1,193 @@
+"""A fixed view of a data set's items, in the order of their arrival, for training to read.
+
+Values stay in the page cache: columns are memory-mapped, and `take` copies the rows asked for.
+A manifest says which blocks the view covers; another process opens the same view from it, and
+rows appended later do not change it.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from aiaas_async.data.rows import RowTable
+from aiaas_async.data.schema import Column
+from aiaas_async.data.shard import read_log
+from aiaas_async.errors import CorruptError, InvalidError
+
+_DIGEST_ROWS: Final = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The first `blocks` blocks of a shard: all its rows' facts, and the rows that count."""
+
+    folder: Path
+    blocks: int
+    facts: NDArray[Any]
+    rows: NDArray[np.int64]
+
+
+class _Entry(msgspec.Struct):
+    folder: str
+    blocks: int
+
+
+class _Manifest(msgspec.Struct):
+    columns: dict[str, Column]
+    items: int
+    shards: list[_Entry]
+
+
+class Source:
+    """Items 0 to n - 1 of several shards, ordered by sequence number; a replica counts once."""
+
+    def __init__(self, columns: Mapping[str, Column], views: Sequence[View]) -> None:
+        self.columns = dict(columns)
+        self._views = list(views)
+        counts = [len(view.rows) for view in self._views]
+        shard = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        rows = np.concatenate([np.empty(0, np.int64), *(view.rows for view in self._views)])
+        seqs = [np.empty(0, np.uint64), *(view.facts["seq"][view.rows] for view in self._views)]
+        self.seqs, first = np.unique(np.concatenate(seqs), return_index=True)
+        self._shard, self._row = shard[first], rows[first]
+        self._maps = [self._map(view) for view in self._views]
+        self._logs = [_mapped(view.folder / "log") for view in self._views]
+
+    @classmethod
+    def open(cls, manifest: Mapping[str, Any]) -> Source:
+        """The view a manifest describes. Raises `InvalidError` when it is not a manifest, and
+        `CorruptError` when the files no longer hold what it names."""
+        try:
+            parsed = msgspec.convert(manifest, _Manifest)
+        except msgspec.ValidationError as error:
+            raise InvalidError(f"not the manifest of a data set: {error}") from error
+        source = cls(parsed.columns, [_view(Path(e.folder), e.blocks) for e in parsed.shards])
+        if len(source) != parsed.items:
+            raise CorruptError(
+                f"the data set has {len(source)} of the {parsed.items} items the manifest names: "
+                "it was changed on disk; start the job again"
+            )
+        return source
+
+    def manifest(self) -> dict[str, Any]:
+        """What `open` needs, as JSON-like values."""
+        entries = [_Entry(str(view.folder.absolute()), view.blocks) for view in self._views]
+        facts: dict[str, Any] = msgspec.to_builtins(_Manifest(self.columns, len(self), entries))
+        return facts
+
+    def __len__(self) -> int:
+        return len(self.seqs)
+
+    def take(self, indices: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """Copies of the items at `indices` int64 [k]: for each column an array [k, *shape].
+
+        Raises `InvalidError` for an index outside 0 to n - 1.
+        """
+        parts = self._locate(indices)
+        taken = {}
+        for name, column in self.columns.items():
+            out = np.empty((len(indices), *column.shape), column.numpy)
+            for shard, places, rows in parts:
+                out[places] = self._maps[shard][name][rows]
+            taken[name] = out
+        return taken
+
+    def keys(self, indices: NDArray[np.int64]) -> list[str]:
+        """The keys of the items at `indices` int64 [k]."""
+        return [key.decode() for key in self.raw_keys(indices)]
+
+    def raw_keys(self, indices: NDArray[np.int64]) -> list[bytes]:
+        """The keys of the items at `indices` int64 [k], in UTF-8."""
+        found = [b""] * len(indices)
+        for shard, places, rows in self._locate(indices):
+            facts, log = self._views[shard].facts[rows], self._logs[shard]
+            ends = facts["key_at"] + facts["key_len"]
+            spans = zip(places.tolist(), facts["key_at"].tolist(), ends.tolist(), strict=True)
+            for place, start, end in spans:
+                found[place] = log[start:end]
+        return found
+
+    def facts(self, indices: NDArray[np.int64]) -> NDArray[Any]:
+        """What the logs say of the items at `indices`: `journal.ROW` [k]."""
+        facts = np.empty(len(indices), self._views[0].facts.dtype if self._views else "V1")
+        for shard, places, rows in self._locate(indices):
+            facts[places] = self._views[shard].facts[rows]
+        return facts
+
+    def digest(self) -> str:
+        """SHA-256 (hex) over columns, keys and the items' checksums, in order.
+
+        It depends on the content alone: not on the number of nodes, nor on what was deleted.
+        """
+        total = sha256(msgspec.json.encode(self.columns, order="sorted"))
+        for start in range(0, len(self), _DIGEST_ROWS):
+            indices = np.arange(start, min(start + _DIGEST_ROWS, len(self)))
+            facts = self.facts(indices)
+            total.update(facts["key_len"].tobytes())
+            total.update(b"".join(self.raw_keys(indices)))
+            total.update(facts["crc"].tobytes())
+        return total.hexdigest()
+
+    def _locate(
+        self, indices: NDArray[np.int64]
+    ) -> list[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
+        """For each shard concerned: its number, places in `indices`, and rows in the shard."""
+        indices = np.asarray(indices, np.int64)
+        if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
+            raise InvalidError(
+                f"item {indices.min()} to {indices.max()} asked of a source of {len(self)}"
+            )
+        shards = self._shard[indices]
+        located = []
+        for shard in np.unique(shards).tolist():
+            places = np.flatnonzero(shards == shard)
+            located.append((shard, places, self._row[indices[places]]))
+        return located
+
+    def _map(self, view: View) -> dict[str, NDArray[Any]]:
+        arrays = {}
+        for i, (name, column) in enumerate(self.columns.items()):
+            mapped = _mapped(view.folder / f"c{i}.bin")
+            count = len(view.facts)
+            if len(mapped) < count * column.nbytes:
+                raise CorruptError(f"shard {view.folder.name}: column {name} is cut short")
+            array = np.frombuffer(
+                mapped, column.numpy, count * column.nbytes // column.numpy.itemsize
+            )
+            arrays[name] = array.reshape(count, *column.shape)
+        return arrays
+
+    def __repr__(self) -> str:
+        return f"<Source of {len(self)} items in {len(self._views)} shards>"
+
+
+def _view(folder: Path, blocks: int) -> View:
+    table = RowTable()
+    for block in read_log(folder):
+        if block.number >= blocks:
+            break
+        table.add(block)
+        table.end(block)
+    return View(folder, blocks, table.facts, table.live_rows())
+
+
+def _mapped(path: Path) -> mmap.mmap | bytes:
+    """The file, read-only; an empty file cannot be mapped."""
+    try:
+        with path.open("rb") as file:
+            if path.stat().st_size == 0:
+                return b""
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except FileNotFoundError as error:
+        raise CorruptError(
+            f"shard {path.parent.name} has no file {path.name}: the data set was moved or deleted"
+        ) from error
