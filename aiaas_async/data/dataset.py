@@ -130,7 +130,7 @@ class Dataset:
             arrays = {name: array[last] for name, array in arrays.items()}
         if not raw:
             return PutReport(0, 0, 0, {})
-        hashes = self._placement.hashes(key.decode() for key in raw)
+        hashes = self._placement.hashes(raw)
         with self._change(len(raw)) as commit:
             rows = table(self._commits.last.next_seq, hashes, checksums(arrays))
             replaced, per_node = self._prepare(commit.batch, rows, raw, arrays)
@@ -158,7 +158,7 @@ class Dataset:
     def delete(self, keys: Sequence[str]) -> int:
         """Remove the items with these keys, durably; how many there were."""
         raw = list(dict.fromkeys(map(encode_key, keys)))
-        hashes = self._placement.hashes(key.decode() for key in raw)
+        hashes = self._placement.hashes(raw)
         with self._changing:
             found = {node: shard.find(hashes, raw) for node, shard in self._shards.items()}
             count = np.count_nonzero(np.max(list(found.values()), axis=0, initial=-1) >= 0)
@@ -200,7 +200,7 @@ class Dataset:
     def get(self, key: str) -> dict[str, NDArray[Any]]:
         """The values of one item. Raises `NotFoundError`, `CorruptError`."""
         raw = encode_key(key)
-        hashes = self._placement.hashes([key])
+        hashes = self._placement.hashes([raw])
         with self._publishing:
             for index in self._placement.targets(hashes)[0].tolist():
                 shard = self._shards[self._placement.members[index]]

@@ -43,10 +43,11 @@ class Index:
         which: list[NDArray[Any]] = []
         rows: list[NDArray[Any]] = []
         for run in self._runs:
+            if not len(run.rows):
+                continue
             left = np.searchsorted(run.hashes, hashes, "left")
-            counts = np.searchsorted(run.hashes, hashes, "right") - left
-            hits = np.flatnonzero(counts)
-            many = counts[hits]
+            hits = np.flatnonzero(run.hashes[np.minimum(left, len(run.hashes) - 1)] == hashes)
+            many = np.searchsorted(run.hashes, hashes[hits], "right") - left[hits]
             within = np.arange(many.sum()) - np.repeat(np.cumsum(many) - many, many)
             which.append(np.repeat(hits, many))
             rows.append(run.rows[np.repeat(left[hits], many) + within])

@@ -21,8 +21,8 @@ class Placement:
         self._positions = np.array(ring.positions, np.uint64)
         self._table = np.array(ring.replica_table(self.copies), np.int32)
 
-    def hashes(self, keys: Iterable[str]) -> NDArray[np.uint64]:
-        """Where each key lies on the ring: uint64 [n]."""
+    def hashes(self, keys: Iterable[bytes]) -> NDArray[np.uint64]:
+        """Where each key (UTF-8) lies on the ring: uint64 [n]."""
         return np.fromiter(map(self.ring.position, keys), np.uint64)
 
     def targets(self, hashes: NDArray[np.uint64]) -> NDArray[np.int32]:

@@ -159,7 +159,13 @@ def checked_keys(keys: Sequence[str], count: int) -> list[bytes]:
     """The keys in UTF-8. Raises `InvalidError` unless there are `count` of 1 to 256 bytes."""
     if len(keys) != count:
         raise InvalidError(f"{len(keys)} keys for {count} items: give one key for each, or none")
-    return [encode_key(key) for key in keys]
+    try:
+        raw = [key.encode() for key in keys]
+    except (AttributeError, UnicodeEncodeError):
+        raw = []
+    if raw and min(map(len, raw)) >= 1 and max(map(len, raw)) <= MAX_KEY_BYTES:
+        return raw
+    return [encode_key(key) for key in keys]  # names the one at fault
 
 
 def encode_key(key: str) -> bytes:

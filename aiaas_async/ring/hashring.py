@@ -37,6 +37,7 @@ class Ring:
 
     __slots__ = (
         "_key",
+        "_keyed",
         "_points_per_member",
         "_shares",
         "_where",
@@ -61,6 +62,7 @@ class Ring:
         total = sum(self.weights.values())
         self._shares = {name: weight / total for name, weight in self.weights.items()}
         self._key = key
+        self._keyed = blake2b(digest_size=_HASH_BYTES, key=key)
         self._points_per_member = points_per_member
         points = sorted(
             (position, index)
@@ -78,12 +80,12 @@ class Ring:
         )
         return [int.from_bytes(digests[8 * i : 8 * i + 8], "little") for i in range(count)]
 
-    def position(self, key: str) -> int:
-        """Where `key` (any text) lies on the ring: 0 to 2**64 - 1."""
-        digest = blake2b(
-            key.encode("utf-8", "surrogatepass"), digest_size=_HASH_BYTES, key=self._key
-        ).digest()
-        return int.from_bytes(digest, "little")
+    def position(self, key: str | bytes) -> int:
+        """Where `key` (any text, or its UTF-8) lies on the ring: 0 to 2**64 - 1."""
+        # A copy of the keyed state costs half of keying it again.
+        state = self._keyed.copy()
+        state.update(key if isinstance(key, bytes) else key.encode("utf-8", "surrogatepass"))
+        return int.from_bytes(state.digest(), "little")
 
     def owner(self, key: str) -> str:
         """The member that owns `key`. Raises `NotFoundError` when the ring is empty."""
