@@ -1,6 +1,8 @@
-"""Which batch was committed last: two slots written in turn, so one is always whole.
+"""What was committed last: two slots written in turn, so that one is always whole.
 
-The write of a slot is the moment a batch over many shards becomes real.
+A commit says how many blocks of each shard count. Writing it is the moment a change over many
+shards becomes real: blocks beyond it never happened, and a block it names that is missing or
+wrong is damage.
 """
 
 from __future__ import annotations
@@ -8,48 +10,75 @@ from __future__ import annotations
 import struct
 import zlib
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from aiaas_async.data.files import write_at
-from aiaas_async.errors import CorruptError
+from aiaas_async.errors import CorruptError, InvalidError, StorageError
 
-_SLOT: Final = struct.Struct("<QQI")
-_SLOT_OFFSET: Final = 4096  # a torn write spoils one sector, never both slots
+_HEAD: Final = struct.Struct("<II")  # length and crc32 of the JSON that follows
+_SLOT_BYTES: Final = 2**16
 
 
-class Commit(NamedTuple):
-    """`next_seq` is the sequence number of the next item; the first is 1."""
+class Commit(msgspec.Struct, frozen=True, array_like=True):
+    """`number` grows with each attempt; `next_seq` is the sequence number of the next item (the
+    first is 1); `blocks` counts the blocks of each shard, by folder."""
 
-    batch: int = 0
+    number: int = 0
     next_seq: int = 1
+    blocks: dict[str, int] = {}
 
 
 class CommitFile:
-    """The file of the two slots; `last` is the newest commit. Raises `CorruptError`."""
+    """The file of the two slots; `last` is the newest commit, `create` makes the first one.
 
-    def __init__(self, path: Path) -> None:
+    Raises `CorruptError` when there is no whole commit.
+    """
+
+    def __init__(self, path: Path, *, create: bool = False) -> None:
         self._path = path
-        self.last, self._slot = Commit(), 0
+        self._slot = 0
+        self._tried = 0
+        self._doubtful = False
+        self.last = Commit()
+        if create:
+            self.write(1, {})
+            return
         raw = path.read_bytes() if path.exists() else b""
-        slots = [_read(raw, at) for at in (0, _SLOT_OFFSET)]
-        if raw and not any(slots):
-            raise CorruptError("both commit slots of a data set are damaged: restore a backup")
-        for index, commit in enumerate(slots):
-            if commit is not None and commit >= self.last:
-                self.last, self._slot = commit, 1 - index
+        found = [(c.number, i, c) for i in (0, 1) if (c := _read(raw, i * _SLOT_BYTES))]
+        if not found:
+            raise CorruptError("a data set has lost its commit file: restore a backup")
+        self._tried, index, self.last = max(found)
+        self._slot = 1 - index
 
-    def write(self, commit: Commit) -> None:
-        """Make `commit` the last one, durably. After `StorageError` the old one still holds,
-        and the batch number must not be used again."""
-        facts = _SLOT.pack(*commit, 0)[:-4]
-        record = facts + zlib.crc32(facts).to_bytes(4, "little")
-        write_at(self._path, record, self._slot * _SLOT_OFFSET)
-        self.last, self._slot = commit, 1 - self._slot
+    def write(self, next_seq: int, blocks: dict[str, int]) -> None:
+        """Make a new commit the last one, durably. Raises `StorageError`; then the old one
+        holds, and `settle` must succeed before any block it does not name is cut off."""
+        self._tried += 1
+        commit = Commit(self._tried, next_seq, blocks)
+        body = msgspec.json.encode(commit)
+        if _HEAD.size + len(body) > _SLOT_BYTES:
+            raise InvalidError(f"a data set cannot be spread over {len(blocks)} shards: too many")
+        try:
+            head = _HEAD.pack(len(body), zlib.crc32(body))
+            write_at(self._path, head + body, self._slot * _SLOT_BYTES)
+        except StorageError:
+            self._doubtful = True  # it may have reached the disk all the same
+            raise
+        self.last, self._slot, self._doubtful = commit, 1 - self._slot, False
+
+    def settle(self) -> None:
+        """After a failed write, write the old commit again over it. Raises `StorageError`."""
+        if self._doubtful:
+            self.write(self.last.next_seq, self.last.blocks)
 
 
 def _read(raw: bytes, at: int) -> Commit | None:
-    slot = raw[at : at + _SLOT.size]
-    if len(slot) < _SLOT.size:
+    if len(raw) < at + _HEAD.size:
         return None
-    batch, next_seq, crc = _SLOT.unpack(slot)
-    return Commit(batch, next_seq) if zlib.crc32(slot[:-4]) == crc else None
+    length, crc = _HEAD.unpack_from(raw, at)
+    body = raw[at + _HEAD.size : at + _HEAD.size + length]
+    if not body or len(body) != length or zlib.crc32(body) != crc:
+        return None
+    return msgspec.json.decode(body, type=Commit)

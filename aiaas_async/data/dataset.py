@@ -1,8 +1,8 @@
 """A data set: key-value items, each on the nodes that the ring gives for its key.
 
-Every change is a batch: each shard concerned writes its block, one commit makes the batch real,
-then readers see it. So a put over many shards, a delete and a move of items between nodes are all
-or nothing, whatever moment the power fails.
+Every change goes the same way: each shard concerned writes its block, one commit makes them real,
+then readers see them. So a put over many shards, a delete and a move of items between nodes are
+all or nothing, whatever moment the power fails.
 
 File functions block; callers run them in threads. One change at a time; readers never wait for it.
 """
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiaas_async.data import layout as layouts
-from aiaas_async.data.commit import Commit, CommitFile
+from aiaas_async.data.commit import CommitFile
 from aiaas_async.data.files import replace, storage
 from aiaas_async.data.items import checksums, default_keys, last_of_each, table
 from aiaas_async.data.layout import Layout
@@ -67,16 +67,22 @@ class Dataset:
     `open` finishes what a crash interrupted, and moves items when the ring has changed.
     """
 
-    def __init__(self, folder: Path, spec: DatasetSpec, layout: Layout, ring: Ring) -> None:
+    def __init__(
+        self, folder: Path, spec: DatasetSpec, layout: Layout, commits: CommitFile, ring: Ring
+    ) -> None:
         self.folder = folder
         self.spec = spec
         self._placement = Placement(_served(ring), spec.replication)
-        self._commits = CommitFile(folder / "commit.bin")
-        self._batch = self._commits.last.batch
+        self._commits = commits
         self._changing = threading.RLock()
         self._publishing = threading.Lock()
         self._source: Source | None = None
-        self._shards = {node: self._open_shard(node) for node in layout.shards}
+        blocks = commits.last.blocks
+        self._shards = {
+            node: self._open_shard(node, blocks.get(name, 0))
+            for node, name in layout.shards.items()
+        }
+        self._retired: dict[str, Shard] = {}
 
     @classmethod
     def create(cls, folder: Path, spec: DatasetSpec, ring: Ring) -> Dataset:
@@ -88,8 +94,8 @@ class Dataset:
             raise ConflictError(f"data set {spec.name} exists already")
         layout = _layout(placement)
         layout.save(folder / "layout.json")
-        dataset = cls(folder, spec, layout, ring)
-        dataset._commits.write(Commit())
+        commits = CommitFile(folder / "commit.bin", create=True)
+        dataset = cls(folder, spec, layout, commits, ring)
         replace(folder / "spec.json", msgspec.json.encode(spec))
         return dataset
 
@@ -97,20 +103,15 @@ class Dataset:
     def open(cls, folder: Path, ring: Ring) -> Dataset:
         """Raises `CorruptError` naming what is damaged, `ConflictError` when the ring has
         another secret than the one the items were placed by."""
-        try:
-            spec = msgspec.json.decode((folder / "spec.json").read_bytes(), type=DatasetSpec)
-        except (OSError, msgspec.MsgspecError) as error:
-            raise CorruptError(f"the spec of a data set cannot be read: {error}") from error
+        spec = load_spec(folder)
         layout = layouts.load(folder / "layout.json")
         if layout.probe != _probe(ring):
             raise ConflictError(
                 f"data set {spec.name} was placed under another secret: put the data directory's "
                 "own secret back"
             )
-        if not (folder / "commit.bin").exists():
-            raise CorruptError(f"data set {spec.name} has lost its commit file: restore a backup")
         layouts.sweep(folder, layout)
-        dataset = cls(folder, spec, layout, ring)
+        dataset = cls(folder, spec, layout, CommitFile(folder / "commit.bin"), ring)
         if dataset._placement.fingerprint != layout.fingerprint:
             dataset.rebalance(ring)
         return dataset
@@ -131,13 +132,13 @@ class Dataset:
         if not raw:
             return PutReport(0, 0, 0, {})
         hashes = self._placement.hashes(raw)
-        with self._change(len(raw)) as commit:
+        with self._change(len(raw)):
             rows = table(self._commits.last.next_seq, hashes, checksums(arrays))
-            replaced, per_node = self._prepare(commit.batch, rows, raw, arrays)
+            replaced, per_node = self._prepare(rows, raw, arrays)
         return PutReport(len(raw), replaced, given - len(raw), per_node)
 
     def _prepare(
-        self, batch: int, rows: NDArray[Any], keys: list[bytes], arrays: Columns
+        self, rows: NDArray[Any], keys: list[bytes], arrays: Columns
     ) -> tuple[int, dict[str, int]]:
         """Hand each shard its items; how many had a predecessor, and the copies per node."""
         replaced, per_node = 0, {}
@@ -150,7 +151,7 @@ class Dataset:
             own_keys = keys if everything else [keys[at] for at in mine.tolist()]
             own = arrays if everything else {n: a[mine] for n, a in arrays.items()}
             found = self._shards[node].find(rows["hash"][mine], own_keys)
-            self._shards[node].prepare(batch, rows[mine], own_keys, own, found[found >= 0])
+            self._shards[node].prepare(rows[mine], own_keys, own, found[found >= 0])
             replaced += int(np.count_nonzero(found[targets[mine, 0] == index] >= 0))
             per_node[node] = len(mine)
         return replaced, per_node
@@ -163,30 +164,30 @@ class Dataset:
             found = {node: shard.find(hashes, raw) for node, shard in self._shards.items()}
             count = np.count_nonzero(np.max(list(found.values()), axis=0, initial=-1) >= 0)
             if count:
-                with self._change(0) as commit:
+                with self._change(0):
                     for node, rows in found.items():
-                        self._end(node, commit.batch, rows[rows >= 0])
+                        self._end(node, rows[rows >= 0])
         return int(count)
 
-    def _end(self, node: str, batch: int, gone: NDArray[np.int64]) -> None:
+    def _end(self, node: str, gone: NDArray[np.int64]) -> None:
         shard = self._shards[node]
         if len(gone):
-            shard.prepare(batch, shard.table.facts[:0], [], {}, gone)
+            shard.prepare(shard.table.facts[:0], [], {}, gone)
 
     @contextmanager
-    def _change(self, items: int, placement: Placement | None = None) -> Iterator[Commit]:
-        """One batch: what the body prepares is committed and published, or undone.
+    def _change(self, items: int, placement: Placement | None = None) -> Iterator[None]:
+        """One change: what the body prepares is committed and published, or undone.
 
         `items` new ones are numbered; a new `placement` holds from the commit on.
         """
         with self._changing:
+            self._commits.settle()
             for shard in self._shards.values():
                 shard.clean()
-            self._batch += 1  # never used twice, even when the batch fails
-            commit = Commit(self._batch, self._commits.last.next_seq + items)
             try:
-                yield commit
-                self._commits.write(commit)
+                yield
+                blocks = {shard.name: shard.blocks_prepared for shard in self._shards.values()}
+                self._commits.write(self._commits.last.next_seq + items, blocks)
             except BaseException:
                 for shard in self._shards.values():
                     shard.rollback()
@@ -255,23 +256,26 @@ class Dataset:
     def rebalance(self, ring: Ring) -> int:
         """Follow the ring: move only the items whose nodes changed; how many copies moved.
 
-        All or nothing, and found again by `open` after a crash. A node that left keeps its
-        folder until then, so views that are in use stay readable.
+        All or nothing; after a crash `open` finishes it. The folder of a node that left stays
+        until the next `open`, so views that are in use stay readable.
         """
         target = Placement(_served(ring), self.spec.replication)
         with self._changing:
             _layout(target, self._shards, moving=True).save(self.folder / "layout.json")
             for node in target.members:
                 if node not in self._shards:
-                    self._shards = {**self._shards, node: self._open_shard(node)}
-            with self._change(0, target) as commit:
-                moved = self._prepare_move(commit.batch, self.source(), target)
+                    shard = self._retired.pop(node, None) or self._open_shard(node, 0)
+                    self._shards = {**self._shards, node: shard}
+            with self._change(0, target):
+                moved = self._prepare_move(self.source(), target)
             with self._publishing:
+                left = {n: s for n, s in self._shards.items() if n not in target.members}
+                self._retired |= left
                 self._shards = {node: self._shards[node] for node in target.members}
             _layout(target).save(self.folder / "layout.json")
         return moved
 
-    def _prepare_move(self, batch: int, source: Source, target: Placement) -> int:
+    def _prepare_move(self, source: Source, target: Placement) -> int:
         moved = 0
         facts = source.facts(np.arange(len(source)))
         targets = target.targets(facts["hash"])
@@ -285,18 +289,27 @@ class Dataset:
             for at in range(0, len(new), step):
                 part = new[at : at + step]
                 keys, arrays = source.raw_keys(part), source.take(part)
-                shard.prepare(batch, facts[part], keys, arrays, _NO_ROWS)
+                shard.prepare(facts[part], keys, arrays, _NO_ROWS)
             kept = np.isin(shard.table.facts["seq"][rows], source.seqs[wanted])
-            self._end(node, batch, rows[~kept])
+            self._end(node, rows[~kept])
             moved += len(new)
         return moved
 
-    def _open_shard(self, node: str) -> Shard:
-        folder = self.folder / layouts.shard_folder(node)
-        return Shard(folder, self.spec.columns, self._commits.last.batch)
+    def _open_shard(self, node: str, blocks: int) -> Shard:
+        return Shard(self.folder / layouts.shard_folder(node), self.spec.columns, blocks)
 
     def __repr__(self) -> str:
         return f"<Dataset {self.spec.name}: {self.count} items on {len(self._shards)} nodes>"
+
+
+def load_spec(folder: Path) -> DatasetSpec:
+    """The spec of the data set in `folder`. Raises `CorruptError`."""
+    try:
+        return msgspec.json.decode((folder / "spec.json").read_bytes(), type=DatasetSpec)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise CorruptError(
+            f"data set {folder.name}: its spec cannot be read ({type(error).__name__})"
+        ) from error
 
 
 def _layout(placement: Placement, leaving: Iterable[str] = (), *, moving: bool = False) -> Layout:

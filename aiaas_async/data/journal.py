@@ -1,12 +1,11 @@
-"""A shard's log: one record per committed block, and a block counts only when its record is whole.
+"""A shard's log: one record per block; the data set's commit says how many records count.
 
-    header   magic, crc32 of the header, crc32 of the body, batch, first row, rows, gone, key bytes
+    header   magic, crc32 of the header, crc32 of the body, first row, rows, gone, key bytes
     rows     one `ROW` each: sequence number, place on the ring, where its key is, crc32 of values
     gone     uint64 row numbers that ended with this block (superseded or deleted)
     keys     UTF-8, end to end
 
-Everything is little-endian. A last record that is cut short, or has a stretch that was never
-written, is what a crash leaves behind and is dropped. Any other wrong one is damage.
+Everything is little-endian.
 """
 
 from __future__ import annotations
@@ -31,10 +30,8 @@ ROW: Final = np.dtype(
         ("key_len", "<u4"),
     ]
 )
-_HEADER: Final = struct.Struct("<4sIIIQQQQ")
+_HEADER: Final = struct.Struct("<4sIIIQQQ")
 _MAGIC: Final = b"blk1"
-# No valid record holds so long a run of zeros: sequence numbers start at 1, keys are not empty.
-_UNWRITTEN: Final = bytes(64)
 
 Rows = NDArray[Any]
 Numbers = NDArray[np.uint64]
@@ -42,57 +39,52 @@ Numbers = NDArray[np.uint64]
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One committed block, read back. `end` is the offset in the log just after it."""
+    """One block. `end` is the offset in the log just after it."""
 
     number: int
-    batch: int
     first: int
     rows: Rows
     gone: Numbers
     end: int
 
 
-def encode(
-    batch: int, first: int, at: int, rows: Rows, gone: Numbers, keys: Sequence[bytes]
-) -> bytes:
+def encode(first: int, at: int, rows: Rows, gone: Numbers, keys: Sequence[bytes]) -> bytes:
     """The record to write at offset `at`; fills in where `rows` have their keys."""
     lengths = np.fromiter(map(len, keys), np.uint64, len(keys))
     keys_at = at + _HEADER.size + rows.nbytes + gone.nbytes
     rows["key_len"] = lengths
     rows["key_at"] = keys_at + np.cumsum(lengths) - lengths
     body = b"".join((rows.tobytes(), gone.astype("<u8").tobytes(), *keys))
-    facts = (zlib.crc32(body), len(gone), batch, first, len(rows), int(lengths.sum()))
+    facts = (zlib.crc32(body), len(gone), first, len(rows), int(lengths.sum()))
     unsigned = _HEADER.pack(_MAGIC, 0, *facts)
     return _HEADER.pack(_MAGIC, zlib.crc32(unsigned), *facts) + body
 
 
-def read(log: memoryview, shard: str) -> Iterator[Block]:
-    """The whole blocks of `log`, in order; ends before a torn tail.
+def read(log: memoryview, blocks: int, shard: str) -> Iterator[Block]:
+    """The first `blocks` blocks of `log`, in order.
 
-    Raises `CorruptError` naming the shard and the block when a record is damaged.
+    Raises `CorruptError` naming the shard and the block when one is missing or wrong.
     """
-    at = number = rows = 0
-    while len(log) - at >= _HEADER.size:
-        head = log[at : at + _HEADER.size]
-        _, _, crc, gone, batch, first, count, text = _HEADER.unpack(head)
-        if not _header_is_sound(bytes(head)):
-            if any(log[at:]):
-                raise damaged(shard, number, "its log record has no valid header")
-            return
-        end = at + _HEADER.size + count * ROW.itemsize + gone * 8 + text
-        body = log[at + _HEADER.size : end]
-        if end > len(log) or (
-            zlib.crc32(body) != crc and end == len(log) and _UNWRITTEN in bytes(body)
-        ):
-            return
-        if zlib.crc32(body) != crc:
-            raise damaged(shard, number, "its log record does not match its checksum")
-        if first != rows:
-            raise damaged(shard, number, f"it begins at row {first}, not at {rows}")
-        table = np.frombuffer(body, ROW, count)
-        ended = np.frombuffer(body, "<u8", gone, table.nbytes)
-        yield Block(number, batch, first, table, ended, end)
-        at, number, rows = end, number + 1, rows + count
+    at = rows = 0
+    for number in range(blocks):
+        block = _block(log, at, number, shard)
+        if block.first != rows:
+            raise damaged(shard, number, f"it begins at row {block.first}, not at {rows}")
+        yield block
+        at, rows = block.end, rows + len(block.rows)
+
+
+def _block(log: memoryview, at: int, number: int, shard: str) -> Block:
+    head = log[at : at + _HEADER.size]
+    if len(head) < _HEADER.size or not _header_is_sound(bytes(head)):
+        raise damaged(shard, number, "its log record is missing or has no valid header")
+    _, _, crc, gone, first, count, text = _HEADER.unpack(head)
+    end = at + _HEADER.size + count * ROW.itemsize + gone * 8 + text
+    body = log[at + _HEADER.size : end]
+    if end > len(log) or zlib.crc32(body) != crc:
+        raise damaged(shard, number, "its log record does not match its checksum")
+    rows = np.frombuffer(body, ROW, count)
+    return Block(number, first, rows, np.frombuffer(body, "<u8", gone, rows.nbytes), end)
 
 
 def _header_is_sound(head: bytes) -> bool:

@@ -33,7 +33,9 @@ def load(path: Path) -> Layout:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Layout)
     except (OSError, msgspec.MsgspecError) as error:
-        raise CorruptError(f"the layout of a data set cannot be read: {error}") from error
+        raise CorruptError(
+            f"data set {path.parent.name}: its layout cannot be read ({type(error).__name__})"
+        ) from error
 
 
 def shard_folder(node: str) -> str:

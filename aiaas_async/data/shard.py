@@ -4,8 +4,8 @@
     log               one record per block (`journal.py`)
 
 A block is written in two steps. `prepare` makes values, then the log record, durable; `apply`
-lets readers see it, once the data set has committed the batch. Blocks of batches that were never
-committed are cut off when the shard is opened, so a batch over many shards is all or nothing.
+lets readers see it, once the data set has committed. What was never committed is cut off when the
+shard is opened, so a change over many shards is all or nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from aiaas_async.data.items import checksums
 from aiaas_async.data.journal import Block, damaged
 from aiaas_async.data.rows import RowTable
 from aiaas_async.data.schema import Column
+from aiaas_async.errors import CorruptError
 
 _CHECK_BYTES: Final = 2**24  # values read at a time by `verify`
 Arrays = Mapping[str, NDArray[Any]]
@@ -32,11 +33,11 @@ Arrays = Mapping[str, NDArray[Any]]
 class Shard:
     """Opened for one writer; `columns` are in the order of the column files.
 
-    `through` is the last committed batch. Raises `CorruptError` naming shard and block when the
-    log is damaged, a column file is too short, or the last block's values fail their checksums.
+    `blocks` is how many are committed. Raises `CorruptError` naming shard and block when the log
+    is damaged, a column file is too short, or the last block's values fail their checksums.
     """
 
-    def __init__(self, folder: Path, columns: Mapping[str, Column], through: int) -> None:
+    def __init__(self, folder: Path, columns: Mapping[str, Column], blocks: int) -> None:
         self.folder = folder
         self.columns = dict(columns)
         self.table = RowTable()
@@ -48,19 +49,12 @@ class Shard:
         with storage(folder):
             folder.mkdir(exist_ok=True, mode=0o700)
             sync_folder(folder.parent)
-        block = self._load(through)
-        self._cut_to_committed()
-        if block is not None and len(block.rows):
-            self._verify_block(block)
-
-    def _load(self, through: int) -> Block | None:
-        last = None
-        for block in read_log(self.folder):
-            if block.batch > through:
-                break
+        block = None
+        for block in read_log(folder, blocks):
             self._admit(block)
-            last = block
-        return last
+        self._cut_to_committed()
+        if block is not None:
+            self._verify_block(block)
 
     def _admit(self, block: Block) -> None:
         first = self.table.count
@@ -74,12 +68,10 @@ class Shard:
     def _cut_to_committed(self) -> None:
         for name, path in self._files():
             needed = self.table.count * self.columns[name].nbytes
-            if path.exists() and path.stat().st_size < needed:
-                raise damaged(
-                    self.name,
-                    self.blocks - 1,
-                    f"column {name} has {path.stat().st_size} of {needed} bytes",
-                )
+            size = path.stat().st_size if path.exists() else 0
+            if size < needed:
+                why = f"column {name} has {size} of {needed} bytes"
+                raise damaged(self.name, self.blocks - 1, why)
             cut(path, needed)
         cut(self.folder / "log", self._log_end)
         sync_folder(self.folder)
@@ -95,7 +87,6 @@ class Shard:
 
     def prepare(
         self,
-        batch: int,
         rows: NDArray[Any],
         keys: Sequence[bytes],
         arrays: Arrays,
@@ -112,10 +103,9 @@ class Shard:
             for name, path in self._files():
                 write_at(path, arrays[name].data, first * self.columns[name].nbytes)
         ended = np.asarray(gone, np.uint64)
-        record = journal.encode(batch, first, at, rows, ended, keys)
+        record = journal.encode(first, at, rows, ended, keys)
         write_at(self.folder / "log", record, at)
-        number = self.blocks + len(self._pending)
-        self._pending.append(Block(number, batch, first, rows, ended, at + len(record)))
+        self._pending.append(Block(self.blocks_prepared, first, rows, ended, at + len(record)))
 
     def _next(self) -> tuple[int, int]:
         """The next free row, and the next free offset of the log."""
@@ -124,6 +114,11 @@ class Shard:
         last = self._pending[-1]
         return last.first + len(last.rows), last.end
 
+    @property
+    def blocks_prepared(self) -> int:
+        """How many blocks there are once what was prepared is applied."""
+        return self.blocks + len(self._pending)
+
     def apply(self) -> None:
         """Let readers see what was prepared."""
         for block in self._pending:
@@ -131,11 +126,11 @@ class Shard:
         self._pending, self._soiled = [], False
 
     def rollback(self) -> None:
-        """Forget what was prepared; the files are cut by `clean`, before the next batch."""
+        """Forget what was prepared; the files are cut by `clean`, before the next change."""
         self._pending = []
 
     def clean(self) -> None:
-        """Cut off what an undone batch left in the files. Raises `StorageError`."""
+        """Cut off what an undone change left in the files. Raises `StorageError`."""
         if self._soiled:
             self._cut_to_committed()
             self._soiled = False
@@ -163,9 +158,8 @@ class Shard:
 
     def verify(self) -> None:
         """Check every committed byte. Raises `CorruptError` naming the shard and the block."""
-        for block in read_log(self.folder):
-            if block.number < self.blocks and len(block.rows):
-                self._verify_block(block)
+        for block in read_log(self.folder, self.blocks):
+            self._verify_block(block)
 
     def _verify_block(self, block: Block) -> None:
         size = sum(column.nbytes for column in self.columns.values())
@@ -179,7 +173,7 @@ class Shard:
                 raise damaged(self.name, block.number, f"row {row} fails its checksum")
 
     def _block_of(self, row: int) -> int:
-        for block in read_log(self.folder):
+        for block in read_log(self.folder, self.blocks):
             if block.first <= row < block.first + len(block.rows):
                 return block.number
         return -1
@@ -206,8 +200,10 @@ class Shard:
         )
 
 
-def read_log(folder: Path) -> Iterator[Block]:
-    """The whole blocks of the log in `folder`; none when there is no log yet."""
+def read_log(folder: Path, blocks: int) -> Iterator[Block]:
+    """The first `blocks` blocks of the log in `folder`. Raises `CorruptError`."""
     path = folder / "log"
-    if path.exists():
-        yield from journal.read(memoryview(path.read_bytes()), folder.name)
+    if blocks and not path.exists():
+        raise CorruptError(f"shard {folder.name} has no log: the data set was moved or deleted")
+    raw = path.read_bytes() if blocks else b""
+    return journal.read(memoryview(raw), blocks, folder.name)

@@ -172,9 +172,7 @@ class Source:
 
 def _view(folder: Path, blocks: int) -> View:
     table = RowTable()
-    for block in read_log(folder):
-        if block.number >= blocks:
-            break
+    for block in read_log(folder, blocks):
         table.add(block)
         table.end(block)
     return View(folder, blocks, table.facts, table.live_rows())

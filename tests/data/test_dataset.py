@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from aiaas_async.data import layout as module
 from aiaas_async.data.dataset import Dataset
+from aiaas_async.data.files import write_at
 from aiaas_async.errors import (
     ConflictError,
     CorruptError,
@@ -200,12 +201,20 @@ def test_a_failed_commit_undoes_the_put_on_every_node(
 ) -> None:
     dataset = new(tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr(
-            dataset._commits, "write", lambda _: (_ for _ in ()).throw(StorageError("full"))
-        )
+
+        def land_and_fail(path: Path, data: bytes, offset: int) -> None:
+            write_at(path, data, offset)
+            raise StorageError("the disk does not say whether it has it")
+
+        patched.setattr("aiaas_async.data.commit.write_at", land_and_fail)
         with pytest.raises(StorageError):
             dataset.put(KEYS, columns(LABELS))
     assert content(dataset) == {}
+    with monkeypatch.context() as patched:  # the power fails just before the next commit
+        patched.setattr(dataset, "_prepare", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            dataset.put(["k2"], columns([2]))
+    assert content(Dataset.open(tmp_path, ring_of(3))) == {}
     dataset.put(["k1"], columns([1]))
     assert content(Dataset.open(tmp_path, ring_of(3))) == {"k1": 1}
 
@@ -230,8 +239,8 @@ def test_create_and_open_refuse_what_is_not_theirs(tmp_path: Path) -> None:
         Dataset.open(tmp_path / "d", Ring(["node-0"], bytes(16)))
     with pytest.raises(NotFoundError, match="no nodes"):
         Dataset.open(tmp_path / "d", Ring([], SECRET))
-    with pytest.raises(CorruptError, match="spec"):
+    with pytest.raises(CorruptError, match="its spec cannot be read"):
         Dataset.open(tmp_path / "other", ring_of(1))
     (tmp_path / "d" / "commit.bin").unlink()
-    with pytest.raises(CorruptError, match="commit file"):
+    with pytest.raises(CorruptError, match="lost its commit"):
         Dataset.open(tmp_path / "d", ring_of(3))

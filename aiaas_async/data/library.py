@@ -1,0 +1,112 @@
+"""All data sets of a server, by name; each is opened when it is first asked for.
+
+A damaged one is refused with the reason, and the others serve.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from aiaas_async.data.dataset import Dataset, load_spec
+from aiaas_async.data.files import storage, sync_folder
+from aiaas_async.data.schema import DatasetSpec, parse_spec
+from aiaas_async.errors import ConflictError, CorruptError, NotFoundError
+from aiaas_async.names import clip
+from aiaas_async.ring.hashring import Ring
+
+
+class Library:
+    """Data sets in the folders of `root`, placed by `ring`. Its functions block."""
+
+    def __init__(self, root: Path, ring: Ring) -> None:
+        self._root = root
+        self._ring = ring
+        self._lock = threading.RLock()
+        self._open: dict[str, Dataset] = {}
+        with storage(root):
+            root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.damaged: dict[str, str] = {}
+        self._specs: dict[str, DatasetSpec] = {}
+        for folder in sorted(root.iterdir()):
+            self._admit(folder)
+
+    def _admit(self, folder: Path) -> None:
+        if not (folder / "spec.json").exists():
+            shutil.rmtree(folder)  # half made or half deleted: never acknowledged as a data set
+            return
+        try:
+            spec = load_spec(folder)
+        except CorruptError as error:
+            self.damaged[folder.name] = error.message
+        else:
+            self._specs[spec.name] = spec
+
+    def specs(self) -> list[DatasetSpec]:
+        """What is declared, by name."""
+        with self._lock:
+            return [self._specs[name] for name in sorted(self._specs)]
+
+    def declare(self, name: str, body: Mapping[str, Any]) -> tuple[Dataset, bool]:
+        """Create the data set a body declares (`schema.parse_spec`), or find the same one.
+
+        The flag says whether it is new. Raises `InvalidError`, and `ConflictError` when the
+        name is taken by one with other columns or another replication.
+        """
+        spec = parse_spec(name, secrets.token_hex(8), body, time.time())
+        with self._lock:
+            known = self._specs.get(name)
+            if known is None:
+                self._open[name] = Dataset.create(self._root / spec.id, spec, self._ring)
+                self._specs[name] = spec
+                return self._open[name], True
+            if (known.columns, known.replication) != (spec.columns, spec.replication):
+                raise ConflictError(
+                    f"data set {name} exists with other columns or replication; delete it first, "
+                    "or choose another name",
+                    {"declared": msgspec.to_builtins(known)},
+                )
+            return self.get(name), False
+
+    def get(self, name: str) -> Dataset:
+        """Raises `NotFoundError`, or `CorruptError` saying what is damaged."""
+        with self._lock:
+            if name not in self._specs:
+                known = clip(sorted(self._specs))
+                raise NotFoundError(f"no data set is called {clip(name)}; known: {known}")
+            if name not in self._open:
+                folder = self._root / self._specs[name].id
+                self._open[name] = Dataset.open(folder, self._ring)
+            return self._open[name]
+
+    def delete(self, name: str) -> None:
+        """Remove a data set and its files; a damaged one too. Raises `NotFoundError`."""
+        with self._lock:
+            if name not in self._specs:
+                raise NotFoundError(f"no data set is called {clip(name)}")
+            folder = self._root / self._specs[name].id
+            with storage(folder):
+                (folder / "spec.json").unlink(missing_ok=True)
+                sync_folder(folder)
+                shutil.rmtree(folder)
+            del self._specs[name]
+            self._open.pop(name, None)
+
+    def follow(self, ring: Ring) -> int:
+        """Move items to where `ring` wants them; how many copies moved.
+
+        Data sets that are not open follow when they are opened.
+        """
+        with self._lock:
+            self._ring = ring
+            return sum(dataset.rebalance(ring) for dataset in self._open.values())
+
+    def __repr__(self) -> str:
+        return f"<Library of {len(self._specs)} data sets, {len(self._open)} open>"

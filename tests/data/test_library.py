@@ -1,0 +1,67 @@
+"""Data sets are found by name, created once, and survive a restart."""
+
+from pathlib import Path
+
+import pytest
+
+from aiaas_async.data.library import Library
+from aiaas_async.errors import ConflictError, CorruptError, NotFoundError
+from tests.data.build import BODY, columns, content, ring_of
+
+
+def test_declaring_twice_finds_the_same_and_other_columns_conflict(tmp_path: Path) -> None:
+    library = Library(tmp_path, ring_of(2))
+    first, created = library.declare("digits", BODY)
+    again, created_again = library.declare("digits", BODY)
+    assert (created, created_again) == (True, False)
+    assert again is first
+    with pytest.raises(ConflictError, match="other columns"):
+        library.declare("digits", {**BODY, "replication": 2})
+    assert [spec.name for spec in library.specs()] == ["digits"]
+    assert repr(library) == "<Library of 1 data sets, 1 open>"
+
+
+def test_items_are_there_after_a_restart_on_other_nodes(tmp_path: Path) -> None:
+    library = Library(tmp_path, ring_of(2))
+    library.declare("digits", BODY)[0].put(["a", "b"], columns([1, 2]))
+    assert library.follow(ring_of(3)) >= 0
+    again = Library(tmp_path, ring_of(1))
+    assert content(again.get("digits")) == {"a": 1, "b": 2}
+
+
+def test_user_names_never_reach_the_disk(tmp_path: Path) -> None:
+    Library(tmp_path, ring_of(2)).declare("my-secret-name", BODY)
+    assert not any("secret" in str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*"))
+    assert not any("node-" in str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*"))
+
+
+def test_a_deleted_data_set_is_gone_and_its_name_free(tmp_path: Path) -> None:
+    library = Library(tmp_path, ring_of(2))
+    library.declare("digits", BODY)[0].put(["a"], columns([1]))
+    library.delete("digits")
+    assert list(tmp_path.iterdir()) == []
+    for forget in (library.get, library.delete):
+        with pytest.raises(NotFoundError, match="'digits'"):
+            forget("digits")
+    assert library.declare("digits", BODY)[1]
+
+
+def test_a_damaged_data_set_is_refused_and_the_others_serve(tmp_path: Path) -> None:
+    library = Library(tmp_path, ring_of(1))
+    for name in ("good", "bad", "worse"):
+        library.declare(name, BODY)[0].put(["a"], columns([1]))
+    ids = {spec.name: spec.id for spec in library.specs()}
+    (tmp_path / ids["bad"] / "layout.json").write_bytes(b"{")
+    (tmp_path / ids["worse"] / "spec.json").write_bytes(b"{")
+    again = Library(tmp_path, ring_of(1))
+    assert again.get("good").count == 1
+    with pytest.raises(CorruptError, match="layout cannot be read"):
+        again.get("bad")
+    assert list(again.damaged) == [ids["worse"]]
+    again.delete("bad")
+
+
+def test_a_folder_without_a_spec_is_swept(tmp_path: Path) -> None:
+    (tmp_path / "ab").mkdir()
+    Library(tmp_path, ring_of(1))
+    assert list(tmp_path.iterdir()) == []
