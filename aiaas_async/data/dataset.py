@@ -4,7 +4,8 @@ Every change goes the same way: each shard concerned writes its block, one commi
 then readers see them. So a put over many shards, a delete and a move of items between nodes are
 all or nothing, whatever moment the power fails.
 
-File functions block; callers run them in threads. One change at a time; readers never wait for it.
+File functions block; callers run them in threads. One change at a time; readers do not wait for
+its writing. In memory an item costs 55 bytes and no Python object (measured with a million).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -24,6 +25,7 @@ from aiaas_async.data.commit import CommitFile
 from aiaas_async.data.files import replace, storage
 from aiaas_async.data.items import checksums, default_keys, last_of_each, table
 from aiaas_async.data.layout import Layout
+from aiaas_async.data.move import prepare_move
 from aiaas_async.data.placement import Placement
 from aiaas_async.data.schema import (
     Columns,
@@ -37,9 +39,6 @@ from aiaas_async.data.source import Source, View
 from aiaas_async.errors import ConflictError, CorruptError, InvalidError, NotFoundError
 from aiaas_async.names import clip
 from aiaas_async.ring.hashring import Ring
-
-_MOVE_BYTES: Final = 2**26  # values held in memory at a time while items move
-_NO_ROWS: Final = np.empty(0, np.int64)
 
 
 class PutReport(msgspec.Struct, frozen=True):
@@ -166,13 +165,8 @@ class Dataset:
             if count:
                 with self._change(0):
                     for node, rows in found.items():
-                        self._end(node, rows[rows >= 0])
+                        self._shards[node].prepare_end(rows[rows >= 0])
         return int(count)
-
-    def _end(self, node: str, gone: NDArray[np.int64]) -> None:
-        shard = self._shards[node]
-        if len(gone):
-            shard.prepare(shard.table.facts[:0], [], {}, gone)
 
     @contextmanager
     def _change(self, items: int, placement: Placement | None = None) -> Iterator[None]:
@@ -267,32 +261,12 @@ class Dataset:
                     shard = self._retired.pop(node, None) or self._open_shard(node, 0)
                     self._shards = {**self._shards, node: shard}
             with self._change(0, target):
-                moved = self._prepare_move(self.source(), target)
+                moved = prepare_move(self._shards, self.source(), target)
             with self._publishing:
                 left = {n: s for n, s in self._shards.items() if n not in target.members}
                 self._retired |= left
                 self._shards = {node: self._shards[node] for node in target.members}
             _layout(target).save(self.folder / "layout.json")
-        return moved
-
-    def _prepare_move(self, source: Source, target: Placement) -> int:
-        moved = 0
-        facts = source.facts(np.arange(len(source)))
-        targets = target.targets(facts["hash"])
-        step = max(1, _MOVE_BYTES // self.spec.item_bytes)
-        for node, shard in self._shards.items():
-            index = target.members.index(node) if node in target.members else -1
-            wanted = (targets == index).any(axis=1)
-            rows = shard.table.live_rows()
-            held = np.isin(source.seqs, shard.table.facts["seq"][rows])
-            new = np.flatnonzero(wanted & ~held)
-            for at in range(0, len(new), step):
-                part = new[at : at + step]
-                keys, arrays = source.raw_keys(part), source.take(part)
-                shard.prepare(facts[part], keys, arrays, _NO_ROWS)
-            kept = np.isin(shard.table.facts["seq"][rows], source.seqs[wanted])
-            self._end(node, rows[~kept])
-            moved += len(new)
         return moved
 
     def _open_shard(self, node: str, blocks: int) -> Shard:

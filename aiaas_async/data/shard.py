@@ -107,6 +107,11 @@ class Shard:
         write_at(self.folder / "log", record, at)
         self._pending.append(Block(self.blocks_prepared, first, rows, ended, at + len(record)))
 
+    def prepare_end(self, gone: NDArray[np.int64]) -> None:
+        """Prepare the end of committed rows; nothing is written when there are none."""
+        if len(gone):
+            self.prepare(self.table.facts[:0], [], {}, gone)
+
     def _next(self) -> tuple[int, int]:
         """The next free row, and the next free offset of the log."""
         if not self._pending:

@@ -1,7 +1,9 @@
 """A data set keeps what it acknowledged, wherever the ring puts it."""
 
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +36,9 @@ move = st.tuples(st.just("move"), st.integers(1, 4))
 
 @given(st.lists(st.one_of(put, delete, reopen, move), max_size=12), st.integers(1, 3))
 @settings(max_examples=40, deadline=None)
-def test_a_data_set_is_a_dict_in_order_of_arrival(steps, replication) -> None:  # type: ignore[no-untyped-def]
+def test_a_data_set_is_a_dict_in_order_of_arrival(
+    steps: list[tuple[str, Any]], replication: int
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
         model: dict[str, int] = {}
         dataset = new(Path(folder) / "d", 2, replication)
@@ -217,6 +221,21 @@ def test_a_failed_commit_undoes_the_put_on_every_node(
     assert content(Dataset.open(tmp_path, ring_of(3))) == {}
     dataset.put(["k1"], columns([1]))
     assert content(Dataset.open(tmp_path, ring_of(3))) == {"k1": 1}
+
+
+def test_threads_may_put_and_read_at_once(tmp_path: Path) -> None:
+    dataset = new(tmp_path)
+
+    def put_and_read(first: int) -> None:
+        for label in range(first, first + 10):
+            dataset.put([f"k{label}"], columns([label]))
+            assert dataset.get(f"k{label}")["label"] == label
+            assert f"k{label}" in content(dataset)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(put_and_read, range(0, 40, 10)))
+    assert sorted(content(dataset).values()) == list(range(40))
+    assert content(Dataset.open(tmp_path, ring_of(3))) == content(dataset)
 
 
 def test_what_does_not_fit_the_columns_is_refused(tmp_path: Path) -> None:

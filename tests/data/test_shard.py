@@ -54,7 +54,7 @@ def test_several_blocks_can_be_prepared_for_one_commit(tmp_path: Path) -> None:
         shard.prepare(table(at + 1, SAME[:1], checksums(values)), [key], values, NONE)
     assert shard.blocks_prepared == 2
     shard.apply()
-    shard.prepare(shard.table.facts[:0], [], {}, np.array([0]))
+    shard.prepare_end(np.array([0]))
     shard.apply()
     again = Shard(tmp_path / "s", COLUMNS, 3)
     assert again.find(SAME, [b"a", b"b"]).tolist() == [-1, 1]
