@@ -1,0 +1,86 @@
+"""Fully connected layers and look-up tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from aiaas_async.errors import GraphError, InputError
+from aiaas_async.nn.layer import (
+    Array,
+    Count,
+    Gradients,
+    Kind,
+    Layer,
+    Mode,
+    Need,
+    ParameterSpec,
+    Shape,
+    known,
+)
+
+
+class Dense(Layer, frozen=True):
+    """y = x W + b over the last axis; W is [in, out]."""
+
+    units: Count
+    use_bias: bool = True
+
+    def infer(self, shapes: Sequence[Shape]) -> Shape:
+        if not shapes[0]:
+            raise GraphError("takes vectors, got an input without dimensions; reshape it to [1]")
+        known(shapes[0][-1], "the last dimension of its input")
+        return (*shapes[0][:-1], self.units)
+
+    def parameters(self, shapes: Sequence[Shape]) -> dict[str, ParameterSpec]:
+        fans = (shapes[0][-1], self.units)
+        found = {"weight": ParameterSpec(fans, "weight", fans)}
+        return found | ({"bias": ParameterSpec((self.units,))} if self.use_bias else {})
+
+    def forward(self, xs: Sequence[Array], ps: Sequence[Array], mode: Mode) -> tuple[Array, Any]:
+        y = xs[0] @ ps[0]
+        if self.use_bias:
+            y += ps[1]
+        return y, xs[0]
+
+    def backward(self, dy: Array, saved: Any, ps: Sequence[Array], need: Need) -> Gradients:
+        dx = dy @ ps[0].T if need.inputs else None
+        if not need.parameters:
+            return [dx], []
+        rows = dy.reshape(-1, self.units)
+        grads = [saved.reshape(rows.shape[0], -1).T @ rows]
+        return [dx], [*grads, rows.sum(axis=0)] if self.use_bias else grads
+
+
+class Embedding(Layer, frozen=True):
+    """Rows of a table [vocabulary, units], chosen by integers."""
+
+    TAKES: ClassVar[tuple[Kind, ...]] = ("integer",)
+
+    vocabulary: Count
+    units: Count
+
+    def infer(self, shapes: Sequence[Shape]) -> Shape:
+        return (*shapes[0], self.units)
+
+    def parameters(self, shapes: Sequence[Shape]) -> dict[str, ParameterSpec]:
+        return {"weight": ParameterSpec((self.vocabulary, self.units), "normal")}
+
+    def forward(self, xs: Sequence[Array], ps: Sequence[Array], mode: Mode) -> tuple[Array, Any]:
+        ids = xs[0]
+        if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < self.vocabulary:
+            raise InputError(
+                f"ids from {ids.min()} to {ids.max()} were given; the table has rows 0 to "
+                f"{self.vocabulary - 1}"
+            )
+        ids = ids.astype(np.int64, copy=False)
+        return ps[0][ids], ids
+
+    def backward(self, dy: Array, saved: Any, ps: Sequence[Array], need: Need) -> Gradients:
+        if not need.parameters:
+            return [None], []
+        grad = np.zeros_like(ps[0], dtype=dy.dtype)
+        np.add.at(grad, saved.reshape(-1), dy.reshape(-1, self.units))
+        return [None], [grad]

@@ -1,0 +1,302 @@
+"""A network: the passes over a layer graph, on parameters that come from outside.
+
+Nothing here remembers a pass: `forward` hands out a `Cache` and `backward` takes it, so one
+network serves any number of callers at once. Float inputs are computed in the parameters'
+dtype (float32 as served; float64 for gradient checks). Arrays given are never written to.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from aiaas_async.errors import ArtifactError, GraphError, InputError
+from aiaas_async.messages import TensorSpec
+from aiaas_async.nn.graph import Graph, Node, near, parse_graph, render_graph
+from aiaas_async.nn.initial import draw, feeds_rectifier
+from aiaas_async.nn.layer import FLOAT, Array, Mode, Need, Shape
+
+Params = dict[str, Array]
+
+
+@dataclass(slots=True)
+class Cache:
+    """What one forward pass leaves for its backward pass.
+
+    `updates` holds new running statistics by parameter name; merge them into the parameters.
+    """
+
+    outputs: tuple[str, ...]
+    saved: dict[str, Any] = field(default_factory=dict)
+    updates: Params = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Network:
+    """A checked layer graph. Immutable; holds no arrays."""
+
+    graph: Graph
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    _nodes: Mapping[str, Node]
+    _trained: frozenset[str]  # layers whose output depends on a trainable parameter
+    _fed: frozenset[str]  # values from which a gradient finds its way to a graph input
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any]) -> Self:
+        """Build from the description in `graph.py`. Raises `GraphError`."""
+        graph = parse_graph(spec)
+        nodes = {node.name: node for node in graph.nodes}
+        outputs = tuple(_output_spec(graph, nodes[name]) for name in graph.outputs)
+        trained, fed = _dependence(graph)
+        return cls(graph, graph.inputs, outputs, nodes, trained, fed)
+
+    def to_spec(self) -> dict[str, Any]:
+        """The canonical description, JSON-able; `from_spec` of it is the same network."""
+        return render_graph(self.graph)
+
+    def parameter_specs(self) -> dict[str, tuple[Shape, str]]:
+        """Shape and dtype of each parameter, known before anything is allocated."""
+        found = (node.parameters.items() for node in self.graph.nodes)
+        return {name: (spec.shape, "float32") for items in found for name, spec in items}
+
+    @property
+    def parameter_count(self) -> int:
+        return sum(prod(shape) for shape, _ in self.parameter_specs().values())
+
+    def init(self, seed: int | np.random.Generator, dtype: DTypeLike = np.float32) -> Params:
+        """Fresh parameters, drawn as `initial.py` says; equal seeds give equal bits."""
+        rng = np.random.default_rng(seed)
+        params: Params = {}
+        for node in self.graph.nodes:
+            rectified = bool(node.parameters) and feeds_rectifier(self.graph.nodes, node.name)
+            for name, spec in node.parameters.items():
+                params[name] = draw(spec, rectified, rng).astype(dtype)
+        return params
+
+    def check(self, params: Mapping[str, Array]) -> None:
+        """Raise `ArtifactError` naming what is missing, too many, or of another shape or type."""
+        specs = self.parameter_specs()
+        missing, extra = sorted(specs.keys() - params.keys()), sorted(params.keys() - specs.keys())
+        if missing or extra:
+            raise ArtifactError(
+                f"the weights do not fit the graph: missing {_some(missing)}, unknown "
+                f"{_some(extra)}",
+                {"missing": missing[:20], "unknown": extra[:20]},
+            )
+        for name, (shape, dtype) in specs.items():
+            array = params[name]
+            if array.shape != shape or array.dtype.kind != "f":
+                raise ArtifactError(
+                    f"weight {name!r} is {array.dtype} {list(array.shape)}; the graph has "
+                    f"{dtype} {list(shape)}"
+                )
+
+    def forward(
+        self,
+        params: Mapping[str, Array],
+        inputs: Mapping[str, Array],
+        *,
+        training: bool = False,
+        rng: np.random.Generator | None = None,
+        outputs: Sequence[str] | None = None,
+    ) -> tuple[dict[str, Array], Cache]:
+        """Outputs [N, *shape] by name (any layer may be asked for), and the cache.
+
+        `training` turns on dropout, which draws from `rng`, and batch statistics.
+        Raises `InputError` for inputs that do not fit, `GraphError` for an unknown output.
+        """
+        wanted = self._wanted(outputs)
+        cache = Cache(wanted)
+        mode = Mode(training=training, rng=rng)
+        return self._run(params, inputs, mode, cache), cache
+
+    def predict(
+        self,
+        params: Mapping[str, Array],
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str] | None = None,
+    ) -> dict[str, Array]:
+        """As `forward`, but nothing is kept: each value is dropped or overwritten once read."""
+        return self._run(params, inputs, Mode(keep=False), Cache(self._wanted(outputs)))
+
+    def backward(
+        self,
+        params: Mapping[str, Array],
+        cache: Cache,
+        douts: Mapping[str, Array],
+        *,
+        wrt_inputs: bool,
+        wrt_params: bool,
+    ) -> tuple[dict[str, Array], Params]:
+        """Gradients of the graph's inputs and of the trainable parameters by name.
+
+        `douts` are the gradients [N, *shape] of outputs of the pass that made `cache`. Integer
+        inputs that only index (embedding) have no gradient; a parameter that no given output
+        depends on has a gradient of zeros. Raises `GraphError` for outputs that have none.
+        """
+        flow: dict[str, Array] = {}
+        for name, dout in douts.items():
+            self._check_differentiable(name, cache)
+            flow[name] = dout
+        grads: Params = {}
+        for node in reversed(self.graph.nodes):
+            if node.name not in flow:
+                continue
+            dy = flow.pop(node.name)
+            need = self._need(node, wrt_inputs, wrt_params)
+            if not (need.inputs or need.parameters):
+                continue
+            given = [params[name] for name in node.parameters]
+            dxs, dparams = node.layer.backward(dy, cache.saved[node.name], given, need)
+            grads.update(zip(_trainable(node) if need.parameters else (), dparams, strict=True))
+            for source, dx in zip(node.inputs, dxs, strict=True):
+                if dx is not None:
+                    flow[source] = flow[source] + dx if source in flow else dx
+        if wrt_params:
+            for name in self._untouched(grads):
+                grads[name] = np.zeros_like(params[name])
+        names = [spec.name for spec in self.inputs] if wrt_inputs else []
+        return {name: flow[name] for name in names if name in flow}, grads
+
+    def _run(
+        self, params: Mapping[str, Array], inputs: Mapping[str, Array], mode: Mode, cache: Cache
+    ) -> dict[str, Array]:
+        plan = self._plan(cache.outputs)
+        values = self._admit(params, inputs, plan)
+        uses = Counter(source for node in plan for source in node.inputs)
+        uses.update(cache.outputs)
+        owned: set[str] = set()
+        for node in plan:
+            first, layer = node.inputs[0], node.layer
+            mode.own = first in owned
+            xs = [values[source] for source in node.inputs]
+            y, saved = layer.forward(xs, [params[name] for name in node.parameters], mode)
+            values[node.name] = y
+            alone = uses[node.name] == 1 and not (mode.keep and layer.KEEPS_OUTPUT)
+            if alone and (not layer.ALIASES or mode.own):
+                owned.add(node.name)
+            if mode.keep:
+                cache.saved[node.name] = saved
+                cache.updates |= {f"{node.name}.{k}": v for k, v in mode.updates.items()}
+                mode.updates.clear()
+            for source in node.inputs:
+                uses[source] -= 1
+                if not uses[source]:
+                    del values[source]
+        return {name: values[name] for name in cache.outputs}
+
+    def _wanted(self, outputs: Sequence[str] | None) -> tuple[str, ...]:
+        if outputs is None:
+            return self.graph.outputs
+        for name in outputs:
+            if name not in self._nodes:
+                raise GraphError(f"there is no layer {name!r} to read{near(name, self._nodes)}")
+        return tuple(dict.fromkeys(outputs))
+
+    def _plan(self, outputs: Iterable[str]) -> list[Node]:
+        """The nodes the outputs depend on, in order."""
+        wanted, plan = set(outputs), []
+        for node in reversed(self.graph.nodes):
+            if node.name in wanted:
+                plan.append(node)
+                wanted.update(node.inputs)
+        return plan[::-1]
+
+    def _admit(
+        self, params: Mapping[str, Array], inputs: Mapping[str, Array], plan: Sequence[Node]
+    ) -> dict[str, Array]:
+        """The graph inputs the plan reads, checked, floats in the dtype of computation."""
+        read = {source for node in plan for source in node.inputs}
+        values: dict[str, Array] = {}
+        for spec in self.inputs:
+            if spec.name not in read:
+                continue
+            if spec.name not in inputs:
+                raise InputError(f"input {spec.name!r} is missing; given: {sorted(inputs)}")
+            values[spec.name] = _fitting(spec, inputs[spec.name])
+        if len({len(value) for value in values.values()}) > 1:
+            lengths = {name: len(value) for name, value in values.items()}
+            raise InputError(f"the inputs differ in their number of items: {lengths}")
+        dtype = next((array.dtype for array in params.values()), None)
+        for name, value in values.items():
+            if value.dtype.kind == "f":
+                values[name] = value.astype(dtype or _wide(value), copy=False)
+        return values
+
+    def _need(self, node: Node, wrt_inputs: bool, wrt_params: bool) -> Need:
+        inputs = any(
+            (wrt_inputs and source in self._fed) or (wrt_params and source in self._trained)
+            for source in node.inputs
+        )
+        return Need(inputs, wrt_params and bool(node.parameters))
+
+    def _check_differentiable(self, name: str, cache: Cache) -> None:
+        if name not in cache.outputs:
+            raise GraphError(
+                f"{name!r} was no output of the forward pass; its outputs: {list(cache.outputs)}"
+            )
+        if not self._nodes[name].layer.DIFFERENTIABLE:
+            raise GraphError(f"{name!r} has no gradient; take the layer before it")
+
+    def _untouched(self, grads: Params) -> list[str]:
+        names = (name for node in self.graph.nodes for name in _trainable(node))
+        return [name for name in names if name not in grads]
+
+
+def _dependence(graph: Graph) -> tuple[frozenset[str], frozenset[str]]:
+    """Which values depend on trainable parameters, and which, differentiably, on the inputs."""
+    trained: set[str] = set()
+    fed = {spec.name for spec in graph.inputs}
+    for node in graph.nodes:
+        if not node.layer.DIFFERENTIABLE:
+            continue
+        if _trainable(node) or trained.intersection(node.inputs):
+            trained.add(node.name)
+        if fed.intersection(node.inputs) and FLOAT in node.layer.TAKES:
+            fed.add(node.name)
+    return frozenset(trained), frozenset(fed)
+
+
+def _trainable(node: Node) -> list[str]:
+    return [name for name, spec in node.parameters.items() if spec.trainable]
+
+
+def _output_spec(graph: Graph, node: Node) -> TensorSpec:
+    wide = not any(each.parameters for each in graph.nodes) and any(
+        spec.dtype == "float64" for spec in graph.inputs
+    )
+    floating = "float64" if wide else "float32"
+    dtypes = {"float": floating, "integer": "int64", "string": "string"}
+    return TensorSpec(node.name, dtypes[node.value.kind], node.value.shape)
+
+
+def _fitting(spec: TensorSpec, given: Array) -> Array:
+    shape = spec.shape or ()
+    ranks_agree = given.ndim == len(shape) + 1
+    if not ranks_agree or any(
+        e not in (-1, g) for e, g in zip(shape, given.shape[1:], strict=True)
+    ):
+        raise InputError(
+            f"input {spec.name!r} must be [N, {', '.join(map(str, shape))}], got "
+            f"{list(given.shape)}"
+        )
+    integer = not (spec.dtype or "").startswith("float")
+    if given.dtype.kind not in ("biu" if integer else "fbiu"):
+        raise InputError(f"input {spec.name!r} must hold {spec.dtype}, got {given.dtype}")
+    return given if integer or given.dtype.kind == "f" else given.astype(np.float32)
+
+
+def _wide(value: Array) -> np.dtype[Any]:
+    return np.result_type(value.dtype, np.float32)
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few names, for a message."""
+    return f"{list(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
