@@ -1,4 +1,8 @@
-"""Convolutions over NHWC images: im2col and one matrix product (Chellapilla et al. 2006)."""
+"""Convolutions over NHWC images: im2col and one matrix product (Chellapilla et al. 2006).
+
+The gradient of the input is a convolution again: of the spread output gradient with the
+flipped kernel.
+"""
 
 from __future__ import annotations
 
@@ -21,23 +25,38 @@ from aiaas_async.nn.layer import (
 from aiaas_async.nn.windows import (
     Padding,
     Pair,
+    columns,
     infer_image,
-    offsets,
     output_size,
     pad,
     pads,
-    unpad,
+    spread,
+    windows,
 )
 
 
-class Conv2d(Layer, frozen=True):
-    """Weight [kh, kw, in, out]."""
-
-    filters: Count
+class _Convolution(Layer, frozen=True, kw_only=True):
     kernel: Pair
     stride: Pair = (1, 1)
     padding: Padding = "same"
     use_bias: bool = True
+
+    def _padded(self, x: Array) -> Array:
+        return pad(x, pads(x.shape[1:3], self.kernel, self.stride, self.padding))
+
+    def _spread(self, dy: Array, size: Pair) -> Array:
+        around = pads(size, self.kernel, self.stride, self.padding)
+        return spread(dy, size, self.kernel, self.stride, around)
+
+    def _with_bias(self, weight: ParameterSpec) -> dict[str, ParameterSpec]:
+        found = {"weight": weight}
+        return found | ({"bias": ParameterSpec(weight.shape[-1:])} if self.use_bias else {})
+
+
+class Conv2d(_Convolution, frozen=True, kw_only=True):
+    """Weight [kh, kw, in, out]."""
+
+    filters: Count
 
     def infer(self, shapes: Sequence[Shape]) -> Shape:
         out = infer_image(shapes[0], self.kernel, self.stride, self.padding)
@@ -47,62 +66,40 @@ class Conv2d(Layer, frozen=True):
     def parameters(self, shapes: Sequence[Shape]) -> dict[str, ParameterSpec]:
         channels, area = shapes[0][2], self.kernel[0] * self.kernel[1]
         fans = (area * channels, area * self.filters)
-        found = {"weight": ParameterSpec((*self.kernel, channels, self.filters), "weight", fans)}
-        return found | ({"bias": ParameterSpec((self.filters,))} if self.use_bias else {})
+        return self._with_bias(
+            ParameterSpec((*self.kernel, channels, self.filters), "weight", fans)
+        )
 
     def forward(self, xs: Sequence[Array], ps: Sequence[Array], mode: Mode) -> tuple[Array, Any]:
-        x, weight = xs[0], ps[0]
-        n, h, w, _ = x.shape
-        out = output_size((h, w), self.kernel, self.stride, self.padding)
-        columns = self._columns(x, out)
-        y = columns @ weight.reshape(-1, self.filters)
+        padded = self._padded(xs[0])
+        y = correlate(padded, ps[0], self.stride)
         if self.use_bias:
             y += ps[1]
-        return y.reshape(n, *out, self.filters), (columns, x.shape, out)
-
-    def _pointwise(self) -> bool:
-        return self.kernel == (1, 1) and self.stride == (1, 1) and isinstance(self.padding, str)
-
-    def _columns(self, x: Array, out: Pair) -> Array:
-        """Each output position's window as a row: [N oh ow, kh kw in]."""
-        n, h, w, c = x.shape
-        if self._pointwise():
-            return x.reshape(-1, c)
-        padded = pad(x, pads((h, w), self.kernel, self.stride, self.padding))
-        columns = np.empty((n, *out, *self.kernel, c), x.dtype)
-        for i, j, at in offsets(self.kernel, self.stride, out):
-            columns[:, :, :, i, j] = padded[at]
-        return columns.reshape(n * out[0] * out[1], -1)
+        return y, (padded, xs[0].shape)
 
     def backward(self, dy: Array, saved: Any, ps: Sequence[Array], need: Need) -> Gradients:
-        columns, shape, out = saved
-        rows = dy.reshape(-1, self.filters)
+        padded, (_, h, w, _) = saved
         grads = []
         if need.parameters:
-            grads.append((columns.T @ rows).reshape(ps[0].shape))
+            grads.append(self._weight_gradient(padded, dy).reshape(ps[0].shape))
             if self.use_bias:
-                grads.append(rows.sum(axis=0))
+                grads.append(dy.sum(axis=(0, 1, 2)))
         if not need.inputs:
             return [None], grads
-        dcolumns = rows @ ps[0].reshape(-1, self.filters).T
-        if self._pointwise():
-            return [dcolumns.reshape(shape)], grads
-        n, h, w, c = shape
-        around = pads((h, w), self.kernel, self.stride, self.padding)
-        dpadded = np.zeros((n, h + sum(around[0]), w + sum(around[1]), c), dy.dtype)
-        windows = dcolumns.reshape(n, *out, *self.kernel, c)
-        for i, j, at in offsets(self.kernel, self.stride, out):
-            dpadded[at] += windows[:, :, :, i, j]
-        return [unpad(dpadded, around)], grads
+        flipped = ps[0][::-1, ::-1].transpose(0, 1, 3, 2)
+        return [correlate(self._spread(dy, (h, w)), flipped, (1, 1))], grads
+
+    def _weight_gradient(self, padded: Array, dy: Array) -> Array:
+        """[kh kw in, out]"""
+        depth = self.kernel[0] * self.kernel[1] * padded.shape[3]
+        total = np.zeros((depth, self.filters), dy.dtype)
+        for at, rows in columns(padded, self.kernel, self.stride):
+            total += rows.T @ dy[at].reshape(-1, self.filters)
+        return total
 
 
-class DepthwiseConv2d(Layer, frozen=True):
+class DepthwiseConv2d(_Convolution, frozen=True):
     """One filter for each channel; weight [kh, kw, channels]."""
-
-    kernel: Pair
-    stride: Pair = (1, 1)
-    padding: Padding = "same"
-    use_bias: bool = True
 
     def infer(self, shapes: Sequence[Shape]) -> Shape:
         out = infer_image(shapes[0], self.kernel, self.stride, self.padding)
@@ -110,32 +107,44 @@ class DepthwiseConv2d(Layer, frozen=True):
 
     def parameters(self, shapes: Sequence[Shape]) -> dict[str, ParameterSpec]:
         channels, area = shapes[0][2], self.kernel[0] * self.kernel[1]
-        found = {"weight": ParameterSpec((*self.kernel, channels), "weight", (area, area))}
-        return found | ({"bias": ParameterSpec((channels,))} if self.use_bias else {})
+        return self._with_bias(ParameterSpec((*self.kernel, channels), "weight", (area, area)))
 
     def forward(self, xs: Sequence[Array], ps: Sequence[Array], mode: Mode) -> tuple[Array, Any]:
-        x, weight = xs[0], ps[0]
-        n, h, w, c = x.shape
-        out = output_size((h, w), self.kernel, self.stride, self.padding)
-        padded = pad(x, pads((h, w), self.kernel, self.stride, self.padding))
-        y = np.zeros((n, *out, c), x.dtype)
-        product = np.empty_like(y)
-        for i, j, at in offsets(self.kernel, self.stride, out):
-            y += np.multiply(padded[at], weight[i, j], out=product)
+        padded = self._padded(xs[0])
+        y = correlate_depthwise(padded, ps[0], self.stride)
         if self.use_bias:
             y += ps[1]
-        return y, (padded, x.shape, out)
+        return y, (padded, xs[0].shape)
 
     def backward(self, dy: Array, saved: Any, ps: Sequence[Array], need: Need) -> Gradients:
-        padded, (_, h, w, _), out = saved
-        weight = ps[0]
-        dweight, dpadded = np.zeros_like(weight, dtype=dy.dtype), np.zeros_like(padded)
-        for i, j, at in offsets(self.kernel, self.stride, out):
-            if need.parameters:
-                dweight[i, j] = np.einsum("nhwc,nhwc->c", padded[at], dy)
-            if need.inputs:
-                dpadded[at] += dy * weight[i, j]
-        grads = [dweight, dy.sum(axis=(0, 1, 2))] if self.use_bias else [dweight]
-        around = pads((h, w), self.kernel, self.stride, self.padding)
-        dx = unpad(dpadded, around) if need.inputs else None
-        return [dx], grads if need.parameters else []
+        padded, (_, h, w, _) = saved
+        grads = []
+        if need.parameters:
+            seen = windows(padded, self.kernel, self.stride)
+            grads.append(np.einsum("nhwijc,nhwc->ijc", seen, dy))
+            if self.use_bias:
+                grads.append(dy.sum(axis=(0, 1, 2)))
+        if not need.inputs:
+            return [None], grads
+        return [correlate_depthwise(self._spread(dy, (h, w)), ps[0][::-1, ::-1], (1, 1))], grads
+
+
+def correlate(x: Array, weight: Array, stride: Pair) -> Array:
+    """Slide `weight` [kh, kw, C, F] over the padded images [N, H, W, C]: [N, oh, ow, F]."""
+    kh, kw, channels, filters = weight.shape
+    out = output_size(x.shape[1:3], (kh, kw), stride, "valid")
+    y = np.empty((len(x), *out, filters), np.result_type(x, weight))
+    flat = weight.reshape(kh * kw * channels, filters)
+    for at, rows in columns(x, (kh, kw), stride):
+        np.matmul(rows, flat, out=y[at].reshape(-1, filters))
+    return y
+
+
+def correlate_depthwise(x: Array, weight: Array, stride: Pair) -> Array:
+    """Slide `weight` [kh, kw, C] over the padded images [N, H, W, C], channel by channel.
+
+    One einsum over the strided windows: 5 to 8 GMAC/s where shifted multiply-adds make 1 to 3.
+    """
+    kh, kw, _ = weight.shape
+    y: Array = np.einsum("nhwijc,ijc->nhwc", windows(x, (kh, kw), stride), weight)
+    return y

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -43,30 +43,26 @@ class _Pool(Layer, frozen=True):
 class MaxPool(_Pool, frozen=True):
     """The largest of each window; of equals the first gets the gradient."""
 
+    KEEPS_OUTPUT: ClassVar[bool] = True
+
     def forward(self, xs: Sequence[Array], ps: Sequence[Array], mode: Mode) -> tuple[Array, Any]:
         around, out = self._geometry(xs[0])
         padded = pad(xs[0], around, -np.inf)
-        best: Array | None = None
-        winner = np.zeros(0, np.uint8)
-        for i, j, at in offsets(self.kernel, self.steps, out):
-            candidate = padded[at]
-            if best is None:
-                best = candidate.copy()
-                winner = np.zeros(best.shape if mode.keep else 0, np.uint16)
-            elif mode.keep:
-                better = candidate > best
-                np.copyto(best, candidate, where=better)
-                winner[better] = i * self.kernel[1] + j
-            else:
-                np.maximum(best, candidate, out=best)
-        assert best is not None
-        return best, (winner, padded.shape, around, out)
+        y: Array | None = None
+        for at in offsets(self.kernel, self.steps, out):
+            y = padded[at].copy() if y is None else np.maximum(y, padded[at], out=y)
+        assert y is not None
+        return y, (padded, y, around)
 
     def backward(self, dy: Array, saved: Any, ps: Sequence[Array], need: Need) -> Gradients:
-        winner, shape, around, out = saved
-        dpadded = np.zeros(shape, dy.dtype)
-        for i, j, at in offsets(self.kernel, self.steps, out):
-            dpadded[at] += dy * (winner == i * self.kernel[1] + j)
+        padded, y, around = saved
+        dpadded = np.zeros(padded.shape, dy.dtype)
+        unclaimed = np.ones(y.shape, np.bool_)
+        for at in offsets(self.kernel, self.steps, y.shape[1:3]):
+            largest = padded[at] == y
+            largest &= unclaimed
+            unclaimed ^= largest
+            dpadded[at] += dy * largest
         return [unpad(dpadded, around)], []
 
 
@@ -77,7 +73,7 @@ class AvgPool(_Pool, frozen=True):
         around, out = self._geometry(xs[0])
         padded = pad(xs[0], around)
         y = np.zeros((len(padded), *out, padded.shape[3]), padded.dtype)
-        for _, _, at in offsets(self.kernel, self.steps, out):
+        for at in offsets(self.kernel, self.steps, out):
             y += padded[at]
         y *= 1.0 / (self.kernel[0] * self.kernel[1])
         return y, (padded.shape, around, out)
@@ -86,7 +82,7 @@ class AvgPool(_Pool, frozen=True):
         shape, around, out = saved
         share = dy * (1.0 / (self.kernel[0] * self.kernel[1]))
         dpadded = np.zeros(shape, dy.dtype)
-        for _, _, at in offsets(self.kernel, self.steps, out):
+        for at in offsets(self.kernel, self.steps, out):
             dpadded[at] += share
         return [unpad(dpadded, around)], []
 

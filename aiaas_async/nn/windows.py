@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from math import prod
+from typing import Final, Literal
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from aiaas_async.errors import GraphError
 from aiaas_async.nn.layer import Array, Shape, rank
 
 Pair = tuple[int, int]
 Slices = tuple[slice, slice, slice]
-Padding = Literal["same", "valid"] | tuple[Pair, Pair]
+Borders = tuple[Pair, Pair]  # ((top, bottom), (left, right))
+Padding = Literal["same", "valid"] | Borders
+Tile = tuple[slice, slice]  # of images, of output rows
+TILE_BYTES: Final = 256 * 1024  # half of a common L2 cache
+THIN: Final = 3  # up to so many channels, copying plane by plane is faster than pixel by pixel
 
 
 def check(kernel: Pair, stride: Pair, padding: Padding) -> None:
@@ -29,7 +35,7 @@ def check(kernel: Pair, stride: Pair, padding: Padding) -> None:
             )
 
 
-def pads(size: Pair, kernel: Pair, stride: Pair, padding: Padding) -> tuple[Pair, Pair]:
+def pads(size: Pair, kernel: Pair, stride: Pair, padding: Padding) -> Borders:
     """((top, bottom), (left, right)). "same" gives ceil(size / stride) outputs, the odd pixel
     at the end, as TensorFlow has it."""
     if padding == "valid":
@@ -59,12 +65,13 @@ def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Padding) -> Pai
 
 
 def infer_image(shape: Shape, kernel: Pair, stride: Pair, padding: Padding) -> Pair:
+    """Height and width of the output for an image of `shape` per item. Raises `GraphError`."""
     rank(shape, 3, "images [height, width, channels]")
     check(kernel, stride, padding)
     return output_size((shape[0], shape[1]), kernel, stride, padding)
 
 
-def pad(x: Array, around: tuple[Pair, Pair], value: float = 0.0) -> Array:
+def pad(x: Array, around: Borders, value: float = 0.0) -> Array:
     """`x` [N, H, W, C] with borders of `value`."""
     (top, bottom), (left, right) = around
     if not (top or bottom or left or right):
@@ -75,17 +82,69 @@ def pad(x: Array, around: tuple[Pair, Pair], value: float = 0.0) -> Array:
     return out
 
 
-def unpad(x: Array, around: tuple[Pair, Pair]) -> Array:
+def unpad(x: Array, around: Borders) -> Array:
     """The inverse of `pad`, as a view."""
     (top, bottom), (left, right) = around
     return x[:, top : x.shape[1] - bottom, left : x.shape[2] - right]
 
 
-def offsets(kernel: Pair, stride: Pair, out: Pair) -> Iterator[tuple[int, int, Slices]]:
-    """For each kernel offset (i, j): the pixels it meets over all output positions."""
+def spread(dy: Array, size: Pair, kernel: Pair, stride: Pair, around: Borders) -> Array:
+    """`dy` [N, oh, ow, F] laid out so that sliding the flipped kernel over it, one pixel at a
+    time, meets each input pixel of an image of `size`: stride - 1 zeros between its pixels, and
+    borders of what kernel and padding leave."""
+    (n, oh, ow, f), (kh, kw), (sh, sw) = dy.shape, kernel, stride
+    if kernel == stride == (1, 1):
+        return dy
+    top, left = kh - 1 - around[0][0], kw - 1 - around[1][0]
+    out = np.zeros((n, size[0] + kh - 1, size[1] + kw - 1, f), dy.dtype)
+    out[:, top : top + oh * sh : sh, left : left + ow * sw : sw][:, :oh, :ow] = dy
+    return out
+
+
+def windows(x: Array, kernel: Pair, stride: Pair) -> Array:
+    """The window at each output position: a read-only view [N, oh, ow, kh, kw, C] of `x`."""
+    slid = sliding_window_view(x, kernel, axis=(1, 2))
+    return slid[:, :: stride[0], :: stride[1]].transpose(0, 1, 2, 4, 5, 3)
+
+
+def columns(x: Array, kernel: Pair, stride: Pair) -> Iterator[tuple[Tile, Array]]:
+    """Tile by tile of the output, the windows there as rows [positions, kh kw C] ("im2col").
+
+    Tiles are whole images, or some rows of one. The rows lie in one buffer small enough to
+    stay in the cache, overwritten by the next tile: for a 3x3 kernel on 14x14x16 images that
+    takes a quarter of the time of all columns at once.
+    """
+    if kernel == stride == (1, 1):
+        yield (slice(None), slice(None)), x.reshape(-1, x.shape[3])
+        return
+    view = windows(x, kernel, stride)
+    depth = prod(view.shape[3:])
+    thin = x.shape[3] <= THIN
+    tiles = list(_tiles(view.shape[:3], depth * x.itemsize))
+    buffer = np.empty(max((view[at].size for at in tiles), default=0), x.dtype)
+    for at in tiles:
+        part = view[at].transpose(3, 4, 5, 0, 1, 2) if thin else view[at]
+        rows = buffer[: part.size]
+        np.copyto(rows.reshape(part.shape), part)
+        yield at, rows.reshape(depth, -1).T if thin else rows.reshape(-1, depth)
+
+
+def offsets(kernel: Pair, stride: Pair, out: Pair) -> Iterator[Slices]:
+    """For each offset in the kernel: the pixels it meets over all output positions."""
     (sh, sw), (oh, ow) = stride, out
     for i in range(kernel[0]):
         for j in range(kernel[1]):
             rows = slice(i, i + (oh - 1) * sh + 1, sh)
-            columns = slice(j, j + (ow - 1) * sw + 1, sw)
-            yield i, j, (slice(None), rows, columns)
+            yield slice(None), rows, slice(j, j + (ow - 1) * sw + 1, sw)
+
+
+def _tiles(positions: Shape, nbytes: int) -> Iterator[Tile]:
+    """Cut [N, oh, ow] positions of `nbytes` each into tiles of about `TILE_BYTES`."""
+    n, oh, ow = positions
+    rows = max(1, TILE_BYTES // max(1, ow * nbytes))
+    if rows >= oh:
+        step = rows // oh
+        yield from ((slice(a, a + step), slice(None)) for a in range(0, n, step))
+        return
+    for a in range(n):
+        yield from ((slice(a, a + 1), slice(r, r + rows)) for r in range(0, oh, rows))

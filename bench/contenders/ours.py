@@ -1,0 +1,61 @@
+"""This project's numeric engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiaas_async.nn.losses import cross_entropy
+from aiaas_async.nn.network import Network
+from aiaas_async.nn.optim import Sgd
+from bench.contenders.data import MOMENTUM, RATE, Images, Labels, Train, batches, run
+
+
+def trainer(layers: list[dict[str, Any]]) -> Train:
+    inputs = [{"name": "image", "dtype": "float32", "shape": [28, 28, 1]}]
+    network = Network.from_spec({"inputs": inputs, "layers": layers, "outputs": ["logits"]})
+    params, optimizer = network.init(0), Sgd(momentum=MOMENTUM)
+    state = optimizer.init(params)
+
+    def train(images: Images, labels: Labels) -> float:
+        nonlocal params, state
+        loss = 0.0
+        for at in batches(len(images)):
+            found, cache = network.forward(params, {"image": images[at]}, training=True)
+            loss, dy = cross_entropy(found["logits"], labels[at])
+            _, grads = network.backward(
+                params, cache, {"logits": dy}, wrt_inputs=False, wrt_params=True
+            )
+            params, state = optimizer.step(state, params, grads, RATE)
+        return loss
+
+    return train
+
+
+def mlp() -> Train:
+    return trainer(
+        [
+            {"name": "flat", "op": "flatten"},
+            {"name": "hidden", "op": "dense", "units": 256},
+            {"name": "active", "op": "relu"},
+            {"name": "logits", "op": "dense", "units": 10},
+        ]
+    )
+
+
+def cnn() -> Train:
+    return trainer(
+        [
+            {"name": "conv1", "op": "conv2d", "filters": 16, "kernel": [3, 3]},
+            {"name": "relu1", "op": "relu"},
+            {"name": "pool1", "op": "max_pool"},
+            {"name": "conv2", "op": "conv2d", "filters": 32, "kernel": [3, 3]},
+            {"name": "relu2", "op": "relu"},
+            {"name": "pool2", "op": "max_pool"},
+            {"name": "flat", "op": "flatten"},
+            {"name": "logits", "op": "dense", "units": 10},
+        ]
+    )
+
+
+if __name__ == "__main__":
+    run({"mlp": mlp, "cnn": cnn})
