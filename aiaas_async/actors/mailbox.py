@@ -161,6 +161,10 @@ class Mailbox(Generic[E]):
     async def wait_nonempty(self) -> None:
         await self._nonempty.wait()
 
+    def refuse_new(self) -> None:
+        """Take nothing more; what waits may still be taken."""
+        self._closed = True
+
     def close(self, error: Exception) -> None:
         """Take nothing more, and fail whatever waits with `error`: everyone gets an answer."""
         self._closed = True

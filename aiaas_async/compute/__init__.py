@@ -1,0 +1,1 @@
+"""Compute: worker processes behind a port. The event loop never runs a kernel."""

@@ -1,0 +1,120 @@
+"""The vocabulary of the line between the server and a worker: jobs one way, replies the other.
+
+A job's arrays travel beside it as raw bytes (`frames.py`); the structs here only describe them.
+Nothing on the line is pickled, and a worker never sees bytes a client chose as structure.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from aiaas_async.messages import TensorSpec
+
+
+class ArrayMeta(msgspec.Struct, frozen=True, array_like=True):
+    """An array of the body: numpy dtype string ("<f4", "<U7"), shape, byte offset in the body."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+
+class ArtifactFiles(msgspec.Struct, frozen=True):
+    """A version's files (label → path chosen by the server) and its registered layer graph."""
+
+    runtime: str
+    files: dict[str, str]
+    graph: dict[str, Any] | None = None
+
+
+class Inspect(msgspec.Struct, frozen=True, tag="inspect"):
+    """Read an artifact's headers and say what it is; nothing stays loaded."""
+
+    artifact: ArtifactFiles
+
+
+class Load(msgspec.Struct, frozen=True, tag="load"):
+    """Map the artifact and keep it as `model`."""
+
+    model: str
+    artifact: ArtifactFiles
+
+
+class Unload(msgspec.Struct, frozen=True, tag="unload"):
+    model: str
+
+
+class Infer(msgspec.Struct, frozen=True, tag="infer"):
+    """Run `model` over a batch of `rows`; every array leads with the batch dimension."""
+
+    model: str
+    rows: int
+    outputs: tuple[str, ...] | None = None
+
+
+class Differentiate(msgspec.Struct, frozen=True, tag="differentiate"):
+    """Loss, and gradients with respect to `wrt`; arrays are named inputs/… and targets/…."""
+
+    model: str
+    wrt: Literal["nothing", "inputs", "parameters", "both"]
+    loss: str | None = None
+    output: str | None = None
+
+
+class Train(msgspec.Struct, frozen=True, tag="train"):
+    """Train and report; `task` is read by `training/`, `directory` takes checkpoints and result."""
+
+    artifact: ArtifactFiles
+    task: dict[str, Any]
+    directory: str
+
+
+Job = Inspect | Load | Unload | Infer | Differentiate | Train
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One frame to a worker. `slot_bytes` > 0: the body lies in this job's slot, not behind."""
+
+    number: int
+    job: Job
+    arrays: tuple[ArrayMeta, ...] = ()
+    slot_bytes: int = 0
+
+
+class Done(msgspec.Struct, frozen=True, tag="done"):
+    """The job's one final answer: plain `facts`, arrays beside it, microseconds of compute."""
+
+    facts: dict[str, Any] = {}
+    compute_us: int = 0
+
+
+class Progress(msgspec.Struct, frozen=True, tag="progress"):
+    """One of many partial answers of a long job."""
+
+    facts: dict[str, Any]
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """The job failed and the worker lives on. Failures are values: `errors.from_code` revives."""
+
+    code: str
+    message: str
+    details: dict[str, Any] = {}
+
+
+class Reply(msgspec.Struct, frozen=True):
+    number: int
+    outcome: Done | Progress | Failed
+    arrays: tuple[ArrayMeta, ...] = ()
+    slot_bytes: int = 0
+
+
+class Inspected(msgspec.Struct, frozen=True):
+    """The facts of a finished `Inspect` or `Load`; `nbytes` is what stays resident when loaded."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    nbytes: int

@@ -1,0 +1,171 @@
+"""A worker process as the server sees it: a datagram socket, four slots, a pidfd.
+
+Submitting is synchronous: the body is laid into the datagram or the slot and sent, and the
+event loop goes on; a reader callback resolves the job's future. Nothing polls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aiaas_async.compute.base import Answer, ProgressHandler
+from aiaas_async.compute.frames import (
+    INLINE_BYTES,
+    MAX_DATAGRAM,
+    Pieces,
+    decode_reply,
+    encode,
+    lay,
+    plan,
+    views,
+)
+from aiaas_async.compute.jobs import Done, Failed, Job, Progress, Reply, Request
+from aiaas_async.compute.slots import JOBS_UNDER_WAY, Slot
+from aiaas_async.errors import InternalError, TooLargeError, WorkerDiedError, from_code
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _UnderWay:
+    number: int
+    future: asyncio.Future[Answer]
+    on_progress: ProgressHandler | None
+
+
+class WorkerProcess:
+    """Made by `pool.WorkerForks.spawn`; owns `line` and `pidfd` and the slots."""
+
+    def __init__(self, pid: int, pidfd: int, line: socket.socket, slots: Sequence[Slot]) -> None:
+        self.pid = pid
+        self._pidfd, self._line = pidfd, line
+        self._request_slots, self._reply_slots = slots[:JOBS_UNDER_WAY], slots[JOBS_UNDER_WAY:]
+        self._under_way: deque[_UnderWay] = deque()
+        self._count = 0
+        self._dead = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(line.fileno(), self._on_readable)
+
+    @property
+    def alive(self) -> bool:
+        return not self._dead.is_set()
+
+    @property
+    def can_submit(self) -> bool:
+        return len(self._under_way) < JOBS_UNDER_WAY and not self._dead.is_set()
+
+    def submit(
+        self,
+        job: Job,
+        arrays: Sequence[Pieces] = (),
+        on_progress: ProgressHandler | None = None,
+    ) -> asyncio.Future[Answer]:
+        if self._dead.is_set():
+            raise WorkerDiedError("the compute process has died", {"started": False})
+        if not self.can_submit:
+            raise InternalError(f"{JOBS_UNDER_WAY} jobs are under way already")
+        number = self._count
+        datagram = self._datagram(number, job, arrays)
+        try:
+            self._line.send(datagram)
+        except OSError as error:
+            # EPIPE or ECONNRESET: it died and the reader has not run yet. Never EAGAIN: the
+            # socket's buffer holds more than two datagrams.
+            self._on_death()
+            raise WorkerDiedError("the compute process has died", {"started": False}) from error
+        self._count += 1
+        future: asyncio.Future[Answer] = self._loop.create_future()
+        self._under_way.append(_UnderWay(number, future, on_progress))
+        return future
+
+    def _datagram(self, number: int, job: Job, arrays: Sequence[Pieces]) -> bytes:
+        metas, size = plan(arrays)
+        if size <= INLINE_BYTES:
+            body = bytearray(size)
+            lay(arrays, metas, memoryview(body))
+            datagram = encode(Request(number, job, metas), body)
+        else:
+            lay(arrays, metas, self._request_slots[number % JOBS_UNDER_WAY].view(size))
+            datagram = encode(Request(number, job, metas, size))
+        if len(datagram) > MAX_DATAGRAM:
+            raise TooLargeError(f"the job's description takes {len(datagram)} bytes")
+        return datagram
+
+    def _on_readable(self) -> None:
+        try:
+            datagram = self._line.recv(MAX_DATAGRAM)
+        except BlockingIOError:
+            return
+        except ConnectionResetError:
+            datagram = b""
+        if not datagram:
+            self._on_death()
+            return
+        reply, inline = decode_reply(datagram)
+        self._resolve(reply, inline)
+
+    def _resolve(self, reply: Reply, inline: memoryview) -> None:
+        job = self._under_way[0]
+        if job.number != reply.number:
+            raise InternalError(f"answer {reply.number} to job {job.number}")
+        match reply.outcome:
+            case Progress(facts):
+                if job.on_progress is not None:
+                    job.on_progress(facts)
+                return
+            case Failed(code, message, details):
+                self._under_way.popleft()
+                _fail(job.future, from_code(code, message, details))
+            case Done(facts, compute_us):
+                self._under_way.popleft()
+                if not job.future.done():
+                    job.future.set_result(Answer(facts, self._arrays(reply, inline), compute_us))
+
+    def _arrays(self, reply: Reply, inline: memoryview) -> dict[str, object]:
+        if not reply.slot_bytes:
+            return views(reply.arrays, inline)
+        # Copied out: the slot is the worker's again as soon as the next job is sent.
+        shared = self._reply_slots[reply.number % JOBS_UNDER_WAY].view(reply.slot_bytes)
+        return {name: array.copy() for name, array in views(reply.arrays, shared).items()}
+
+    def request_stop(self) -> None:
+        if not self._dead.is_set():
+            self._line.shutdown(socket.SHUT_WR)
+
+    def kill(self) -> None:
+        if not self._dead.is_set():
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            self._on_death()
+
+    def _on_death(self) -> None:
+        if self._dead.is_set():
+            return
+        self._dead.set()
+        self._loop.remove_reader(self._line.fileno())
+        self._line.close()
+        os.close(self._pidfd)
+        for slot in (*self._request_slots, *self._reply_slots):
+            slot.close()
+        for position, job in enumerate(self._under_way):
+            facts = {"started": position == 0}
+            _fail(job.future, WorkerDiedError("the compute process died during this job", facts))
+        self._under_way.clear()
+
+    async def wait_dead(self) -> None:
+        await self._dead.wait()
+
+    def __repr__(self) -> str:
+        state = "dead" if self._dead.is_set() else f"{len(self._under_way)} under way"
+        return f"<WorkerProcess {state}>"
+
+
+def _fail(future: asyncio.Future[Answer], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

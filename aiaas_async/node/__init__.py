@@ -1,0 +1,1 @@
+"""Nodes: actors that own a mailbox, a memory budget and one worker."""

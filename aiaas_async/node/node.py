@@ -1,0 +1,329 @@
+"""A node: an actor with a mailbox, a memory budget and one worker.
+
+Its one task takes what waits, makes it a batch, sees that the version is loaded, and submits; the
+answer comes by callback while the next batch is already being made. Whatever is taken from the
+mailbox gets exactly one terminal answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from aiaas_async.actors.mailbox import Mailbox
+from aiaas_async.actors.supervisor import supervise
+from aiaas_async.compute.base import Answer, WorkerSource
+from aiaas_async.compute.frames import Pieces
+from aiaas_async.compute.jobs import Differentiate, Infer, Load, Unload
+from aiaas_async.errors import AiaasError, InternalError, StoppingError, WorkerDiedError
+from aiaas_async.node.coalesce import Batch
+from aiaas_async.node.quarantine import Quarantine
+from aiaas_async.node.residency import Residency
+from aiaas_async.node.seat import WorkerSeat
+from aiaas_async.node.work import (
+    Call,
+    Differentiation,
+    Hold,
+    Message,
+    Release,
+    Result,
+    Servable,
+    WorkItem,
+)
+
+logger = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLimits:
+    """Bytes and seconds. A job may run `patience_s` even when its callers wanted it sooner,
+    and `overtime_s` past its latest deadline, before its worker is ended."""
+
+    memory: int = 4 << 30
+    mailbox_items: int = 1024
+    mailbox_bytes: int = 256 << 20
+    load_timeout_s: float = 300.0
+    patience_s: float = 1.0
+    overtime_s: float = 0.25
+
+
+@dataclass(slots=True)
+class NodeStatistics:
+    """Counts since start; `compute_s` is the worker's busy time in seconds."""
+
+    batches: int = 0
+    rows: int = 0
+    failures: int = 0
+    deaths: int = 0
+    loads: int = 0
+    evictions: int = 0
+    compute_s: float = 0.0
+
+
+class Node:
+    def __init__(
+        self, node_id: str, source: WorkerSource, limits: NodeLimits, quarantine: Quarantine
+    ) -> None:
+        self.id = node_id
+        self._limits = limits
+        self._quarantine = quarantine
+        self._mailbox: Mailbox[WorkItem] = Mailbox(limits.mailbox_items, limits.mailbox_bytes)
+        self._residency = Residency(limits.memory)
+        self._pins: set[str] = set()
+        self._seat = WorkerSeat(source, self._residency.clear)
+        self._task: asyncio.Task[None] | None = None
+        self._under_way = 0
+        self._quiet = asyncio.Event()
+        self._stopped = False
+        self.statistics = NodeStatistics()
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def load(self) -> int:
+        """Requests that wait here or are under way."""
+        return len(self._mailbox) + self._under_way
+
+    async def start(self) -> None:
+        """Start the worker, and begin to take work."""
+        await self._seat.start()
+        self._task = asyncio.create_task(
+            supervise(f"node {self.id}", self._run, self._give_up), name=f"node {self.id}"
+        )
+
+    def submit(self, message: Message, cost: int, deadline: float | None) -> WorkItem:
+        """Queue `message`; its answer comes in the returned envelope's `reply`.
+
+        Raises `OverloadedError`, `StoppingError`, or `QuarantinedError`.
+        """
+        self._check_quarantine(message)
+        item = WorkItem(message, cost, deadline, self._loop)
+        self._mailbox.put_nowait(item)
+        return item
+
+    def _check_quarantine(self, message: Message) -> None:
+        if not isinstance(message, Release):
+            self._quarantine.check(message.servable.id, self._loop.time())
+
+    async def _run(self) -> None:
+        while True:
+            await self._mailbox.wait_nonempty()
+            await self._seat.free()
+            item = self._mailbox.take_nowait(self._loop.time())
+            if item is None:
+                self._settle(0)
+            else:
+                await self._dispatch(item)
+
+    async def _dispatch(self, item: WorkItem) -> None:
+        taken = [item]
+        self._under_way += 1
+        try:
+            self._check_quarantine(item.message)
+            match item.message:
+                case Call():
+                    batch = await self._batch(item, item.message)
+                    taken = batch.items
+                    await self._infer(batch)
+                case Differentiation():
+                    await self._differentiate(item, item.message)
+                case Hold():
+                    item.answer(await self._hold(item.message))
+                    self._settle(1)
+                case Release():
+                    item.answer(await self._release(item.message))
+                    self._settle(1)
+        except AiaasError as error:
+            self._on_failure(taken, error)
+        except asyncio.CancelledError:
+            self._on_failure(taken, StoppingError("the node was stopped during this request"))
+            raise
+        except Exception:
+            self._on_failure(taken, InternalError("the node met a defect of its own"))
+            raise
+
+    async def _batch(self, item: WorkItem, call: Call) -> Batch:
+        batch = Batch(item, call)
+        if batch.space:
+            self._take_company(batch)
+        delay = call.servable.max_delay_s
+        if delay and batch.space:
+            await asyncio.sleep(max(0.0, item.enqueued_at + delay - self._loop.time()))
+            self._take_company(batch)
+        return batch
+
+    def _take_company(self, batch: Batch) -> None:
+        company = self._mailbox.take_like(batch.joiner(), batch.space, self._loop.time())
+        batch.extend(company)
+        self._under_way += len(company)
+
+    async def _infer(self, batch: Batch) -> None:
+        servable = batch.servable
+        await self._ensure_loaded(servable)
+        submitted = self._loop.time()
+        job = Infer(servable.id, batch.rows, batch.outputs)
+        future = await self._submit(job, batch.pieces(), servable, batch.items)
+        future.add_done_callback(lambda done: self._on_batch(batch, submitted, done))
+
+    async def _differentiate(self, item: WorkItem, asked: Differentiation) -> None:
+        servable = asked.servable
+        await self._ensure_loaded(servable)
+        submitted = self._loop.time()
+        job = Differentiate(servable.id, asked.wrt, asked.loss, asked.output)
+        pieces = [Pieces(name, (array,)) for name, array in asked.arrays.items()]
+        future = await self._submit(job, pieces, servable, [item])
+        future.add_done_callback(lambda done: self._on_gradient(item, submitted, done))
+
+    async def _submit(
+        self,
+        job: Infer | Differentiate,
+        pieces: list[Pieces],
+        servable: Servable,
+        items: Sequence[WorkItem],
+    ) -> asyncio.Future[Answer]:
+        worker = await self._seat.free()
+        if servable.id not in self._residency:
+            raise WorkerDiedError("the worker died before the job reached it", {"started": False})
+        future = self._seat.run(worker, job, pieces, self._end_by(items))
+        self._residency.begin(servable.id)
+        future.add_done_callback(lambda _: self._residency.end(servable.id))
+        return future
+
+    def _end_by(self, items: Sequence[WorkItem]) -> float:
+        deadlines = [item.deadline for item in items if item.deadline is not None]
+        now = self._loop.time()
+        latest = max(deadlines, default=now + self._limits.load_timeout_s)
+        return max(latest, now + self._limits.patience_s) + self._limits.overtime_s
+
+    async def _ensure_loaded(self, servable: Servable) -> None:
+        if servable.id in self._residency:
+            return
+        for victim in self._residency.room_for(servable.nbytes):
+            await self._unload(victim)
+            self.statistics.evictions += 1
+        await self._seat.do(Load(servable.id, servable.artifact), self._limits.load_timeout_s)
+        self._residency.add(servable.id, servable.nbytes, pinned=servable.id in self._pins)
+        self.statistics.loads += 1
+
+    async def _unload(self, model: str) -> None:
+        self._residency.remove(model)
+        await self._seat.do(Unload(model), self._limits.load_timeout_s)
+
+    async def _hold(self, asked: Hold) -> Result:
+        servable = asked.servable
+        await self._ensure_loaded(servable)
+        if asked.pin:
+            self._pins.add(servable.id)
+            self._residency.pin(servable.id)
+        return Result(self.id, facts={"nbytes": servable.nbytes, "pinned": asked.pin})
+
+    async def _release(self, asked: Release) -> Result:
+        self._pins.discard(asked.servable_id)
+        if asked.servable_id in self._residency:
+            await self._unload(asked.servable_id)
+        return Result(self.id)
+
+    def _on_batch(self, batch: Batch, submitted: float, done: asyncio.Future[Answer]) -> None:
+        error = done.exception()
+        if error is not None:
+            self._on_failure(batch.items, _as_ours(error))
+            return
+        answer = done.result()
+        self._count(batch.rows, answer)
+        self._settle(len(batch.items))
+        seconds = answer.compute_us / 1e6
+        for item, arrays in zip(batch.items, batch.split(answer.arrays), strict=True):
+            queued = submitted - item.enqueued_at
+            item.answer(Result(self.id, arrays, {}, queued, seconds, batch.rows))
+
+    def _on_gradient(self, item: WorkItem, submitted: float, done: asyncio.Future[Answer]) -> None:
+        error = done.exception()
+        if error is not None:
+            self._on_failure([item], _as_ours(error))
+            return
+        answer = done.result()
+        self._count(1, answer)
+        self._settle(1)
+        queued, seconds = submitted - item.enqueued_at, answer.compute_us / 1e6
+        item.answer(Result(self.id, answer.arrays, answer.facts, queued, seconds, 1))
+
+    def _count(self, rows: int, answer: Answer) -> None:
+        self.statistics.batches += 1
+        self.statistics.rows += rows
+        self.statistics.compute_s += answer.compute_us / 1e6
+
+    def _on_failure(self, items: Sequence[WorkItem], error: AiaasError) -> None:
+        """Answer, or try once more, what did not succeed."""
+        self._settle(len(items))
+        self.statistics.failures += 1
+        died = isinstance(error, WorkerDiedError)
+        started = died and bool(error.details.get("started"))
+        if started:
+            self._note_death(items[0])
+        for item in items:
+            item.attempts += started
+            again = item.attempts < MAX_ATTEMPTS if died else len(items) > 1
+            if again and not item.abandoned and not self._stopped:
+                item.alone = item.alone or started or not died
+                self._mailbox.put_back(item)
+            else:
+                item.fail(error)
+
+    def _note_death(self, item: WorkItem) -> None:
+        self.statistics.deaths += 1
+        if not isinstance(item.message, Release):
+            self._quarantine.record(item.message.servable.id, self._loop.time())
+            logger.warning("node %s: worker died running %s", self.id, item.message.servable.id)
+
+    def _give_up(self, _: BaseException) -> None:
+        self._mailbox.close(StoppingError(f"node {self.id} failed too often and is out of service"))
+
+    async def stop(self, grace_s: float) -> None:
+        """Take nothing more, finish what waits for up to `grace_s` seconds, end the worker."""
+        self._mailbox.refuse_new()
+        try:
+            await asyncio.wait_for(self._drained(), grace_s)
+        except TimeoutError:
+            logger.warning("node %s: %d requests did not finish in time", self.id, self.load)
+        self._stopped = True
+        self._mailbox.close(StoppingError("the node was stopped before it came to this request"))
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        await self._seat.vacate(0.0 if self._under_way else 1.0)
+
+    async def _drained(self) -> None:
+        while self.load:
+            self._quiet.clear()
+            await self._quiet.wait()
+
+    def _settle(self, count: int) -> None:
+        """`count` requests are no longer under way."""
+        self._under_way -= count
+        if not self.load:
+            self._quiet.set()
+
+    def status(self) -> dict[str, Any]:
+        """JSON-like facts for people and programs."""
+        return {
+            "id": self.id,
+            "state": "serving" if self._seat.alive else "starting",
+            "load": self.load,
+            "loaded": sorted(self._residency),
+            "pinned": sorted(self._pins),
+            "memory": {"budget": self._residency.budget, "used": self._residency.used},
+            "mailbox": asdict(self._mailbox.statistics()),
+            "workers_started": self._seat.started,
+            "statistics": asdict(self.statistics),
+        }
+
+    def __repr__(self) -> str:
+        return f"<Node {self.id}: {self.load} requests, {len(self._pins)} pinned>"
+
+
+def _as_ours(error: BaseException) -> AiaasError:
+    return error if isinstance(error, AiaasError) else InternalError("the job was dropped")

@@ -1,0 +1,107 @@
+"""What a node can be asked, and what it answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from aiaas_async.actors.envelope import Envelope
+from aiaas_async.compute.frames import Array
+from aiaas_async.compute.jobs import ArtifactFiles
+from aiaas_async.messages import TensorSpec
+from aiaas_async.names import ModelRef
+
+
+@dataclass(frozen=True, slots=True)
+class Servable:
+    """A committed version as nodes see it. `nbytes` stay resident once it is loaded;
+    `max_delay_s` is how long a batch that is not full may wait for company."""
+
+    ref: ModelRef
+    artifact: ArtifactFiles
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    nbytes: int
+    max_batch_size: int = 32
+    max_delay_s: float = 0.0
+    allow_nonfinite: bool = False
+
+    @property
+    def id(self) -> str:
+        return str(self.ref)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Run `servable` over `rows` rows; every array is [rows, *item shape]."""
+
+    servable: Servable
+    arrays: Mapping[str, Array]
+    rows: int
+    outputs: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Differentiation:
+    """Loss, and gradients with respect to `wrt`; arrays are named inputs/… and targets/…."""
+
+    servable: Servable
+    arrays: Mapping[str, Array]
+    wrt: Literal["nothing", "inputs", "parameters", "both"]
+    loss: str | None = None
+    output: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Load `servable`; a pinned one is never evicted."""
+
+    servable: Servable
+    pin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Unload a version, pinned or not; one that is not loaded is fine."""
+
+    servable_id: str
+
+
+Message = Call | Differentiation | Hold | Release
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Arrays that belong to the receiver, plain facts, and where the time went (seconds)."""
+
+    node: str
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    queue_s: float = 0.0
+    compute_s: float = 0.0
+    batch_size: int = 0
+
+
+class WorkItem(Envelope[Message, Result]):
+    """An envelope for a node. `attempts` counts the workers that died while they ran it; `alone`
+    forbids company: what failed in a batch runs again by itself, so that it harms no other."""
+
+    __slots__ = ("alone", "attempts")
+
+    def __init__(
+        self,
+        message: Message,
+        cost: int,
+        deadline: float | None,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        super().__init__(message, cost, deadline, loop)
+        self.attempts = 0
+        self.alone = False
+
+
+def cost_of(arrays: Mapping[str, Array]) -> int:
+    """Bytes that `arrays` keep alive, as a mailbox counts them."""
+    return sum(array.nbytes for array in arrays.values()) + 256

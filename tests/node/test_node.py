@@ -1,0 +1,256 @@
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import numpy as np
+import pytest
+
+from aiaas_async.compute.jobs import Load, Unload
+from aiaas_async.errors import (
+    DeadlineError,
+    InputError,
+    MemoryBudgetError,
+    OverloadedError,
+    QuarantinedError,
+    StoppingError,
+    WorkerDiedError,
+)
+from aiaas_async.node.node import Node, NodeLimits
+from aiaas_async.node.quarantine import Quarantine
+from aiaas_async.node.work import Hold, Release, Servable, WorkItem
+from tests.node.fakes import FakeSource, FakeWorker, call, inferences, servable
+
+Make = Callable[..., Coroutine[Any, Any, Node]]
+
+
+@pytest.fixture
+def source() -> FakeSource:
+    return FakeSource()
+
+
+@pytest.fixture
+async def make(source: FakeSource) -> AsyncIterator[Make]:
+    nodes = []
+
+    async def started(**limits: Any) -> Node:
+        node = Node("n0", source, NodeLimits(**limits), Quarantine())
+        await node.start()
+        nodes.append(node)
+        return node
+
+    yield started
+    for node in nodes:
+        await node.stop(0.0)
+
+
+def ask(node: Node, of: Servable, value: float = 1.0, rows: int = 1) -> WorkItem:
+    return node.submit(call(of, value, rows), 100, asyncio.get_running_loop().time() + 60)
+
+
+async def finish_all(worker: FakeWorker, count: int) -> None:
+    for _ in range(count):
+        await worker.next()
+        worker.finish()
+
+
+async def test_a_call_loads_its_version_and_is_answered(make: Make, source: FakeSource) -> None:
+    node = await make()
+    item = ask(node, servable(), 3.0)
+    await finish_all(source.workers[0], 1)
+    result = await item.reply
+    assert result.arrays["y"].tolist() == [[6.0, 6.0]]
+    assert (result.node, result.batch_size, result.compute_s) == ("n0", 1, 0.001)
+    assert isinstance(source.workers[0].log[0], Load)
+
+
+async def test_calls_that_wait_together_run_as_one_batch_and_each_gets_its_rows(
+    make: Make, source: FakeSource
+) -> None:
+    node = await make()
+    model = servable()
+    items = [ask(node, model, float(i), rows) for i, rows in enumerate((1, 2, 3))]
+    await finish_all(source.workers[0], 1)
+    results = [await item.reply for item in items]
+    assert [r.arrays["y"][:, 0].tolist() for r in results] == [[0], [2, 2], [4, 4, 4]]
+    assert {r.batch_size for r in results} == {6}
+
+
+async def test_a_batch_never_exceeds_the_versions_maximum(make: Make, source: FakeSource) -> None:
+    node = await make()
+    model = servable(max_batch_size=2)
+    items = [ask(node, model) for _ in range(5)]
+    await finish_all(source.workers[0], 3)
+    await asyncio.gather(*(item.reply for item in items))
+    assert [job.rows for job in inferences(source.workers[0])] == [2, 2, 1]
+
+
+async def test_calls_of_different_versions_never_share_a_batch(
+    make: Make, source: FakeSource
+) -> None:
+    node = await make()
+    a, b = servable("a"), servable("b")
+    items = [ask(node, m) for m in (a, b, a)]
+    await finish_all(source.workers[0], 2)
+    await asyncio.gather(*(item.reply for item in items))
+    assert [(job.model, job.rows) for job in inferences(source.workers[0])] == [
+        ("a:1", 2),
+        ("b:1", 1),
+    ]
+
+
+async def test_a_killed_worker_costs_nobody_an_answer(make: Make, source: FakeSource) -> None:
+    node = await make()
+    model = servable()
+    items = [ask(node, model, float(i)) for i in range(3)]
+    await source.workers[0].next()
+    source.workers[0].kill()
+    await finish_all(await source.worker(1), 3)
+    results = [await item.reply for item in items]
+    assert [r.arrays["y"][0, 0] for r in results] == [0, 2, 4]
+    assert [r.batch_size for r in results] == [1, 1, 1], "what met a death runs alone"
+
+
+async def test_a_worker_that_dies_idle_is_replaced_at_once(make: Make, source: FakeSource) -> None:
+    node = await make()
+    source.workers[0].kill()
+    await source.worker(1)
+    assert node.status()["state"] == "serving"
+
+
+async def test_a_call_whose_worker_dies_twice_is_told_so(make: Make, source: FakeSource) -> None:
+    node = await make()
+    item = ask(node, servable())
+    for number in range(2):
+        worker = await source.worker(number)
+        await worker.next()
+        worker.kill()
+    with pytest.raises(WorkerDiedError):
+        await item.reply
+
+
+async def test_a_version_that_kills_three_workers_is_quarantined_and_others_serve(
+    make: Make, source: FakeSource, caplog: pytest.LogCaptureFixture
+) -> None:
+    source.kill_on_load = {"bad:1"}
+    caplog.set_level(logging.ERROR)
+    node = await make()
+    bad, good = servable("bad"), servable("good")
+    for _ in range(2):
+        with pytest.raises((WorkerDiedError, QuarantinedError)):
+            await ask(node, bad).reply
+    with pytest.raises(QuarantinedError, match="bad:1"):
+        ask(node, bad)
+    item = ask(node, good, 1.0)
+    await finish_all(await source.worker(3), 1)
+    assert (await item.reply).arrays["y"][0, 0] == 2
+
+
+async def test_one_bad_call_in_a_batch_fails_alone(make: Make, source: FakeSource) -> None:
+    node = await make()
+    model = servable()
+    items = [ask(node, model, float(i)) for i in range(3)]
+    worker = source.workers[0]
+    await worker.next()
+    worker.fail(InputError("row 1 is out of range"))
+    for number in range(3):
+        await worker.next()
+        if number == 1:
+            worker.fail(InputError("row 1 is out of range"))
+        else:
+            worker.finish()
+    outcomes = await asyncio.gather(*(i.reply for i in items), return_exceptions=True)
+    assert [isinstance(o, InputError) for o in outcomes] == [False, True, False]
+
+
+async def test_an_expired_call_never_reaches_the_worker(make: Make, source: FakeSource) -> None:
+    node = await make()
+    model = servable(max_batch_size=1)
+    blocking = [ask(node, model) for _ in range(2)]
+    await source.workers[0].next()
+    late = node.submit(call(model), 100, asyncio.get_running_loop().time())
+    with pytest.raises(DeadlineError):
+        await late.reply
+    await finish_all(source.workers[0], 2)
+    await asyncio.gather(*(item.reply for item in blocking))
+    assert len(inferences(source.workers[0])) == 2
+
+
+async def test_a_hung_worker_is_ended_soon_after_the_deadline(
+    make: Make, source: FakeSource
+) -> None:
+    node = await make(patience_s=0.0, overtime_s=0.0)
+    item = node.submit(call(servable()), 100, asyncio.get_running_loop().time() + 0.01)
+    with pytest.raises(DeadlineError):
+        await item.reply
+    await source.worker(1)
+    assert node.statistics.deaths == 1
+
+
+async def test_a_full_mailbox_refuses_with_a_time_to_retry(make: Make) -> None:
+    node = await make(mailbox_items=1)
+    model = servable(max_batch_size=1)
+    ask(node, model)
+    with pytest.raises(OverloadedError) as caught:
+        ask(node, model)
+    assert caught.value.retry_after
+
+
+async def test_the_least_recently_used_version_makes_room(make: Make, source: FakeSource) -> None:
+    node = await make(memory=250)
+    a, b, c = (servable(name) for name in "abc")
+    for model in (a, b, a, c):
+        item = ask(node, model)
+        await finish_all(source.workers[0], 1)
+        await item.reply
+    loads = [j.model for j in source.workers[0].log if isinstance(j, Load)]
+    unloads = [j.model for j in source.workers[0].log if isinstance(j, Unload)]
+    assert (loads, unloads) == (["a:1", "b:1", "c:1"], ["b:1"])
+
+
+async def test_a_pinned_version_stays_and_what_cannot_fit_is_refused(make: Make) -> None:
+    node = await make(memory=150)
+    deadline = asyncio.get_running_loop().time() + 60
+    await node.submit(Hold(servable("a"), pin=True), 1, deadline).reply
+    with pytest.raises(MemoryBudgetError, match="pinned"):
+        await node.submit(Hold(servable("b")), 1, deadline).reply
+    await node.submit(Release("a:1"), 1, deadline).reply
+    result = await node.submit(Hold(servable("b")), 1, deadline).reply
+    assert result.facts["nbytes"] == 100
+
+
+async def test_stopping_finishes_what_waits(make: Make, source: FakeSource) -> None:
+    node = await make()
+    item = ask(node, servable(), 5.0)
+    stopping = asyncio.ensure_future(node.stop(30.0))
+    await finish_all(source.workers[0], 1)
+    await stopping
+    assert np.all(item.reply.result().arrays["y"] == 10)
+    with pytest.raises(StoppingError):
+        ask(node, servable())
+
+
+async def test_what_does_not_finish_within_the_grace_is_answered_all_the_same(
+    make: Make, source: FakeSource
+) -> None:
+    node = await make()
+    model = servable(max_batch_size=1)
+    items = [ask(node, model) for _ in range(4)]
+    await source.workers[0].next()
+    await node.stop(0.0)
+    outcomes = await asyncio.gather(*(i.reply for i in items), return_exceptions=True)
+    assert all(isinstance(o, StoppingError | WorkerDiedError) for o in outcomes)
+
+
+async def test_the_status_tells_what_is_loaded_and_how_much_fits(
+    make: Make, source: FakeSource
+) -> None:
+    node = await make(memory=1000)
+    item = ask(node, servable())
+    await finish_all(source.workers[0], 1)
+    await item.reply
+    status = node.status()
+    assert status["loaded"] == ["m:1"]
+    assert status["memory"] == {"budget": 1000, "used": 100}
+    assert status["statistics"]["rows"] == 1
+    assert status["load"] == 0

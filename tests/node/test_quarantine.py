@@ -1,0 +1,30 @@
+import pytest
+
+from aiaas_async.errors import QuarantinedError
+from aiaas_async.node.quarantine import Quarantine
+
+
+def test_three_deaths_in_a_minute_quarantine_a_version_for_a_minute() -> None:
+    quarantine = Quarantine()
+    for at in (0.0, 20.0, 40.0):
+        quarantine.check("m:1", at)
+        quarantine.record("m:1", at)
+    with pytest.raises(QuarantinedError) as caught:
+        quarantine.check("m:1", 50.0)
+    assert caught.value.retry_after == pytest.approx(50.0)
+    assert quarantine.quarantined(50.0) == ["m:1"]
+    quarantine.check("m:1", 100.0)
+
+
+def test_deaths_further_apart_are_forgiven() -> None:
+    quarantine = Quarantine()
+    for at in (0.0, 40.0, 80.0):
+        quarantine.record("m:1", at)
+    quarantine.check("m:1", 81.0)
+
+
+def test_other_versions_are_not_touched() -> None:
+    quarantine = Quarantine()
+    for _ in range(3):
+        quarantine.record("m:1", 0.0)
+    quarantine.check("m:2", 1.0)
