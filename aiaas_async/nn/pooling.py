@@ -9,10 +9,11 @@ import numpy as np
 
 from aiaas_async.nn.layer import Array, Gradients, Layer, Mode, Need, Shape, rank
 from aiaas_async.nn.windows import (
+    Borders,
     Padding,
     Pair,
+    along,
     infer_image,
-    offsets,
     output_size,
     pad,
     pads,
@@ -34,36 +35,50 @@ class _Pool(Layer, frozen=True):
         out = infer_image(shapes[0], self.kernel, self.steps, self.padding)
         return (*out, shapes[0][2])
 
-    def _geometry(self, x: Array) -> tuple[tuple[Pair, Pair], Pair]:
+    def _geometry(self, x: Array) -> tuple[Borders, Pair]:
         size = (x.shape[1], x.shape[2])
         around = pads(size, self.kernel, self.steps, self.padding)
         return around, output_size(size, self.kernel, self.steps, self.padding)
 
 
 class MaxPool(_Pool, frozen=True):
-    """The largest of each window; of equals the first gets the gradient."""
+    """The largest of each window; of equals the first gets the gradient, by column, then row.
+
+    The maximum of a window is that of its columns' maxima, so height and width go in turn.
+    """
 
     KEEPS_OUTPUT: ClassVar[bool] = True
 
     def forward(self, xs: Sequence[Array], ps: Sequence[Array], mode: Mode) -> tuple[Array, Any]:
         around, out = self._geometry(xs[0])
         padded = pad(xs[0], around, -np.inf)
-        y: Array | None = None
-        for at in offsets(self.kernel, self.steps, out):
-            y = padded[at].copy() if y is None else np.maximum(y, padded[at], out=y)
-        assert y is not None
-        return y, (padded, y, around)
+        tall = self._largest(padded, 0, out)
+        y = self._largest(tall, 1, out)
+        return y, (padded, tall, y, around)
 
     def backward(self, dy: Array, saved: Any, ps: Sequence[Array], need: Need) -> Gradients:
-        padded, y, around = saved
-        dpadded = np.zeros(padded.shape, dy.dtype)
-        unclaimed = np.ones(y.shape, np.bool_)
-        for at in offsets(self.kernel, self.steps, y.shape[1:3]):
-            largest = padded[at] == y
-            largest &= unclaimed
-            unclaimed ^= largest
-            dpadded[at] += dy * largest
+        padded, tall, y, around = saved
+        dpadded = self._to_largest(self._to_largest(dy, tall, y, 1), padded, tall, 0)
         return [unpad(dpadded, around)], []
+
+    def _largest(self, x: Array, side: int, out: Pair) -> Array:
+        first, *others = along(side, self.kernel, self.steps, out)
+        y: Array = x[first].copy()
+        for at in others:
+            np.maximum(y, x[at], out=y)
+        return y
+
+    def _to_largest(self, dy: Array, x: Array, y: Array, side: int) -> Array:
+        """Hand dy to the first element of x in each window that equals the window's y."""
+        dx, left = np.zeros(x.shape, dy.dtype), dy
+        overlap = self.steps[side] < self.kernel[side]
+        *places, last = along(side, self.kernel, self.steps, y.shape[1:3])
+        for at in places:
+            share = left * (x[at] == y)
+            dx[at] = dx[at] + share if overlap else share
+            left = left - share
+        dx[last] += left
+        return dx
 
 
 class AvgPool(_Pool, frozen=True):
@@ -72,19 +87,30 @@ class AvgPool(_Pool, frozen=True):
     def forward(self, xs: Sequence[Array], ps: Sequence[Array], mode: Mode) -> tuple[Array, Any]:
         around, out = self._geometry(xs[0])
         padded = pad(xs[0], around)
-        y = np.zeros((len(padded), *out, padded.shape[3]), padded.dtype)
-        for at in offsets(self.kernel, self.steps, out):
-            y += padded[at]
-        y *= 1.0 / (self.kernel[0] * self.kernel[1])
-        return y, (padded.shape, around, out)
+        tall = self._sum(padded, 0, out)
+        y = self._sum(tall, 1, out)
+        y *= self._share(y)
+        return y, (padded.shape, tall.shape, around)
 
     def backward(self, dy: Array, saved: Any, ps: Sequence[Array], need: Need) -> Gradients:
-        shape, around, out = saved
-        share = dy * (1.0 / (self.kernel[0] * self.kernel[1]))
-        dpadded = np.zeros(shape, dy.dtype)
-        for at in offsets(self.kernel, self.steps, out):
-            dpadded[at] += share
+        shape, tall, around = saved
+        dtall, dpadded = np.zeros(tall, dy.dtype), np.zeros(shape, dy.dtype)
+        for at in along(1, self.kernel, self.steps, dy.shape[1:3]):
+            dtall[at] += dy
+        dtall *= self._share(dy)
+        for at in along(0, self.kernel, self.steps, dy.shape[1:3]):
+            dpadded[at] += dtall
         return [unpad(dpadded, around)], []
+
+    def _sum(self, x: Array, side: int, out: Pair) -> Array:
+        first, *others = along(side, self.kernel, self.steps, out)
+        y: Array = x[first].copy()
+        for at in others:
+            y += x[at]
+        return y
+
+    def _share(self, like: Array) -> Array:
+        return np.asarray(1.0 / (self.kernel[0] * self.kernel[1]), like.dtype)
 
 
 class GlobalAvgPool(Layer, frozen=True):

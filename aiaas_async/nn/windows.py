@@ -13,11 +13,11 @@ from aiaas_async.errors import GraphError
 from aiaas_async.nn.layer import Array, Shape, rank
 
 Pair = tuple[int, int]
-Slices = tuple[slice, slice, slice]
+Slices = tuple[slice, ...]
 Borders = tuple[Pair, Pair]  # ((top, bottom), (left, right))
 Padding = Literal["same", "valid"] | Borders
 Tile = tuple[slice, slice]  # of images, of output rows
-TILE_BYTES: Final = 256 * 1024  # half of a common L2 cache
+TILE_BYTES: Final = 192 * 1024  # well within a common L2 cache of 512 KiB
 THIN: Final = 3  # up to so many channels, copying plane by plane is faster than pixel by pixel
 
 
@@ -129,13 +129,12 @@ def columns(x: Array, kernel: Pair, stride: Pair) -> Iterator[tuple[Tile, Array]
         yield at, rows.reshape(depth, -1).T if thin else rows.reshape(-1, depth)
 
 
-def offsets(kernel: Pair, stride: Pair, out: Pair) -> Iterator[Slices]:
-    """For each offset in the kernel: the pixels it meets over all output positions."""
-    (sh, sw), (oh, ow) = stride, out
-    for i in range(kernel[0]):
-        for j in range(kernel[1]):
-            rows = slice(i, i + (oh - 1) * sh + 1, sh)
-            yield slice(None), rows, slice(j, j + (ow - 1) * sw + 1, sw)
+def along(side: int, kernel: Pair, stride: Pair, out: Pair) -> Iterator[Slices]:
+    """For each offset in the kernel along a `side` (0 height, 1 width) of the images: the
+    pixels it meets over all output positions of that side."""
+    for i in range(kernel[side]):
+        met = slice(i, i + (out[side] - 1) * stride[side] + 1, stride[side])
+        yield (slice(None), *(slice(None),) * side, met)
 
 
 def _tiles(positions: Shape, nbytes: int) -> Iterator[Tile]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiaas_async.nn.losses import cross_entropy
+from aiaas_async.nn.memory import keep_freed_memory
 from aiaas_async.nn.network import Network
 from aiaas_async.nn.optim import Sgd
 from bench.contenders.data import MOMENTUM, RATE, Images, Labels, Train, batches, run
@@ -58,4 +59,5 @@ def cnn() -> Train:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()  # as the worker processes do
     run({"mlp": mlp, "cnn": cnn})
