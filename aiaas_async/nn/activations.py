@@ -38,12 +38,15 @@ class Relu(_Activation, frozen=True):
     KEEPS_OUTPUT: ClassVar[bool] = True
 
     def forward(self, xs: Sequence[Array], ps: Sequence[Array], mode: Mode) -> tuple[Array, Any]:
-        y = np.maximum(xs[0], 0, out=xs[0] if mode.own else None)
+        # clip, not maximum: numpy's loop for it is three times as fast
+        y = np.clip(xs[0], 0, np.inf, out=xs[0] if mode.own else None)
         return y, y
 
-    def slope(self, saved: Any) -> Array:
-        positive: Array = saved > 0
-        return positive
+    def backward(self, dy: Array, saved: Any, ps: Sequence[Array], need: Need) -> Gradients:
+        dx = np.empty_like(dy)
+        np.greater(saved, 0, out=dx, casting="unsafe")
+        dx *= dy
+        return [dx], []
 
 
 class Relu6(_Activation, frozen=True):

@@ -111,7 +111,7 @@ class DepthwiseConv2d(_Convolution, frozen=True):
         padded = self._padded(xs[0])
         y = correlate_depthwise(padded, ps[0], self.stride)
         if self.use_bias:
-            _add_rowwise(y, ps[1])
+            _add_rowwise(y, np.tile(ps[1], y.shape[2]))
         return y, (padded, xs[0].shape)
 
     def backward(self, dy: Array, saved: Any, ps: Sequence[Array], need: Need) -> Gradients:
@@ -133,10 +133,12 @@ def correlate(x: Array, weight: Array, stride: Pair, bias: Array | None = None) 
     out = output_size(x.shape[1:3], (kh, kw), stride, "valid")
     y = np.empty((len(x), *out, filters), np.result_type(x, weight))
     flat = weight.reshape(kh * kw * channels, filters)
+    across = None if bias is None else np.tile(bias, out[1])
     for at, rows in columns(x, (kh, kw), stride):
-        np.matmul(rows, flat, out=y[at].reshape(-1, filters))
-        if bias is not None:
-            _add_rowwise(y[at], bias)
+        part = y[at]
+        np.matmul(rows, flat, out=part.reshape(-1, filters))
+        if across is not None:
+            _add_rowwise(part, across)
     return y
 
 
@@ -150,13 +152,13 @@ def correlate_depthwise(x: Array, weight: Array, stride: Pair) -> Array:
     return y
 
 
-def _add_rowwise(y: Array, bias: Array) -> None:
-    """Add `bias` [F] to each pixel of y [N, H, W, F], in place.
+def _add_rowwise(y: Array, across: Array) -> None:
+    """Add a bias, repeated to a row of pixels [W F], to each row of y [N, H, W, F], in place.
 
-    A row of pixels at a time: numpy's loop over F alone would be a tenth as fast for small F.
+    numpy's loop over F alone would be a tenth as fast for small F.
     """
-    n, h, w, f = y.shape
-    y.reshape(n, h, w * f)[...] += np.tile(bias, w)
+    rows = y.reshape(*y.shape[:2], len(across))
+    rows += across
 
 
 def _sum_pixels(dy: Array) -> Array:

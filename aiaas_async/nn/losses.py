@@ -45,10 +45,11 @@ def cross_entropy(y: Array, target: Array) -> tuple[float, Array]:
         gradient *= target.sum(axis=-1, keepdims=True)
         gradient -= target
     else:
-        at = _class_numbers(y, target)
-        chosen = np.take_along_axis(shifted, at, axis=-1) - np.log(total)
+        classes = _class_numbers(y, target)
+        at = np.arange(classes.size), classes
+        chosen = shifted.reshape(-1, y.shape[-1])[at] - np.log(total).reshape(-1)
         loss = -float(chosen.sum(dtype=np.float64))
-        np.put_along_axis(gradient, at, np.take_along_axis(gradient, at, axis=-1) - 1, axis=-1)
+        gradient.reshape(-1, y.shape[-1])[at] -= 1
     gradient *= _at(y, scale)
     return loss * scale, gradient
 
@@ -89,7 +90,7 @@ def _same_shape(y: Array, target: Array) -> None:
 
 
 def _class_numbers(y: Array, target: Array) -> Array:
-    """[N, ..., 1] indices. Raises `InputError` unless they are classes of y."""
+    """All indices in a row. Raises `InputError` unless they are classes of y."""
     if target.dtype.kind not in "iu" or target.shape != y.shape[:-1]:
         raise InputError(
             f"targets for predictions {list(y.shape)} must be class numbers "
@@ -101,4 +102,4 @@ def _class_numbers(y: Array, target: Array) -> Array:
         raise InputError(
             f"class numbers lie in 0 to {classes - 1}; got {target.min()} to {target.max()}"
         )
-    return target.astype(np.int64, copy=False)[..., None]
+    return target.astype(np.int64, copy=False).reshape(-1)

@@ -70,14 +70,17 @@ class MaxPool(_Pool, frozen=True):
 
     def _to_largest(self, dy: Array, x: Array, y: Array, side: int) -> Array:
         """Hand dy to the first element of x in each window that equals the window's y."""
-        dx, left = np.zeros(x.shape, dy.dtype), dy
-        overlap = self.steps[side] < self.kernel[side]
+        step, size = self.steps[side], self.kernel[side]
+        covered = step == size and y.shape[1 + side] * step == x.shape[1 + side]
+        dx, left = (np.empty if covered else np.zeros)(x.shape, dy.dtype), dy
         *places, last = along(side, self.kernel, self.steps, y.shape[1:3])
         for at in places:
-            share = left * (x[at] == y)
-            dx[at] = dx[at] + share if overlap else share
+            share = np.empty_like(left)
+            np.equal(x[at], y, out=share, casting="unsafe")
+            share *= left
             left = left - share
-        dx[last] += left
+            dx[at] = dx[at] + share if step < size else share
+        dx[last] = dx[last] + left if step < size else left
         return dx
 
 

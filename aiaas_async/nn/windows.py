@@ -140,10 +140,12 @@ def along(side: int, kernel: Pair, stride: Pair, out: Pair) -> Iterator[Slices]:
 def _tiles(positions: Shape, nbytes: int) -> Iterator[Tile]:
     """Cut [N, oh, ow] positions of `nbytes` each into tiles of about `TILE_BYTES`."""
     n, oh, ow = positions
-    rows = max(1, TILE_BYTES // max(1, ow * nbytes))
-    if rows >= oh:
-        step = rows // oh
+    image = max(1, oh * ow * nbytes)
+    if image <= TILE_BYTES * 4 // 3:  # parts of an image would be slower than a little more
+        step = max(1, TILE_BYTES // image)
         yield from ((slice(a, a + step), slice(None)) for a in range(0, n, step))
         return
+    rows = max(1, TILE_BYTES // max(1, ow * nbytes))
+    rows = -(-oh // -(-oh // rows))  # of one height, for no product to be much smaller
     for a in range(n):
         yield from ((slice(a, a + 1), slice(r, r + rows)) for r in range(0, oh, rows))
