@@ -1,0 +1,1 @@
+"""Runtimes: what loads an artifact and runs it, inside a worker."""

@@ -1,0 +1,163 @@
+"""The runtime "numpy": a layer graph with its weights in one safetensors file.
+
+The weights stay where they are: float32 is computed on in the page cache, which all workers
+share; float16, bfloat16 and float64 are converted to float32 once, at load.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from aiaas_async.errors import ArtifactError, InputError
+from aiaas_async.formats.graphfile import FILE_NAME, read_graph
+from aiaas_async.formats.safetensors import Header, map_tensors, read_header
+from aiaas_async.messages import TensorSpec
+from aiaas_async.names import clip
+from aiaas_async.nn.graph import near
+from aiaas_async.nn.network import Network
+from aiaas_async.runtimes.base import Array, Arrays, Artifact, Inspection, Wrt
+from aiaas_async.runtimes.objective import objective, only_target
+
+WEIGHTS_SUFFIX: Final = ".safetensors"
+_FLOATS: Final = ("F32", "F16", "BF16", "F64")
+_MAPPED: Final = "F32"
+
+
+class LayersRuntime:
+    def inspect(self, artifact: Artifact) -> Inspection:
+        network = network_of(artifact)
+        return Inspection(network.inputs, network.outputs, _resident(network, artifact))
+
+    def load(self, artifact: Artifact) -> LayersModel:
+        network = network_of(artifact)
+        nbytes = _resident(network, artifact)
+        return LayersModel(network, nbytes, weights_of(network, artifact))
+
+
+@dataclass(slots=True)
+class LayersModel:
+    """A network and its weights, which nothing here writes to."""
+
+    network: Network
+    nbytes: int
+    params: Mapping[str, Array]
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        return self.network.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        return self.network.outputs
+
+    def predict(self, arrays: Arrays, outputs: Sequence[str] | None) -> dict[str, Array]:
+        self._check_inputs(arrays)
+        known = self.network.graph.outputs
+        for name in outputs or ():
+            if name not in known:
+                raise InputError(f"there is no output {clip(name)}{near(name, known)}")
+        return self.network.predict(self.params, arrays, outputs)
+
+    def loss(self, inputs: Arrays, targets: Arrays, loss: str | None, output: str | None) -> float:
+        self._check_inputs(inputs)
+        aim = objective(self.network, output, loss)
+        found = self.network.predict(self.params, inputs, [aim.output])
+        return aim(found[aim.output], only_target(targets, aim.output))[0]
+
+    def gradient(
+        self, inputs: Arrays, targets: Arrays, loss: str | None, output: str | None, wrt: Wrt
+    ) -> tuple[float, dict[str, Array], dict[str, Array]]:
+        self._check_inputs(inputs)
+        aim = objective(self.network, output, loss)
+        found, cache = self.network.forward(self.params, inputs, outputs=[aim.output])
+        value, slope = aim(found[aim.output], only_target(targets, aim.output))
+        by_input, by_parameter = self.network.backward(
+            self.params,
+            cache,
+            {aim.output: slope},
+            wrt_inputs=wrt != "parameters",
+            wrt_params=wrt != "inputs",
+        )
+        return value, by_input, by_parameter
+
+    def _check_inputs(self, given: Arrays) -> None:
+        names = [spec.name for spec in self.network.inputs]
+        for name in given:
+            if name not in names:
+                raise InputError(f"there is no input {clip(name)}{near(name, names)}")
+
+    def close(self) -> None:
+        self.params = {}  # the map closes with the last view on it
+
+
+def network_of(artifact: Artifact) -> Network:
+    """The artifact's layer graph: the registered one, or the file graph.json.
+
+    Raises `ArtifactError` when there is none or both differ, `GraphError` for an unsound one.
+    """
+    path = artifact.files.get(FILE_NAME)
+    if artifact.graph is None and path is None:
+        raise ArtifactError(
+            f"there is no layer graph: register the version with 'graph', or upload {FILE_NAME}"
+        )
+    graph = read_graph(path) if path is not None else {}
+    if artifact.graph is None:
+        return Network.from_spec(graph)
+    network = Network.from_spec(artifact.graph)
+    if path is not None and Network.from_spec(graph).to_spec() != network.to_spec():
+        raise ArtifactError(f"the registered graph and {FILE_NAME} differ; give one of them")
+    return network
+
+
+def weights_of(network: Network, artifact: Artifact) -> dict[str, Array]:
+    """The network's parameters, float32: views on the map, or converted copies.
+
+    Raises `ArtifactError` when they do not fit the graph.
+    """
+    path = _weights_path(network, artifact)
+    if path is None:
+        return {}
+    mapped = map_tensors(path)
+    _check(network, mapped.header)
+    return {name: np.asarray(array, np.float32) for name, array in mapped.tensors.items()}
+
+
+def _weights_path(network: Network, artifact: Artifact) -> Path | None:
+    found = sorted(label for label in artifact.files if label.endswith(WEIGHTS_SUFFIX))
+    if len(found) > 1:
+        raise ArtifactError(f"one {WEIGHTS_SUFFIX} file expected, got {len(found)}: {clip(found)}")
+    if not found and network.parameter_specs():
+        raise ArtifactError(
+            f"the graph has {network.parameter_count} parameters but the artifact no "
+            f"{WEIGHTS_SUFFIX} file that holds them"
+        )
+    return artifact.files[found[0]] if found else None
+
+
+def _resident(network: Network, artifact: Artifact) -> int:
+    """Bytes that stay in memory once loaded: the mapped file, or what conversion makes of it."""
+    path = _weights_path(network, artifact)
+    if path is None:
+        return 0
+    header = read_header(path)
+    _check(network, header)
+    converted = [t for t in header.tensors.values() if t.dtype != _MAPPED]
+    return header.file_size + sum(4 * math.prod(tensor.shape) for tensor in converted)
+
+
+def _check(network: Network, header: Header) -> None:
+    """Raise `ArtifactError` unless the file holds the graph's parameters and nothing else."""
+    for name, tensor in header.tensors.items():
+        if tensor.dtype not in _FLOATS:
+            raise ArtifactError(
+                f"weight {clip(name)} has dtype {tensor.dtype}; possible: {', '.join(_FLOATS)}"
+            )
+    # Stands in for each tensor without any memory: the network compares shapes alone.
+    zero = np.zeros((), np.float32)
+    network.check({n: np.broadcast_to(zero, t.shape) for n, t in header.tensors.items()})
