@@ -1,0 +1,1 @@
+"""Discovery: which versions fit a query, ranked, and why the others do not."""

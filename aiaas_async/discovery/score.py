@@ -1,0 +1,80 @@
+"""Scores: how well a version that meets every condition suits, from 0 to 1.
+
+    0.40  state      ready 1, registered 0.5, corrupt 0
+    0.20  signature  share of the version's inputs and outputs that the query named
+    0.15  fit        share of the asked resource budgets that the version uses
+    0.15  recency    its place among its model's versions, pre-releases below final releases
+    0.10  metrics    its place between the worst and the best match in the asked metrics
+
+What a query does not ask about counts as met in full. The score depends on the catalogue and the
+query alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from aiaas_async.discovery.query import Bound, Query
+from aiaas_async.registry.catalog import ModelRecord, VersionRecord
+from aiaas_async.registry.versions import STANDING, preference
+
+_STATE, _SIGNATURE, _FIT, _RECENCY, _METRICS = 0.40, 0.20, 0.15, 0.15, 0.10
+_HIGHEST: Final = max(STANDING.values())
+
+
+def scores(query: Query, matches: Sequence[tuple[ModelRecord, VersionRecord]]) -> list[float]:
+    """The score of each of `matches`, which all meet `query`."""
+    records = [record for _, record in matches]
+    places = _places(model for model, _ in matches)
+    ranges = {metric: _range(metric, records) for metric in query.metrics}
+    weighted = (
+        _STATE * STANDING[record.state] / _HIGHEST
+        + _SIGNATURE * _signature(query, record)
+        + _FIT * _fit(query.resources, record.metadata.resources)
+        + _RECENCY * places[record.ref]
+        + _METRICS * _metrics(query.metrics, ranges, record.metadata.metrics)
+        for record in records
+    )
+    return [round(score, 9) for score in weighted]  # the sum of the weights is 1.0000000000000002
+
+
+def _places(models: Iterable[ModelRecord]) -> dict[tuple[str, str], float]:
+    places: dict[tuple[str, str], float] = {}
+    for model in {model.name: model for model in models}.values():
+        ordered = sorted(model.versions, key=preference)
+        for place, version in enumerate(ordered, 1):
+            places[model.name, version] = place / len(ordered)
+    return places
+
+
+def _signature(query: Query, record: VersionRecord) -> float:
+    metadata = record.metadata
+    sides = ((query.inputs, metadata.inputs), (query.outputs, metadata.outputs))
+    return _mean([len(asked) / max(1, len(has)) for asked, has in sides if asked])
+
+
+def _fit(budgets: Mapping[str, float], needs: Mapping[str, float]) -> float:
+    return _mean([needs.get(r, 0.0) / budget if budget else 1.0 for r, budget in budgets.items()])
+
+
+def _range(metric: str, records: Sequence[VersionRecord]) -> tuple[float, float]:
+    values = [record.metadata.metrics[metric] for record in records]
+    return min(values), max(values)
+
+
+def _metrics(
+    bounds: Mapping[str, Bound],
+    ranges: Mapping[str, tuple[float, float]],
+    has: Mapping[str, float],
+) -> float:
+    places = []
+    for metric, bound in bounds.items():
+        low, high = ranges[metric]
+        place = (has[metric] - low) / (high - low) if high > low else 1.0
+        places.append(1.0 - place if bound.less_is_better and high > low else place)
+    return _mean(places)
+
+
+def _mean(parts: Sequence[float]) -> float:
+    return sum(parts) / len(parts) if parts else 1.0

@@ -1,0 +1,1 @@
+"""The registry: which models and versions exist, kept in memory and on disk as one."""

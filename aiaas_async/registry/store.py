@@ -1,0 +1,161 @@
+"""The registry on disk: SQLite, one connection, and never a wrong answer.
+
+A write is acknowledged when its transaction is fsynced (WAL, synchronous=FULL). Every row carries
+a checksum; what was damaged is moved aside and reported, the rest serves. After a disk error
+nothing more is written until a restart has read back what the disk really holds.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from aiaas_async.errors import (
+    AiaasError,
+    ConflictError,
+    CorruptError,
+    InternalError,
+    StorageError,
+)
+from aiaas_async.registry.durable import storage, sync_folder
+from aiaas_async.registry.loading import Stored, load
+from aiaas_async.registry.rows import Writes
+from aiaas_async.registry.schema import migrate
+from aiaas_async.registry.tables import put, remove
+
+logger = logging.getLogger(__name__)
+
+# Exclusive: the WAL's index lives in our memory, and nobody else can open the file. Checkpoints
+# are ours to run, because SQLite's automatic ones swallow the errors of their fsyncs.
+_PRAGMAS: Final = (
+    "locking_mode = EXCLUSIVE",
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "foreign_keys = ON",
+    "wal_autocheckpoint = 0",
+    "trusted_schema = OFF",
+    "cell_size_check = ON",
+)
+CHECKPOINT_BYTES: Final = 4 << 20  # SQLite's own default is 1,000 pages of 4 KiB
+_ROW_BYTES: Final = 8192  # what a row costs the log besides its JSON: a page of table, one of index
+# After these the disk and SQLite may disagree about what is durable. A full disk is not one.
+_FATAL: Final = ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB")
+_DAMAGED: Final = "the registry's file is damaged ({found}); restore registry.db from a backup"
+
+
+class Store:
+    """Not thread-safe, and bound to the thread that made it."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises `ConflictError` when in use, `CorruptError`, `StorageError`."""
+        self._fatal: str | None = None
+        self._logged = 0  # bytes written since the last checkpoint, roughly
+        with storage("the registry"):
+            fresh = not path.exists()
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
+            if fresh:
+                sync_folder(path.parent)
+        self._db = self._connect(path)
+        try:
+            self._prepare()
+        except sqlite3.Error as error:
+            self._db.close()
+            raise self._translated(error) from error
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _connect(self, path: Path) -> sqlite3.Connection:
+        db = sqlite3.connect(path, timeout=0.0, isolation_level=None)
+        # A damaged name must not keep the other rows from being read.
+        db.text_factory = lambda raw: raw.decode("utf-8", "replace")
+        return db
+
+    def _prepare(self) -> None:
+        for pragma in _PRAGMAS:
+            self._db.execute(f"PRAGMA {pragma}")
+        (found,) = self._db.execute("PRAGMA integrity_check(1)").fetchone()
+        if found != "ok":
+            raise CorruptError(_DAMAGED.format(found=found))
+        migrate(self._db)
+
+    def load(self) -> Stored:
+        """Read everything, moving aside what is damaged. Raises `StorageError`."""
+        try:
+            return load(self._db)
+        except sqlite3.Error as error:
+            self._roll_back()
+            raise self._translated(error) from error
+
+    def apply(self, writes: Writes) -> None:
+        """Make `writes` durable, all or none. Raises `StorageError`."""
+        self.check_writable()
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            for key, payload in writes.items():
+                if payload is None:
+                    remove(self._db, key)
+                else:
+                    put(self._db, key, payload)
+                self._logged += len(payload or b"") + _ROW_BYTES
+            self._commit()
+        except sqlite3.Error as error:
+            self._roll_back()
+            raise self._translated(error) from error
+
+    def _commit(self) -> None:
+        self._db.execute("COMMIT")
+
+    def _roll_back(self) -> None:
+        try:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            self._fatal = str(error)
+
+    def _translated(self, error: sqlite3.Error) -> AiaasError:
+        """Our error for SQLite's; a failing disk makes the registry read-only."""
+        name = getattr(error, "sqlite_errorname", "") or type(error).__name__
+        if name.startswith(_FATAL):
+            self._fatal = name
+        if name.startswith("SQLITE_FULL"):
+            return StorageError("the registry cannot be written: the disk is full; free some space")
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            return ConflictError("the registry is in use by another server")
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            return CorruptError(_DAMAGED.format(found=error))
+        if name.startswith("SQLITE_CONSTRAINT"):
+            return InternalError(f"the registry refused an inconsistent change ({error})")
+        return StorageError(f"the registry cannot be read or written ({name}: {error})")
+
+    def check_writable(self) -> None:
+        """Raise `StorageError` once a disk error has made the registry read-only."""
+        if self._fatal is not None:
+            raise StorageError(
+                f"the registry is read-only since its disk failed ({self._fatal}); "
+                "check the disk, then restart the server"
+            )
+
+    def checkpoint(self) -> None:
+        """Fold the log into the file once it is long; a failure here loses nothing."""
+        if self._logged < CHECKPOINT_BYTES:
+            return
+        self._logged = 0
+        self._fold("PASSIVE")
+
+    def _fold(self, mode: str) -> None:
+        if self._fatal is not None:
+            return
+        try:
+            self._db.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+        except sqlite3.Error as error:
+            told = self._translated(error)
+            logger.error("the registry's log could not be folded into its file: %s", told)  # noqa: TRY400
+
+    def close(self) -> None:
+        """Fold the log in and let the file go."""
+        self._fold("TRUNCATE")
+        self._db.close()
