@@ -1,0 +1,127 @@
+"""What a worker does with a job: the same code in a worker process and in a test's event loop.
+
+The host owns the loaded models. It knows runtimes and training, and nothing of sockets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from aiaas_async.compute.frames import Array
+from aiaas_async.compute.jobs import (
+    ArtifactFiles,
+    Differentiate,
+    Done,
+    Infer,
+    Inspect,
+    Inspected,
+    Job,
+    Load,
+    Progress,
+    Train,
+    Unload,
+)
+from aiaas_async.errors import ArtifactError, InvalidError, NotFoundError
+from aiaas_async.runtimes.base import Artifact, Differentiable, Model
+from aiaas_async.runtimes.table import runtime
+from aiaas_async.training.task import run_task
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One answer to a job: the last one is final, those before it are progress."""
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    arrays: dict[str, Array] = field(default_factory=dict)
+    final: bool = True
+
+    def outcome(self, compute_us: int) -> Done | Progress:
+        return Done(self.facts, compute_us) if self.final else Progress(self.facts)
+
+
+class Host:
+    """`stop_requested` is asked by long jobs between steps."""
+
+    def __init__(self, stop_requested: Callable[[], bool] = lambda: False) -> None:
+        self._models: dict[str, Model] = {}
+        self._stop_requested = stop_requested
+
+    def do(self, job: Job, arrays: Mapping[str, Array]) -> Iterator[Part]:
+        """Carry out `job`; yields its parts. Raises `AiaasError` when the job cannot be done."""
+        match job:
+            case Infer():
+                yield self._infer(job, arrays)
+            case Differentiate():
+                yield self._differentiate(job, arrays)
+            case Load():
+                yield self._load(job)
+            case Unload():
+                self._unload(job.model)
+                yield Part()
+            case Inspect():
+                found = runtime(job.artifact.runtime).inspect(_artifact(job.artifact))
+                yield _inspected(Inspected(found.inputs, found.outputs, found.nbytes))
+            case Train():
+                for facts, final in run_task(
+                    _artifact(job.artifact), job.task, Path(job.directory), self._stop_requested
+                ):
+                    yield Part(facts, final=final)
+
+    def _load(self, job: Load) -> Part:
+        self._unload(job.model)
+        model = runtime(job.artifact.runtime).load(_artifact(job.artifact))
+        self._models[job.model] = model
+        return _inspected(Inspected(model.inputs, model.outputs, model.nbytes))
+
+    def _unload(self, model_id: str) -> None:
+        model = self._models.pop(model_id, None)
+        if model is not None:
+            model.close()
+
+    def _infer(self, job: Infer, arrays: Mapping[str, Array]) -> Part:
+        outputs = self._model(job.model).predict(arrays, job.outputs)
+        for name, array in outputs.items():
+            if array.ndim == 0 or array.shape[0] != job.rows:
+                raise ArtifactError(
+                    f"output {name!r} has shape {list(array.shape)} for a batch of {job.rows} rows"
+                )
+        return Part(arrays=outputs)
+
+    def _differentiate(self, job: Differentiate, arrays: Mapping[str, Array]) -> Part:
+        model = self._model(job.model)
+        if not isinstance(model, Differentiable):
+            raise InvalidError("this version's runtime computes no losses or gradients")
+        inputs, targets = _under("inputs/", arrays), _under("targets/", arrays)
+        if job.wrt == "nothing":
+            value = model.loss(inputs, targets, job.loss, job.output)
+            return Part({"loss": value})
+        value, by_input, by_parameter = model.gradient(
+            inputs, targets, job.loss, job.output, job.wrt
+        )
+        found = {f"inputs/{name}": grad for name, grad in by_input.items()}
+        found |= {f"parameters/{name}": grad for name, grad in by_parameter.items()}
+        return Part({"loss": value}, found)
+
+    def _model(self, model_id: str) -> Model:
+        try:
+            return self._models[model_id]
+        except KeyError:
+            raise NotFoundError("this worker has not loaded that version") from None
+
+
+def _under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {n.removeprefix(prefix): array for n, array in arrays.items() if n.startswith(prefix)}
+
+
+def _inspected(found: Inspected) -> Part:
+    facts: dict[str, Any] = msgspec.to_builtins(found)
+    return Part(facts)
+
+
+def _artifact(files: ArtifactFiles) -> Artifact:
+    return Artifact({label: Path(path) for label, path in files.files.items()}, files.graph)
