@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import resource
@@ -54,22 +55,34 @@ def _serve(control: socket.socket, ours: tuple[int, int]) -> bool:
     message, fds, _, _ = socket.recv_fds(control, 65536, DESCRIPTORS_PER_WORKER)
     if not message:
         return False
-    options = json.loads(message)["fork"]
     try:
-        pid = os.fork()
+        pid, pidfd = _fork(control, ours, list(fds), json.loads(message)["fork"])
     except OSError as error:
         control.send(json.dumps({"error": error.strerror}).encode())
-        pid = -1
-    if pid == 0:
-        _become_worker(control, ours, list(fds), options)
-    for fd in fds:
-        os.close(fd)
-    if pid > 0:
-        # The child is not reaped before this returns, so the pid still means it.
-        pidfd = os.pidfd_open(pid)
+    else:
         socket.send_fds(control, [json.dumps({"pid": pid}).encode()], [pidfd])
         os.close(pidfd)
+    finally:
+        for fd in fds:
+            os.close(fd)
     return True
+
+
+def _fork(
+    control: socket.socket, ours: tuple[int, int], fds: list[int], options: dict[str, Any]
+) -> tuple[int, int]:
+    """A new worker's pid and pidfd. Raises `OSError`."""
+    if len(fds) != DESCRIPTORS_PER_WORKER:  # the kernel drops what does not fit our table
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    pid = os.fork()
+    if pid == 0:
+        _become_worker(control, ours, fds, options)
+    try:
+        # The child is reaped by this same thread, later: until then the pid means it.
+        return pid, os.pidfd_open(pid)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        raise
 
 
 def _become_worker(

@@ -1,7 +1,8 @@
 """Frames: a header struct and an array body, as one datagram or as a datagram and a slot.
 
-Layout of a datagram: u32 header length, the header (MessagePack of `Request` or `Reply`), then
-the body if it is small. Arrays lie in the body at 64-byte offsets, so a view is aligned for BLAS.
+Layout of a datagram: u32 header length, the header (MessagePack of `Request` or `Reply`), zeros
+up to a multiple of 64, then the body if it is small. Arrays lie in the body at multiples of 64
+as well, so a view is aligned for its type wherever the body starts so.
 """
 
 from __future__ import annotations
@@ -39,35 +40,46 @@ class Pieces:
     name: str
     parts: Sequence[Array]
 
-    def meta(self, offset: int) -> ArrayMeta:
-        first = self.parts[0]
-        if len(self.parts) == 1:
-            return ArrayMeta(self.name, first.dtype.str, first.shape, offset)
-        rows = sum(part.shape[0] for part in self.parts)
-        return ArrayMeta(self.name, first.dtype.str, (rows, *first.shape[1:]), offset)
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """What holds all pieces: texts of several lengths take the longest."""
+        first = self.parts[0].dtype
+        if all(part.dtype == first for part in self.parts):
+            return first
+        return np.result_type(*self.parts)
 
     @property
-    def nbytes(self) -> int:
-        return sum(part.nbytes for part in self.parts)
+    def shape(self) -> tuple[int, ...]:
+        first = self.parts[0].shape
+        if len(self.parts) == 1:
+            return first
+        return (sum(part.shape[0] for part in self.parts), *first[1:])
 
 
 def plan(arrays: Sequence[Pieces]) -> tuple[tuple[ArrayMeta, ...], int]:
     """Where each array goes in a body, and the body's size in bytes."""
     metas, end = [], 0
     for array in arrays:
-        metas.append(array.meta(end))
-        end += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
+        dtype, shape = array.dtype, array.shape
+        metas.append(ArrayMeta(array.name, dtype.str, shape, end))
+        end += _aligned(math.prod(shape) * dtype.itemsize)
     return tuple(metas), end
 
 
 def lay(arrays: Sequence[Pieces], metas: Sequence[ArrayMeta], body: memoryview) -> None:
     """Copy every piece to its place in `body`."""
     for array, meta in zip(arrays, metas, strict=True):
-        at = meta.offset
+        at, dtype = meta.offset, np.dtype(meta.dtype)
         for part in array.parts:
-            flat = np.frombuffer(body, np.uint8, part.nbytes, at)
-            flat.view(part.dtype).reshape(part.shape)[...] = part
-            at += part.nbytes
+            nbytes = part.size * dtype.itemsize
+            if nbytes:
+                flat = np.frombuffer(body, np.uint8, nbytes, at)
+                flat.view(dtype).reshape(part.shape)[...] = part
+            at += nbytes
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def views(metas: Sequence[ArrayMeta], body: memoryview | bytes) -> dict[str, Array]:
@@ -90,7 +102,9 @@ H = TypeVar("H", Request, Reply)
 def encode(header: Request | Reply, body: bytes | bytearray = b"") -> bytes:
     """One datagram."""
     head = _encoder.encode(header)
-    return b"".join((len(head).to_bytes(4, "little"), head, body))
+    end = 4 + len(head)
+    zeros = bytes(_aligned(end) - end) if body else b""
+    return b"".join((len(head).to_bytes(4, "little"), head, zeros, body))
 
 
 def decode_request(datagram: bytes) -> tuple[Request, memoryview]:
@@ -108,9 +122,9 @@ def decode_reply(datagram: bytes) -> tuple[Reply, memoryview]:
 def _split(datagram: bytes) -> tuple[memoryview, memoryview]:
     view = memoryview(datagram)
     end = 4 + int.from_bytes(view[:4], "little")
-    return view[4:end], view[end:]
+    return view[4:end], view[_aligned(end) :]
 
 
 def whole(arrays: Mapping[str, Array]) -> list[Pieces]:
-    """Each array as one piece, made C-contiguous and little-endian."""
-    return [Pieces(name, (np.ascontiguousarray(array),)) for name, array in arrays.items()]
+    """Each array as one piece."""
+    return [Pieces(name, (array,)) for name, array in arrays.items()]

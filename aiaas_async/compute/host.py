@@ -5,6 +5,7 @@ The host owns the loaded models. It knows runtimes and training, and nothing of 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from aiaas_async.compute.jobs import (
     ArtifactFiles,
     Differentiate,
     Done,
+    Failed,
     Infer,
     Inspect,
     Inspected,
@@ -26,10 +28,14 @@ from aiaas_async.compute.jobs import (
     Train,
     Unload,
 )
-from aiaas_async.errors import ArtifactError, InvalidError, NotFoundError
+from aiaas_async.errors import AiaasError, ArtifactError, InvalidError, NotFoundError
 from aiaas_async.runtimes.base import Artifact, Differentiable, Model
 from aiaas_async.runtimes.table import runtime
 from aiaas_async.training.task import run_task
+
+logger = logging.getLogger(__name__)
+
+_MAX_DETAILS = 64 * 1024  # bytes of an error's details that are worth the line
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +118,26 @@ class Host:
             return self._models[model_id]
         except KeyError:
             raise NotFoundError("this worker has not loaded that version") from None
+
+
+def failure(error: Exception) -> Failed:
+    """What is told of an error that ended a job. A defect in a runtime or a kernel goes to the
+    log with its traceback; the caller gets its class."""
+    if isinstance(error, AiaasError):
+        return Failed(error.code, error.message, _plain(error.details))
+    if isinstance(error, MemoryError):
+        return Failed("memory_budget", "the model needs more memory than its worker may use")
+    logger.error("a job failed in its worker", exc_info=error)
+    return Failed("worker", f"the model failed while it ran ({type(error).__name__})")
+
+
+def _plain(details: dict[str, Any]) -> dict[str, Any]:
+    """`details` if they can travel, else nothing: an error must always arrive."""
+    try:
+        size = len(msgspec.msgpack.encode(details))
+    except (TypeError, OverflowError, RecursionError):
+        return {}
+    return details if size <= _MAX_DETAILS else {}
 
 
 def _under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:

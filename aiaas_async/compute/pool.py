@@ -1,19 +1,21 @@
 """Where worker processes come from: the server's handle on the fork server.
 
 The fork server is started first of all, so that its import of numpy overlaps the server's own
-imports; if it dies it is started again at the next `spawn`.
+imports; if it dies, the next `spawn` starts another.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
 import subprocess
 import sys
 from collections import deque
-from typing import Any
+from typing import Any, Self
+from weakref import WeakSet
 
 from aiaas_async.compute.frames import MAX_DATAGRAM
 from aiaas_async.compute.process import WorkerProcess
@@ -47,42 +49,83 @@ class WorkerForks:
 
     def __init__(self, threads: int = 1, memory_limit: int = 0) -> None:
         self._threads, self._memory_limit = threads, memory_limit
-        self._process, self._control = start_fork_server(threads)
-        self._ready: asyncio.Future[None] | None = None
-        self._waiting: deque[asyncio.Future[tuple[int, int]]] = deque()
+        self._server: _ForkServer | None = _ForkServer.start(threads)
+        self._workers: WeakSet[WorkerProcess] = WeakSet()
+        self._closed = False
 
     async def spawn(self, nice: int = 0) -> WorkerProcess:
         """Fork a worker; raises `WorkerDiedError` if that cannot be done."""
-        await self._connect()
-        line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        for end in (line, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
-        slots = [Slot.create() for _ in range(2 * JOBS_UNDER_WAY)]
+        if self._closed:
+            raise WorkerDiedError("no compute process is started any more: the server stops")
         try:
-            pid, pidfd = await self._fork(nice, [theirs.fileno(), *(s.fileno() for s in slots)])
-        except BaseException:
-            line.close()
-            for slot in slots:
-                slot.close()
-            raise
-        finally:
-            theirs.close()
+            if self._server is None or self._server.dead:
+                self._server = _ForkServer.start(self._threads)
+            worker = await self._spawn(self._server, nice)
+        except OSError as error:
+            raise WorkerDiedError(
+                f"no compute process could be started: {error.strerror}"
+            ) from error
+        self._workers.add(worker)
+        return worker
+
+    async def _spawn(self, server: _ForkServer, nice: int) -> WorkerProcess:
+        await server.ready()
+        with contextlib.ExitStack() as undo:
+            line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            undo.callback(line.close)
+            with theirs:
+                for end in (line, theirs):
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
+                slots = []
+                for _ in range(2 * JOBS_UNDER_WAY):
+                    slots.append(Slot.create())
+                    undo.callback(slots[-1].close)
+                fds = [theirs.fileno(), *(slot.fileno() for slot in slots)]
+                pid, pidfd = await server.fork(fds, nice, self._memory_limit)
+            undo.pop_all()
         line.setblocking(False)
         return WorkerProcess(pid, pidfd, line, slots)
 
-    async def _fork(self, nice: int, fds: list[int]) -> tuple[int, int]:
-        future: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
-        order = {"fork": {"nice": nice, "memory_limit": self._memory_limit}}
-        socket.send_fds(self._control, [json.dumps(order).encode()], fds)
-        return await future
+    async def close(self) -> None:
+        """End the workers that are still alive, and the fork server."""
+        self._closed = True
+        for worker in tuple(self._workers):
+            worker.kill()
+        if self._server is not None:
+            await self._server.close()
 
-    async def _connect(self) -> None:
-        loop = asyncio.get_running_loop()
+
+class _ForkServer:
+    """One life of the fork server. Forks are answered in the order they are asked for."""
+
+    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket) -> None:
+        self._process, self._control = process, control
+        self._ready: asyncio.Future[None] | None = None
+        self._waiting: deque[asyncio.Future[tuple[int, int]]] = deque()
+        self.dead = False
+
+    @classmethod
+    def start(cls, threads: int) -> Self:
+        return cls(*start_fork_server(threads))
+
+    async def ready(self) -> None:
+        """Wait until it has imported what workers need. Raises `WorkerDiedError`."""
         if self._ready is None:
+            loop = asyncio.get_running_loop()
             self._ready = loop.create_future()
+            self._ready.add_done_callback(asyncio.Future.exception)  # its waiters may be gone
             loop.add_reader(self._control.fileno(), self._on_readable)
         await asyncio.shield(self._ready)
+
+    async def fork(self, fds: list[int], nice: int, memory_limit: int) -> tuple[int, int]:
+        """The pid and pidfd of a worker that holds `fds`. Raises `WorkerDiedError`, `OSError`."""
+        if self.dead:
+            raise _died()
+        order = {"fork": {"nice": nice, "memory_limit": memory_limit}}
+        socket.send_fds(self._control, [json.dumps(order).encode()], fds)
+        future: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        return await future
 
     def _on_readable(self) -> None:
         try:
@@ -97,36 +140,44 @@ class WorkerForks:
             self._on_message(json.loads(message), fds)
 
     def _on_message(self, message: dict[str, Any], fds: list[int]) -> None:
-        if "ready" in message and self._ready is not None and not self._ready.done():
-            self._ready.set_result(None)
-        elif "pid" in message:
-            future = self._waiting.popleft()
-            if future.cancelled():
-                os.close(fds[0])  # its socket is closed too, so that worker exits by itself
-            else:
-                future.set_result((message["pid"], fds[0]))
-        elif "error" in message:
-            error = WorkerDiedError(f"no compute process could be started: {message['error']}")
-            self._waiting.popleft().set_exception(error)
+        if "ready" in message:
+            if self._ready is not None and not self._ready.done():
+                self._ready.set_result(None)
+            return
+        future = self._waiting.popleft()
+        if future.done():  # cancelled; that worker sees its line closed, and exits by itself
+            for fd in fds:
+                os.close(fd)
+        elif "pid" in message and fds:
+            future.set_result((message["pid"], fds[0]))
+        else:
+            reason = message.get("error", "too many open files")
+            future.set_exception(WorkerDiedError(f"no compute process could be started: {reason}"))
 
     def _on_death(self) -> None:
-        """The fork server is gone, and by PR_SET_PDEATHSIG every worker with it: start anew."""
+        """It is gone, and by PR_SET_PDEATHSIG every worker with it."""
         self._disconnect()
-        error = WorkerDiedError("the process that starts workers died; it is being restarted")
-        while self._waiting:
-            self._waiting.popleft().set_exception(error)
         if self._ready is not None and not self._ready.done():
-            self._ready.set_exception(error)
-        self._ready = None
+            self._ready.set_exception(_died())
+        for future in self._waiting:
+            if not future.done():
+                future.set_exception(_died())
+        self._waiting.clear()
+        self._process.kill()  # its line is closed, so it is as good as gone; this makes it so
         self._process.wait()
-        self._process, self._control = start_fork_server(self._threads)
 
     def _disconnect(self) -> None:
+        self.dead = True
         asyncio.get_running_loop().remove_reader(self._control.fileno())
         self._control.close()
 
     async def close(self) -> None:
-        """End the fork server, and with it any worker still alive."""
+        if self.dead:
+            return
         self._disconnect()
         self._process.kill()
         await asyncio.get_running_loop().run_in_executor(None, self._process.wait)
+
+
+def _died() -> WorkerDiedError:
+    return WorkerDiedError("the process that starts workers died; it is started again")

@@ -7,6 +7,7 @@ event loop goes on; a reader callback resolves the job's future. Nothing polls.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -15,10 +16,13 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from aiaas_async.compute.base import Answer, ProgressHandler
 from aiaas_async.compute.frames import (
     INLINE_BYTES,
     MAX_DATAGRAM,
+    Array,
     Pieces,
     decode_reply,
     encode,
@@ -49,6 +53,7 @@ class WorkerProcess:
         self._request_slots, self._reply_slots = slots[:JOBS_UNDER_WAY], slots[JOBS_UNDER_WAY:]
         self._under_way: deque[_UnderWay] = deque()
         self._count = 0
+        self._stopping = False
         self._dead = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(line.fileno(), self._on_readable)
@@ -59,7 +64,8 @@ class WorkerProcess:
 
     @property
     def can_submit(self) -> bool:
-        return len(self._under_way) < JOBS_UNDER_WAY and not self._dead.is_set()
+        room = len(self._under_way) < JOBS_UNDER_WAY
+        return room and not self._stopping and not self._dead.is_set()
 
     def submit(
         self,
@@ -67,8 +73,8 @@ class WorkerProcess:
         arrays: Sequence[Pieces] = (),
         on_progress: ProgressHandler | None = None,
     ) -> asyncio.Future[Answer]:
-        if self._dead.is_set():
-            raise WorkerDiedError("the compute process has died", {"started": False})
+        if self._stopping or self._dead.is_set():
+            raise WorkerDiedError("the compute process takes no more jobs", {"started": False})
         if not self.can_submit:
             raise InternalError(f"{JOBS_UNDER_WAY} jobs are under way already")
         number = self._count
@@ -108,13 +114,17 @@ class WorkerProcess:
         if not datagram:
             self._on_death()
             return
-        reply, inline = decode_reply(datagram)
-        self._resolve(reply, inline)
+        try:
+            reply, inline = decode_reply(datagram)
+        except msgspec.MsgspecError:
+            reply = None
+        if reply is None or not self._under_way or self._under_way[0].number != reply.number:
+            logger.error("a worker answered what nobody asked; it is ended")
+            self.kill()
+            return
+        self._resolve(self._under_way[0], reply, inline)
 
-    def _resolve(self, reply: Reply, inline: memoryview) -> None:
-        job = self._under_way[0]
-        if job.number != reply.number:
-            raise InternalError(f"answer {reply.number} to job {job.number}")
+    def _resolve(self, job: _UnderWay, reply: Reply, inline: memoryview) -> None:
         match reply.outcome:
             case Progress(facts):
                 if job.on_progress is not None:
@@ -128,7 +138,7 @@ class WorkerProcess:
                 if not job.future.done():
                     job.future.set_result(Answer(facts, self._arrays(reply, inline), compute_us))
 
-    def _arrays(self, reply: Reply, inline: memoryview) -> dict[str, object]:
+    def _arrays(self, reply: Reply, inline: memoryview) -> dict[str, Array]:
         if not reply.slot_bytes:
             return views(reply.arrays, inline)
         # Copied out: the slot is the worker's again as soon as the next job is sent.
@@ -136,12 +146,15 @@ class WorkerProcess:
         return {name: array.copy() for name, array in views(reply.arrays, shared).items()}
 
     def request_stop(self) -> None:
+        self._stopping = True
         if not self._dead.is_set():
-            self._line.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(OSError):  # it died, and the reader has not run yet
+                self._line.shutdown(socket.SHUT_WR)
 
     def kill(self) -> None:
         if not self._dead.is_set():
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # dead and buried already
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             self._on_death()
 
     def _on_death(self) -> None:

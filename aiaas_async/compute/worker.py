@@ -7,6 +7,7 @@ datagrams; large bodies lie in the slots. The socket's other end closing is the 
 from __future__ import annotations
 
 import logging
+import select
 import socket
 import time
 from collections.abc import Sequence
@@ -24,12 +25,17 @@ from aiaas_async.compute.frames import (
     views,
     whole,
 )
-from aiaas_async.compute.host import Host
+from aiaas_async.compute.host import Host, failure
 from aiaas_async.compute.jobs import Done, Failed, Progress, Reply, Request
 from aiaas_async.compute.slots import JOBS_UNDER_WAY, Slot
-from aiaas_async.errors import AiaasError
+from aiaas_async.errors import InternalError
+from aiaas_async.nn.memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
+
+
+class _LineClosedError(Exception):
+    """The server is gone: nobody is left to answer."""
 
 
 def preload() -> None:
@@ -39,6 +45,7 @@ def preload() -> None:
 
 def run(fds: Sequence[int]) -> None:
     """Serve jobs from the socket `fds[0]`; `fds[1:]` are request slots, then reply slots."""
+    keep_freed_memory()
     line = socket.socket(fileno=fds[0])
     slots = [Slot(fd) for fd in fds[1:]]
     Worker(line, slots[:JOBS_UNDER_WAY], slots[JOBS_UNDER_WAY:]).serve()
@@ -50,34 +57,34 @@ class Worker:
     ) -> None:
         self._line, self._requests, self._replies = line, requests, replies
         self._host = Host(stop_requested=self._stop_requested)
+        self._closing = select.poll()
+        self._closing.register(line, select.POLLRDHUP)
 
     def serve(self) -> None:
         """Answer jobs until the line closes."""
-        while datagram := self._line.recv(MAX_DATAGRAM):
-            request, inline = decode_request(datagram)
-            body = inline
-            if request.slot_bytes:
-                slot = self._requests[request.number % JOBS_UNDER_WAY]
-                body = slot.view(request.slot_bytes)
-            self._answer(request, views(request.arrays, body))
+        try:
+            while datagram := self._line.recv(MAX_DATAGRAM):
+                self._answer(*decode_request(datagram))
+        except (_LineClosedError, ConnectionResetError):
+            return
 
-    def _answer(self, request: Request, arrays: dict[str, Array]) -> None:
+    def _answer(self, request: Request, inline: memoryview) -> None:
         started = time.perf_counter_ns()
         try:
+            arrays = self._arrays(request, inline)
             for part in self._host.do(request.job, arrays):
                 spent = (time.perf_counter_ns() - started) // 1000
                 self._send(request.number, part.outcome(spent), part.arrays)
-        except AiaasError as error:
-            failed = Failed(error.code, error.message, error.details)
-            self._send(request.number, failed, {})
-        except MemoryError:
-            message = "the model needs more memory than its worker may use"
-            self._send(request.number, Failed("memory_budget", message), {})
+        except _LineClosedError:
+            raise
         except Exception as error:
-            # A defect in a runtime or a kernel: the log gets the traceback, the caller a class.
-            logger.exception("a job failed in its worker")
-            failed = Failed("worker", f"the model failed while it ran ({type(error).__name__})")
-            self._send(request.number, failed, {})
+            self._send(request.number, failure(error), {})
+
+    def _arrays(self, request: Request, inline: memoryview) -> dict[str, Array]:
+        if not request.slot_bytes:
+            return views(request.arrays, inline)
+        slot = self._requests[request.number % JOBS_UNDER_WAY]
+        return views(request.arrays, slot.view(request.slot_bytes))
 
     def _send(
         self, number: int, outcome: Done | Progress | Failed, arrays: dict[str, Array]
@@ -87,16 +94,18 @@ class Worker:
         if size <= INLINE_BYTES:
             body = bytearray(size)
             lay(pieces, metas, memoryview(body))
-            self._line.send(encode(Reply(number, outcome, metas), body))
+            datagram = encode(Reply(number, outcome, metas), body)
         else:
-            slot = self._replies[number % JOBS_UNDER_WAY]
-            lay(pieces, metas, slot.view(size))
-            self._line.send(encode(Reply(number, outcome, metas, size)))
+            lay(pieces, metas, self._replies[number % JOBS_UNDER_WAY].view(size))
+            datagram = encode(Reply(number, outcome, metas, size))
+        if len(datagram) > MAX_DATAGRAM:
+            raise InternalError(f"an answer's description takes {len(datagram)} bytes")
+        try:
+            self._line.send(datagram)
+        except OSError as error:
+            raise _LineClosedError from error
 
     def _stop_requested(self) -> bool:
-        """Whether the line is closed or another frame waits: a long job then comes to its end."""
-        try:
-            self._line.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
-        return True
+        """Whether the server closed its side: a long job then comes to its end. Jobs that wait
+        are no such order, so the line itself is asked and not what lies in it."""
+        return bool(self._closing.poll(0))

@@ -17,7 +17,7 @@ import numpy as np
 from aiaas_async.errors import ArtifactError, InputError
 from aiaas_async.formats.graphfile import FILE_NAME, read_graph
 from aiaas_async.formats.safetensors import Header, map_tensors, read_header
-from aiaas_async.messages import TensorSpec
+from aiaas_async.messages import TensorSpec, check_specs
 from aiaas_async.names import clip
 from aiaas_async.nn.graph import near
 from aiaas_async.nn.network import Network
@@ -99,7 +99,7 @@ class LayersModel:
 def network_of(artifact: Artifact) -> Network:
     """The artifact's layer graph: the registered one, or the file graph.json.
 
-    Raises `ArtifactError` when there is none or both differ, `GraphError` for an unsound one.
+    Raises `ArtifactError` when there is none or both differ, `InvalidError` for an unsound one.
     """
     path = artifact.files.get(FILE_NAME)
     if artifact.graph is None and path is None:
@@ -107,10 +107,13 @@ def network_of(artifact: Artifact) -> Network:
             f"there is no layer graph: register the version with 'graph', or upload {FILE_NAME}"
         )
     graph = read_graph(path) if path is not None else {}
-    if artifact.graph is None:
-        return Network.from_spec(graph)
-    network = Network.from_spec(artifact.graph)
-    if path is not None and Network.from_spec(graph).to_spec() != network.to_spec():
+    network = Network.from_spec(graph if artifact.graph is None else artifact.graph)
+    check_specs("outputs", network.outputs)
+    if (
+        artifact.graph is not None
+        and path is not None
+        and Network.from_spec(graph).to_spec() != network.to_spec()
+    ):
         raise ArtifactError(f"the registered graph and {FILE_NAME} differ; give one of them")
     return network
 
