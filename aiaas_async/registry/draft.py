@@ -48,7 +48,8 @@ class Draft:
         return base.evolved(self._changed) if self._changed else base
 
     def names(self) -> tuple[str, ...]:
-        return self.catalog().names()
+        """The base's names: good enough for a hint, and sorted once."""
+        return self._base.names()
 
     def find(self, name: str) -> ModelRecord | None:
         return self._changed[name] if name in self._changed else self._base.find(name)

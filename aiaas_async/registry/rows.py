@@ -61,7 +61,7 @@ def exact(metadata: Metadata) -> Metadata:
 def plain(value: object, where: str, depth: int = 0) -> Any:
     """A copy of `value` made of JSON's own types. Raises `InvalidError` naming the place."""
     if depth > _MAX_DEPTH:
-        raise InvalidError(f"{clip(where)}: nested deeper than {_MAX_DEPTH} levels")
+        raise InvalidError(f"{where[:80]}: nested deeper than {_MAX_DEPTH} levels")
     if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, int) and -(2**63) <= value < 2**63:
@@ -72,7 +72,7 @@ def plain(value: object, where: str, depth: int = 0) -> Any:
         return [plain(v, f"{where}[{i}]", depth + 1) for i, v in enumerate(value)]
     if isinstance(value, Mapping) and all(isinstance(k, str) for k in value):
         return {k: plain(v, f"{where}.{k}", depth + 1) for k, v in value.items()}
-    raise InvalidError(f"{clip(where)}: JSON cannot hold {clip(value)}")
+    raise InvalidError(f"{where[:80]}: JSON cannot hold {clip(value)}")
 
 
 def digest(metadata: Metadata, files: Iterable[FileEntry]) -> str:

@@ -7,6 +7,7 @@ nothing more is written until a restart has read back what the disk really holds
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import sqlite3
@@ -104,7 +105,8 @@ class Store:
             self._commit()
         except sqlite3.Error as error:
             self._roll_back()
-            raise self._translated(error) from error
+            told = self._translated(error)
+            raise told if isinstance(told, InternalError) else StorageError(str(told)) from error
 
     def _commit(self) -> None:
         self._db.execute("COMMIT")
@@ -156,6 +158,19 @@ class Store:
             logger.error("the registry's log could not be folded into its file: %s", told)  # noqa: TRY400
 
     def close(self) -> None:
-        """Fold the log in and let the file go."""
-        self._fold("TRUNCATE")
-        self._db.close()
+        """Fold the log in and let the file go. After a disk error it stays as it is."""
+        if self._fatal is None:
+            self._fold("TRUNCATE")
+        if self._fatal is None:
+            self._db.close()
+        else:
+            _forsake(self._db)
+
+
+def _forsake(db: sqlite3.Connection) -> None:
+    """Leave a connection open until the process ends.
+
+    Closing it would fold the log in and delete it; after a failed fsync the kernel may call pages
+    durable that it lost (Rebello et al., ATC 2020), and the log is their only copy.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(db))
