@@ -25,6 +25,7 @@ from aiaas_async.nn.layer import (
 from aiaas_async.nn.windows import (
     Padding,
     Pair,
+    Window,
     columns,
     infer_image,
     output_size,
@@ -36,8 +37,8 @@ from aiaas_async.nn.windows import (
 
 
 class _Convolution(Layer, frozen=True, kw_only=True):
-    kernel: Pair
-    stride: Pair = (1, 1)
+    kernel: Window
+    stride: Window = (1, 1)
     padding: Padding = "same"
     use_bias: bool = True
 

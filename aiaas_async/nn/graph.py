@@ -113,6 +113,8 @@ class _Builder:
             raise GraphError(f"{label}: {error.message}", error.details) from error
         check_size(label, shape)
         specs = {f"{name}.{local}": spec for local, spec in layer.parameters(shapes).items()}
+        for parameter, spec in specs.items():
+            check_size(f"{label}: {parameter!r}", spec.shape)
         return Node(name, layer, sources, Value(shape, layer.kind(given[0].kind)), specs)
 
 
@@ -181,11 +183,11 @@ def near(given: object, possible: Collection[str]) -> str:
 
 
 def check_size(label: str, shape: Shape) -> None:
-    """Raise `GraphError` when one item of `shape` is beyond what could be computed."""
+    """Raise `GraphError` when one value of `shape` is beyond what could be computed."""
     if len(shape) > MAX_DIMENSIONS:
         raise GraphError(f"{label}: {len(shape)} dimensions; at most {MAX_DIMENSIONS} may be")
     if math.prod(abs(size) for size in shape) > MAX_ELEMENTS:
-        raise GraphError(f"{label}: an item of shape {list(shape)} has over {MAX_ELEMENTS} values")
+        raise GraphError(f"{label}: shape {list(shape)} has more than {MAX_ELEMENTS} values")
 
 
 def _parse_inputs(raw: Sequence[Any]) -> tuple[TensorSpec, ...]:
@@ -199,6 +201,8 @@ def _parse_inputs(raw: Sequence[Any]) -> tuple[TensorSpec, ...]:
             raise GraphError(f"input {spec.name!r}: give both dtype and shape (per item)")
         if spec.dtype == "string":
             raise GraphError(f"input {spec.name!r}: layers compute numbers, not strings")
+        if 0 in spec.shape:
+            raise GraphError(f"input {spec.name!r}: shape {list(spec.shape)} holds no values")
         check_size(f"input {spec.name!r}", spec.shape)
     return specs
 
@@ -234,15 +238,13 @@ def _kind_of(dtype: str | None) -> Kind:
 
 
 def _finite(value: Any) -> bool:
-    if isinstance(value, tuple):
-        return all(_finite(each) for each in value)
-    return not isinstance(value, float) or math.isfinite(value)
+    values = value if isinstance(value, tuple) else (value,)
+    return all(not isinstance(each, float) or math.isfinite(each) for each in values)
 
 
 def _options(layer: Layer) -> dict[str, Any]:
     """What differs from the defaults, JSON-like."""
     fields = msgspec.structs.fields(type(layer))
-    given = {f.name: getattr(layer, f.name) for f in fields}
-    kept = {f.name: given[f.name] for f in fields if given[f.name] != f.default}
+    kept = {f.name: v for f in fields if (v := getattr(layer, f.name)) != f.default}
     rendered: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(kept))
     return rendered

@@ -8,7 +8,7 @@ dtype (float32 as served; float64 for gradient checks). Arrays given are never w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Self
@@ -16,11 +16,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
-from aiaas_async.errors import ArtifactError, GraphError, InputError
+from aiaas_async.errors import ArtifactError, GraphError
 from aiaas_async.messages import TensorSpec
+from aiaas_async.nn.admission import admit
+from aiaas_async.nn.dependence import Dependence, dependence, needed, trainable
 from aiaas_async.nn.graph import Graph, Node, near, parse_graph, render_graph
 from aiaas_async.nn.initial import draw, feeds_rectifier
-from aiaas_async.nn.layer import FLOAT, Array, Mode, Need, Shape
+from aiaas_async.nn.layer import Array, Mode, Need, Shape
 
 Params = dict[str, Array]
 
@@ -45,8 +47,7 @@ class Network:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     _nodes: Mapping[str, Node]
-    _trained: frozenset[str]  # layers whose output depends on a trainable parameter
-    _fed: frozenset[str]  # values from which a gradient finds its way to a graph input
+    _dependence: Dependence
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> Self:
@@ -54,8 +55,7 @@ class Network:
         graph = parse_graph(spec)
         nodes = {node.name: node for node in graph.nodes}
         outputs = tuple(_output_spec(graph, nodes[name]) for name in graph.outputs)
-        trained, fed = _dependence(graph)
-        return cls(graph, graph.inputs, outputs, nodes, trained, fed)
+        return cls(graph, graph.inputs, outputs, nodes, dependence(graph))
 
     def to_spec(self) -> dict[str, Any]:
         """The canonical description, JSON-able; `from_spec` of it is the same network."""
@@ -155,7 +155,7 @@ class Network:
                 continue
             given = [params[name] for name in node.parameters]
             dxs, dparams = node.layer.backward(dy, cache.saved[node.name], given, need)
-            grads.update(zip(_trainable(node) if need.parameters else (), dparams, strict=True))
+            grads.update(zip(trainable(node) if need.parameters else (), dparams, strict=True))
             for source, dx in zip(node.inputs, dxs, strict=True):
                 if dx is not None:
                     flow[source] = flow[source] + dx if source in flow else dx
@@ -168,9 +168,10 @@ class Network:
     def _run(
         self, params: Mapping[str, Array], inputs: Mapping[str, Array], mode: Mode, cache: Cache
     ) -> dict[str, Array]:
-        plan = self._plan(cache.outputs)
-        values = self._admit(params, inputs, plan)
+        plan = needed(self.graph, cache.outputs)
         uses = Counter(source for node in plan for source in node.inputs)
+        dtype = next((array.dtype for array in params.values()), None)
+        values = admit(self.inputs, uses, inputs, dtype)
         uses.update(cache.outputs)
         owned: set[str] = set()
         for node in plan:
@@ -184,8 +185,7 @@ class Network:
                 owned.add(node.name)
             if mode.keep:
                 cache.saved[node.name] = saved
-                cache.updates |= {f"{node.name}.{k}": v for k, v in mode.updates.items()}
-                mode.updates.clear()
+                _move(mode.updates, cache.updates, node.name)
             for source in node.inputs:
                 uses[source] -= 1
                 if not uses[source]:
@@ -200,39 +200,10 @@ class Network:
                 raise GraphError(f"there is no layer {name!r} to read{near(name, self._nodes)}")
         return tuple(dict.fromkeys(outputs))
 
-    def _plan(self, outputs: Iterable[str]) -> list[Node]:
-        """The nodes the outputs depend on, in order."""
-        wanted, plan = set(outputs), []
-        for node in reversed(self.graph.nodes):
-            if node.name in wanted:
-                plan.append(node)
-                wanted.update(node.inputs)
-        return plan[::-1]
-
-    def _admit(
-        self, params: Mapping[str, Array], inputs: Mapping[str, Array], plan: Sequence[Node]
-    ) -> dict[str, Array]:
-        """The graph inputs the plan reads, checked, floats in the dtype of computation."""
-        read = {source for node in plan for source in node.inputs}
-        values: dict[str, Array] = {}
-        for spec in self.inputs:
-            if spec.name not in read:
-                continue
-            if spec.name not in inputs:
-                raise InputError(f"input {spec.name!r} is missing; given: {sorted(inputs)}")
-            values[spec.name] = _fitting(spec, inputs[spec.name])
-        if len({len(value) for value in values.values()}) > 1:
-            lengths = {name: len(value) for name, value in values.items()}
-            raise InputError(f"the inputs differ in their number of items: {lengths}")
-        dtype = next((array.dtype for array in params.values()), None)
-        for name, value in values.items():
-            if value.dtype.kind == "f":
-                values[name] = value.astype(dtype or _wide(value), copy=False)
-        return values
-
     def _need(self, node: Node, wrt_inputs: bool, wrt_params: bool) -> Need:
+        fed, trained = self._dependence.fed, self._dependence.trained
         inputs = any(
-            (wrt_inputs and source in self._fed) or (wrt_params and source in self._trained)
+            (wrt_inputs and source in fed) or (wrt_params and source in trained)
             for source in node.inputs
         )
         return Need(inputs, wrt_params and bool(node.parameters))
@@ -246,26 +217,8 @@ class Network:
             raise GraphError(f"{name!r} has no gradient; take the layer before it")
 
     def _untouched(self, grads: Params) -> list[str]:
-        names = (name for node in self.graph.nodes for name in _trainable(node))
+        names = (name for node in self.graph.nodes for name in trainable(node))
         return [name for name in names if name not in grads]
-
-
-def _dependence(graph: Graph) -> tuple[frozenset[str], frozenset[str]]:
-    """Which values depend on trainable parameters, and which, differentiably, on the inputs."""
-    trained: set[str] = set()
-    fed = {spec.name for spec in graph.inputs}
-    for node in graph.nodes:
-        if not node.layer.DIFFERENTIABLE:
-            continue
-        if _trainable(node) or trained.intersection(node.inputs):
-            trained.add(node.name)
-        if fed.intersection(node.inputs) and FLOAT in node.layer.TAKES:
-            fed.add(node.name)
-    return frozenset(trained), frozenset(fed)
-
-
-def _trainable(node: Node) -> list[str]:
-    return [name for name, spec in node.parameters.items() if spec.trainable]
 
 
 def _output_spec(graph: Graph, node: Node) -> TensorSpec:
@@ -277,24 +230,9 @@ def _output_spec(graph: Graph, node: Node) -> TensorSpec:
     return TensorSpec(node.name, dtypes[node.value.kind], node.value.shape)
 
 
-def _fitting(spec: TensorSpec, given: Array) -> Array:
-    shape = spec.shape or ()
-    ranks_agree = given.ndim == len(shape) + 1
-    if not ranks_agree or any(
-        e not in (-1, g) for e, g in zip(shape, given.shape[1:], strict=True)
-    ):
-        raise InputError(
-            f"input {spec.name!r} must be [N, {', '.join(map(str, shape))}], got "
-            f"{list(given.shape)}"
-        )
-    integer = not (spec.dtype or "").startswith("float")
-    if given.dtype.kind not in ("biu" if integer else "fbiu"):
-        raise InputError(f"input {spec.name!r} must hold {spec.dtype}, got {given.dtype}")
-    return given if integer or given.dtype.kind == "f" else given.astype(np.float32)
-
-
-def _wide(value: Array) -> np.dtype[Any]:
-    return np.result_type(value.dtype, np.float32)
+def _move(updates: Params, to: Params, prefix: str) -> None:
+    to.update((f"{prefix}.{name}", array) for name, array in updates.items())
+    updates.clear()
 
 
 def _some(names: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from aiaas_async.nn.windows import (
     Borders,
     Padding,
     Pair,
+    Window,
     along,
     infer_image,
     output_size,
@@ -22,8 +23,8 @@ from aiaas_async.nn.windows import (
 
 
 class _Pool(Layer, frozen=True):
-    kernel: Pair = (2, 2)
-    stride: Pair | None = None
+    kernel: Window = (2, 2)
+    stride: Window | None = None
     padding: Padding = "valid"
 
     @property

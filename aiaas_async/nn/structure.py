@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from aiaas_async.errors import GraphError
+from aiaas_async.errors import GraphError, InputError
 from aiaas_async.nn.layer import FLOAT, Array, Gradients, Kind, Layer, Mode, Need, Shape, known
 
 
@@ -89,6 +89,7 @@ class Add(Layer, frozen=True):
         return shapes[0]
 
     def forward(self, xs: Sequence[Array], ps: Sequence[Array], mode: Mode) -> tuple[Array, Any]:
+        _agree(xs, "adds", len(xs[0].shape))
         y = xs[0] + xs[1]
         for x in xs[2:]:
             y += x
@@ -112,7 +113,16 @@ class Concatenate(Layer, frozen=True):
         return (*shapes[0][:-1], sum(known(s[-1], "the last dimension") for s in shapes))
 
     def forward(self, xs: Sequence[Array], ps: Sequence[Array], mode: Mode) -> tuple[Array, Any]:
+        _agree(xs, "joins", len(xs[0].shape) - 1)
         return np.concatenate(xs, axis=-1), np.cumsum([x.shape[-1] for x in xs[:-1]])
 
     def backward(self, dy: Array, saved: Any, ps: Sequence[Array], need: Need) -> Gradients:
         return np.split(dy, saved, axis=-1), []
+
+
+def _agree(xs: Sequence[Array], verb: str, axes: int) -> None:
+    """Dimensions that the graph leaves open (-1) are known only now, and must be the same."""
+    if any(x.shape[:axes] != xs[0].shape[:axes] for x in xs):
+        raise InputError(
+            f"a layer {verb} values of different shapes: {[list(x.shape) for x in xs]}"
+        )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
+import msgspec
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -13,6 +14,8 @@ from aiaas_async.errors import GraphError
 from aiaas_async.nn.layer import Array, Shape, rank
 
 Pair = tuple[int, int]
+Reach = Annotated[int, msgspec.Meta(ge=1, le=4096)]
+Window = tuple[Reach, Reach]  # a kernel or a stride, as an option
 Slices = tuple[slice, ...]
 Borders = tuple[Pair, Pair]  # ((top, bottom), (left, right))
 Padding = Literal["same", "valid"] | Borders
@@ -21,10 +24,8 @@ TILE_BYTES: Final = 192 * 1024  # well within a common L2 cache of 512 KiB
 THIN: Final = 3  # up to so many channels, copying plane by plane is faster than pixel by pixel
 
 
-def check(kernel: Pair, stride: Pair, padding: Padding) -> None:
-    """Raise `GraphError` unless kernel and stride are positive and each window sees the image."""
-    if min(*kernel, *stride) < 1:
-        raise GraphError(f"kernel {list(kernel)} and stride {list(stride)} must be positive")
+def check(kernel: Pair, padding: Padding) -> None:
+    """Raise `GraphError` unless each window sees the image."""
     if isinstance(padding, str):
         return
     for around, k in zip(padding, kernel, strict=True):
@@ -67,7 +68,7 @@ def output_size(size: Pair, kernel: Pair, stride: Pair, padding: Padding) -> Pai
 def infer_image(shape: Shape, kernel: Pair, stride: Pair, padding: Padding) -> Pair:
     """Height and width of the output for an image of `shape` per item. Raises `GraphError`."""
     rank(shape, 3, "images [height, width, channels]")
-    check(kernel, stride, padding)
+    check(kernel, padding)
     return output_size((shape[0], shape[1]), kernel, stride, padding)
 
 

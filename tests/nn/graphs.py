@@ -58,3 +58,17 @@ def classifier() -> Network:
 
 def images(n: int, seed: int = 3) -> Array:
     return np.random.default_rng(seed).integers(0, 17, (n, 8, 8, 1), np.uint8)
+
+
+def residual() -> Network:
+    """Two branches that share a layer, joined twice, and one more that nobody reads."""
+    layers: list[Option] = [
+        {"name": "shared", "op": "dense", "units": 4},
+        {"name": "left", "op": "relu"},
+        {"name": "right", "op": "tanh", "inputs": ["shared"]},
+        {"name": "sum", "op": "add", "inputs": ["left", "right", "shared"]},
+        {"name": "both", "op": "concatenate", "inputs": ["sum", "left"]},
+        {"name": "scores", "op": "dense", "units": 3},
+        {"name": "aside", "op": "dense", "units": 2, "inputs": ["right"]},
+    ]
+    return Network.from_spec(spec(layers, ["scores", "aside"]))
