@@ -95,7 +95,9 @@ def _tensor(field: str, asked: TensorSpec, has: TensorSpec) -> Failures:
     if asked.dtype not in (None, has.dtype):
         yield Failure(f"{field}.dtype", asked.dtype, has.dtype)
     if asked.shape is not None and (has.shape is None or not fits(asked.shape, has.shape)):
-        yield Failure(f"{field}.shape", asked.shape, has.shape)
+        yield Failure(
+            f"{field}.shape", list(asked.shape), None if has.shape is None else list(has.shape)
+        )
 
 
 def _resources(query: Query, _: ModelRecord, record: VersionRecord) -> Failures:
@@ -107,7 +109,7 @@ def _resources(query: Query, _: ModelRecord, record: VersionRecord) -> Failures:
 
 def _tags(query: Query, _: ModelRecord, record: VersionRecord) -> Failures:
     if not set(query.tags) <= set(record.metadata.tags):
-        yield Failure("tags", query.tags, record.metadata.tags)
+        yield Failure("tags", list(query.tags), list(record.metadata.tags))
 
 
 def _metrics(query: Query, _: ModelRecord, record: VersionRecord) -> Failures:

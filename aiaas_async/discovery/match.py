@@ -16,7 +16,7 @@ from aiaas_async.errors import NoMatchError
 from aiaas_async.names import clip
 from aiaas_async.registry.catalog import Catalog, ModelRecord, VersionRecord
 from aiaas_async.registry.near import near, say_near
-from aiaas_async.registry.versions import STANDING, preference
+from aiaas_async.registry.versions import STANDING, OrderKey, preference
 
 MAX_NEAR_MISSES: Final = 10
 
@@ -80,8 +80,7 @@ def _considered(catalog: Catalog, name: str | None) -> Iterable[ModelRecord]:
 
 
 def _no_match(catalog: Catalog, query: Query, missed: list[_Miss]) -> NoMatchError:
-    missed.sort(key=lambda miss: preference(miss.record.ref.version), reverse=True)
-    misses = heapq.nsmallest(MAX_NEAR_MISSES, missed, key=lambda miss: len(miss.failed))
+    misses = heapq.nlargest(MAX_NEAR_MISSES, missed, key=_nearness)
     details = {"near_misses": [_rendered(miss) for miss in misses]}
     if query.name is not None and catalog.find(query.name) is None:
         hint = say_near(query.name, catalog.names(), "none is registered yet: POST /register")
@@ -91,6 +90,12 @@ def _no_match(catalog: Catalog, query: Query, missed: list[_Miss]) -> NoMatchErr
     nearest = misses[0]
     why = "; ".join(map(str, nearest.failed[:3]))
     return NoMatchError(f"no version matches; the nearest is {nearest.record.ref} ({why})", details)
+
+
+def _nearness(miss: _Miss) -> tuple[int, int, tuple[bool, OrderKey], str]:
+    """The fewer conditions failed the nearer, then whoever can serve, then the newest."""
+    ref = miss.record.ref
+    return -len(miss.failed), STANDING[miss.record.state], preference(ref.version), ref.name
 
 
 def _rendered(miss: _Miss) -> dict[str, Any]:

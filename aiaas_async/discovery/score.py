@@ -3,8 +3,8 @@
     0.40  state      ready 1, registered 0.5, corrupt 0
     0.20  signature  share of the version's inputs and outputs that the query named
     0.15  fit        share of the asked resource budgets that the version uses
-    0.15  recency    its place among its model's versions, pre-releases below final releases
-    0.10  metrics    its place between the worst and the best match in the asked metrics
+    0.20  recency    its place among its model's versions: final releases 0.5 to 1, others to 0.25
+    0.05  metrics    its place between the worst and the best match in the asked metrics
 
 What a query does not ask about counts as met in full. The score depends on the catalogue and the
 query alone.
@@ -17,9 +17,9 @@ from typing import Final
 
 from aiaas_async.discovery.query import Bound, Query
 from aiaas_async.registry.catalog import ModelRecord, VersionRecord
-from aiaas_async.registry.versions import STANDING, preference
+from aiaas_async.registry.versions import STANDING, is_final, order_key
 
-_STATE, _SIGNATURE, _FIT, _RECENCY, _METRICS = 0.40, 0.20, 0.15, 0.15, 0.10
+_STATE, _SIGNATURE, _FIT, _RECENCY, _METRICS = 0.40, 0.20, 0.15, 0.20, 0.05
 _HIGHEST: Final = max(STANDING.values())
 
 
@@ -36,15 +36,19 @@ def scores(query: Query, matches: Sequence[tuple[ModelRecord, VersionRecord]]) -
         + _METRICS * _metrics(query.metrics, ranges, record.metadata.metrics)
         for record in records
     )
-    return [round(score, 9) for score in weighted]  # the sum of the weights is 1.0000000000000002
+    return [round(score, 9) for score in weighted]  # sums of binary fractions may exceed 1
 
 
 def _places(models: Iterable[ModelRecord]) -> dict[tuple[str, str], float]:
     places: dict[tuple[str, str], float] = {}
     for model in {model.name: model for model in models}.values():
-        ordered = sorted(model.versions, key=preference)
-        for place, version in enumerate(ordered, 1):
-            places[model.name, version] = place / len(ordered)
+        versions = list(model.versions)
+        finals = sorted(filter(is_final, versions), key=order_key)
+        others = sorted(set(versions) - set(finals), key=order_key)
+        for place, version in enumerate(finals, 1):
+            places[model.name, version] = 0.5 + 0.5 * place / len(finals)
+        for place, version in enumerate(others, 1):
+            places[model.name, version] = 0.25 * place / len(others)
     return places
 
 

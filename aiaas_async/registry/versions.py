@@ -54,10 +54,15 @@ def order_key(version: str) -> OrderKey:
     return (0, _NO_VERSION, version) if parsed is None else (1, parsed, version)
 
 
+def is_final(version: str) -> bool:
+    """Whether `version` is a final release of PEP 440: no pre-release, no development release."""
+    parsed = parse(version)
+    return parsed is not None and not parsed.is_prerelease
+
+
 def preference(version: str) -> tuple[bool, OrderKey]:
     """Sorts versions by who should be `latest`: every final release above any pre-release."""
-    parsed = parse(version)
-    return parsed is not None and not parsed.is_prerelease, order_key(version)
+    return is_final(version), order_key(version)
 
 
 def is_specifier(text: str) -> bool:
