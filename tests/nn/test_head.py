@@ -39,6 +39,11 @@ def test_of_several_plain_outputs_the_last_is_trained() -> None:
     assert training_head(ending_in("tanh", outputs=("tanh", "scores"))) == ("scores", "mse")
 
 
+def test_a_plain_output_comes_before_one_that_is_decided_upon() -> None:
+    network = ending_in("tanh", "softmax", outputs=("scores", "softmax"))
+    assert training_head(network) == ("scores", "mse")
+
+
 @pytest.mark.parametrize(
     "network", [single("argmax", (4,)), single("softmax", (4,)), single("flatten", (4,), "uint8")]
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,8 +11,9 @@ from hypothesis import strategies as st
 
 from aiaas_async.errors import InputError
 from aiaas_async.nn.gradcheck import network_error
-from aiaas_async.nn.layer import Array
+from aiaas_async.nn.layer import Array, Mode
 from aiaas_async.nn.network import Network
+from aiaas_async.nn.processing import Scale
 from tests.nn.graphs import Option, classifier, images, normal, residual, single, spec
 
 SHAPE_KEEPING = (
@@ -71,6 +74,49 @@ def test_gradients_are_right_in_any_wiring_and_write_to_nothing_given(
     for ours, same in zip(first, again, strict=True):
         for name, array in ours.items():
             np.testing.assert_array_equal(array, same[name])
+
+
+def test_a_view_of_an_input_is_not_written_to() -> None:
+    layers: list[Option] = [{"name": "flat", "op": "flatten"}, {"name": "active", "op": "relu6"}]
+    network, x = Network.from_spec(spec(layers, ["active"])), frozen({"x": normal((3, 4))})
+    for found in (network.predict({}, x), network.forward({}, x)[0]):
+        np.testing.assert_array_equal(found["active"], x["x"].clip(0, 6))
+
+
+def test_an_output_the_backward_pass_reads_again_is_not_written_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def in_place(
+        self: Scale, xs: Sequence[Array], ps: Sequence[Array], mode: Mode
+    ) -> tuple[Array, None]:
+        return np.multiply(xs[0], self.factor, out=xs[0] if mode.own else None), None
+
+    monkeypatch.setattr(Scale, "forward", in_place)
+    for op in ("tanh", "sigmoid", "softmax", "relu", "dense"):
+        options: Option = {"units": 4} if op == "dense" else {}
+        layers = [{"name": "a", "op": op, **options}, {"name": "b", "op": "scale", "factor": 3.0}]
+        network = Network.from_spec(spec(layers, ["b"]))
+        assert network_error(network, {"x": normal((3, 4))}, "b") < 1e-7
+
+
+def test_a_gradient_finds_its_way_past_an_input_that_has_none() -> None:
+    inputs = [
+        {"name": "ids", "dtype": "int64", "shape": []},
+        {"name": "x", "dtype": "float32", "shape": [4]},
+    ]
+    layers: list[Option] = [
+        {"name": "rows", "op": "embedding", "vocabulary": 3, "units": 4},
+        {"name": "sum", "op": "add", "inputs": ["rows", "x"]},
+        {"name": "bent", "op": "tanh"},
+    ]
+    network = Network.from_spec({"inputs": inputs, "layers": layers, "outputs": ["bent"]})
+    given = {"ids": np.array([2, 0, 2]), "x": normal((3, 4))}
+    params = network.init(0, np.float64)
+    _, cache = network.forward(params, given)
+    douts = {"bent": np.ones((3, 4))}
+    dinputs, _ = network.backward(params, cache, douts, wrt_inputs=True, wrt_params=False)
+    assert set(dinputs) == {"x"}
+    assert network_error(network, given, "bent") < 1e-7
 
 
 def test_branches_that_share_a_layer_have_right_gradients() -> None:

@@ -47,6 +47,12 @@ def test_an_input_that_does_not_fit_is_named(x: Array, said: str) -> None:
         residual().predict(residual().init(0), {"x": x})
 
 
+def test_one_value_is_not_stretched_to_several() -> None:
+    network = single("relu", (1,))
+    with pytest.raises(InputError, match=r"\[N, 1\], got \[2, 3\]"):
+        network.predict({}, {"x": normal((2, 3))})
+
+
 def test_inputs_must_have_as_many_items_as_one_another() -> None:
     with pytest.raises(InputError, match="'x0': 2, 'x1': 3"):
         joined("add", ((4,), (4,))).predict({}, {"x0": normal((2, 4)), "x1": normal((3, 4))})

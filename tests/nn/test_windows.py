@@ -89,6 +89,12 @@ def compare(network: Network, op: str, size: tuple[int, int, int], options: Opti
     np.testing.assert_allclose(dinputs["x"], dx, atol=1e-12)
 
 
+def test_same_padding_puts_the_odd_pixel_at_the_end() -> None:
+    assert pads((5, 6), (2, 3), (1, 2), "same") == ((0, 1), (0, 1))
+    assert pads((5, 5), (3, 4), (1, 1), "same") == ((1, 1), (1, 2))
+    assert pads((4, 4), (1, 2), (3, 3), "same") == ((0, 0), (0, 1))
+
+
 @pytest.mark.parametrize("op", OPS)
 @given(geometry=geometries())
 def test_any_geometry_computes_what_the_plain_loop_does(
