@@ -107,19 +107,19 @@ def encode(header: Request | Reply, body: bytes | bytearray = b"") -> bytes:
     return b"".join((len(head).to_bytes(4, "little"), head, zeros, body))
 
 
-def decode_request(datagram: bytes) -> tuple[Request, memoryview]:
+def decode_request(datagram: memoryview) -> tuple[Request, memoryview]:
     """The header and the inline body (a view) of a datagram from the server."""
     head, body = _split(datagram)
     return _requests.decode(head), body
 
 
-def decode_reply(datagram: bytes) -> tuple[Reply, memoryview]:
+def decode_reply(datagram: bytearray) -> tuple[Reply, memoryview]:
     """The header and the inline body (a view) of a datagram from a worker."""
     head, body = _split(datagram)
     return _replies.decode(head), body
 
 
-def _split(datagram: bytes) -> tuple[memoryview, memoryview]:
+def _split(datagram: bytearray | memoryview) -> tuple[memoryview, memoryview]:
     view = memoryview(datagram)
     end = 4 + int.from_bytes(view[:4], "little")
     return view[4:end], view[_aligned(end) :]

@@ -43,7 +43,7 @@ def answers(parts: list[Part | Exception], monkeypatch: pytest.MonkeyPatch) -> l
         theirs.shutdown(socket.SHUT_WR)
         replies = []
         while datagram := ours.recv(MAX_DATAGRAM):
-            replies.append(decode_reply(datagram)[0])
+            replies.append(decode_reply(bytearray(datagram))[0])
     for slot in slots:
         slot.close()
     return replies

@@ -42,8 +42,8 @@ def test_a_request_and_a_reply_carry_any_arrays(arrays: dict[str, Any], number: 
     request = Request(number, Infer("m", 3, ("y",)), metas)
     reply = Reply(number, Done({"loss": 0.5}, 7), metas)
     for sent, (got, inline) in (
-        (request, decode_request(encode(request, body))),
-        (reply, decode_reply(encode(reply, body))),
+        (request, decode_request(memoryview(encode(request, body)))),
+        (reply, decode_reply(bytearray(encode(reply, body)))),
     ):
         assert got == sent
         found = views(got.arrays, inline)
@@ -59,7 +59,7 @@ def test_every_array_begins_at_a_multiple_of_the_alignment(arrays: dict[str, Any
     metas, body = laid(whole(arrays))
     assert all(meta.offset % ALIGNMENT == 0 for meta in metas)
     datagram = encode(Request(1, Unload("m"), metas), body)
-    _, inline = decode_request(datagram)
+    _, inline = decode_request(memoryview(datagram))
     assert bytes(inline) == body
     assert not body or (len(datagram) - len(inline)) % ALIGNMENT == 0
     assert all(view.flags.aligned for view in views(metas, inline).values())
