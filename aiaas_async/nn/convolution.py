@@ -32,29 +32,30 @@ from aiaas_async.nn.windows import (
     pad,
     pads,
     spread,
-    windows,
 )
 
 
-class _Convolution(Layer, frozen=True, kw_only=True):
+class Convolution(Layer, frozen=True, kw_only=True):
+    """What both kinds share: kernel, stride, padding, and perhaps a bias for each filter."""
+
     kernel: Window
     stride: Window = (1, 1)
     padding: Padding = "same"
     use_bias: bool = True
 
-    def _padded(self, x: Array) -> Array:
+    def framed(self, x: Array) -> Array:
         return pad(x, pads(x.shape[1:3], self.kernel, self.stride, self.padding))
 
-    def _spread(self, dy: Array, size: Pair) -> Array:
+    def spread(self, dy: Array, size: Pair) -> Array:
         around = pads(size, self.kernel, self.stride, self.padding)
         return spread(dy, size, self.kernel, self.stride, around)
 
-    def _with_bias(self, weight: ParameterSpec) -> dict[str, ParameterSpec]:
+    def with_bias(self, weight: ParameterSpec) -> dict[str, ParameterSpec]:
         found = {"weight": weight}
         return found | ({"bias": ParameterSpec(weight.shape[-1:])} if self.use_bias else {})
 
 
-class Conv2d(_Convolution, frozen=True, kw_only=True):
+class Conv2d(Convolution, frozen=True, kw_only=True):
     """Weight [kh, kw, in, out]."""
 
     filters: Count
@@ -67,12 +68,10 @@ class Conv2d(_Convolution, frozen=True, kw_only=True):
     def parameters(self, shapes: Sequence[Shape]) -> dict[str, ParameterSpec]:
         channels, area = shapes[0][2], self.kernel[0] * self.kernel[1]
         fans = (area * channels, area * self.filters)
-        return self._with_bias(
-            ParameterSpec((*self.kernel, channels, self.filters), "weight", fans)
-        )
+        return self.with_bias(ParameterSpec((*self.kernel, channels, self.filters), "weight", fans))
 
     def forward(self, xs: Sequence[Array], ps: Sequence[Array], mode: Mode) -> tuple[Array, Any]:
-        padded = self._padded(xs[0])
+        padded = self.framed(xs[0])
         y = correlate(padded, ps[0], self.stride, ps[1] if self.use_bias else None)
         return y, (padded, xs[0].shape)
 
@@ -82,11 +81,11 @@ class Conv2d(_Convolution, frozen=True, kw_only=True):
         if need.parameters:
             grads.append(self._weight_gradient(padded, dy).reshape(ps[0].shape))
             if self.use_bias:
-                grads.append(_sum_pixels(dy))
+                grads.append(sum_pixels(dy))
         if not need.inputs:
             return [None], grads
         flipped = ps[0][::-1, ::-1].transpose(0, 1, 3, 2)
-        return [correlate(self._spread(dy, (h, w)), flipped, (1, 1))], grads
+        return [correlate(self.spread(dy, (h, w)), flipped, (1, 1))], grads
 
     def _weight_gradient(self, padded: Array, dy: Array) -> Array:
         """[kh kw in, out]"""
@@ -95,37 +94,6 @@ class Conv2d(_Convolution, frozen=True, kw_only=True):
         for at, rows in columns(padded, self.kernel, self.stride):
             total += rows.T @ dy[at].reshape(-1, self.filters)
         return total
-
-
-class DepthwiseConv2d(_Convolution, frozen=True):
-    """One filter for each channel; weight [kh, kw, channels]."""
-
-    def infer(self, shapes: Sequence[Shape]) -> Shape:
-        out = infer_image(shapes[0], self.kernel, self.stride, self.padding)
-        return (*out, known(shapes[0][2], "the number of channels"))
-
-    def parameters(self, shapes: Sequence[Shape]) -> dict[str, ParameterSpec]:
-        channels, area = shapes[0][2], self.kernel[0] * self.kernel[1]
-        return self._with_bias(ParameterSpec((*self.kernel, channels), "weight", (area, area)))
-
-    def forward(self, xs: Sequence[Array], ps: Sequence[Array], mode: Mode) -> tuple[Array, Any]:
-        padded = self._padded(xs[0])
-        y = correlate_depthwise(padded, ps[0], self.stride)
-        if self.use_bias:
-            _add_rowwise(y, np.tile(ps[1], y.shape[2]))
-        return y, (padded, xs[0].shape)
-
-    def backward(self, dy: Array, saved: Any, ps: Sequence[Array], need: Need) -> Gradients:
-        padded, (_, h, w, _) = saved
-        grads = []
-        if need.parameters:
-            seen = windows(padded, self.kernel, self.stride)
-            grads.append(np.einsum("nhwijc,nhwc->ijc", seen, dy))
-            if self.use_bias:
-                grads.append(_sum_pixels(dy))
-        if not need.inputs:
-            return [None], grads
-        return [correlate_depthwise(self._spread(dy, (h, w)), ps[0][::-1, ::-1], (1, 1))], grads
 
 
 def correlate(x: Array, weight: Array, stride: Pair, bias: Array | None = None) -> Array:
@@ -139,21 +107,11 @@ def correlate(x: Array, weight: Array, stride: Pair, bias: Array | None = None) 
         part = y[at]
         np.matmul(rows, flat, out=part.reshape(-1, filters))
         if across is not None:
-            _add_rowwise(part, across)
+            add_rowwise(part, across)
     return y
 
 
-def correlate_depthwise(x: Array, weight: Array, stride: Pair) -> Array:
-    """Slide `weight` [kh, kw, C] over the padded images [N, H, W, C], channel by channel.
-
-    One einsum over the strided windows: 5 to 8 GMAC/s where shifted multiply-adds make 1 to 3.
-    """
-    kh, kw, _ = weight.shape
-    y: Array = np.einsum("nhwijc,ijc->nhwc", windows(x, (kh, kw), stride), weight)
-    return y
-
-
-def _add_rowwise(y: Array, across: Array) -> None:
+def add_rowwise(y: Array, across: Array) -> None:
     """Add a bias, repeated to a row of pixels [W F], to each row of y [N, H, W, F], in place.
 
     numpy's loop over F alone would be a tenth as fast for small F.
@@ -162,7 +120,7 @@ def _add_rowwise(y: Array, across: Array) -> None:
     rows += across
 
 
-def _sum_pixels(dy: Array) -> Array:
+def sum_pixels(dy: Array) -> Array:
     """The sum of dy [N, H, W, F] over all but F; over N first, for the same reason."""
     total: Array = dy.sum(axis=0).sum(axis=(0, 1))
     return total

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from aiaas_async.nn.activations import Gelu, Relu, Relu6, Sigmoid, Silu, Softmax, Tanh
-from aiaas_async.nn.convolution import Conv2d, DepthwiseConv2d
+from aiaas_async.nn.convolution import Conv2d
 from aiaas_async.nn.dense import Dense, Embedding
+from aiaas_async.nn.depthwise import DepthwiseConv2d
 from aiaas_async.nn.layer import Layer
 from aiaas_async.nn.normalisation import BatchNorm, Dropout, LayerNorm
 from aiaas_async.nn.pooling import AvgPool, GlobalAvgPool, MaxPool

@@ -118,6 +118,25 @@ def test_tiles_of_any_size_compute_the_same(
     compare(single(op, size, **options, **more), op, size, options)
 
 
+@pytest.mark.parametrize("op", OPS)
+def test_images_that_lie_otherwise_in_memory_compute_the_same(op: str) -> None:
+    more: Option = {"filters": 3} if op == "conv2d" else {}
+    network = single(op, (6, 5, 4), kernel=[3, 2], stride=[1, 1], padding="valid", **more)
+    params, x = network.init(0, np.float64), normal((2, 6, 5, 4))
+    y, cache = network.forward(params, {"x": x})
+    dy = normal(y["layer"].shape, 6)
+    expected = network.backward(params, cache, {"layer": dy}, wrt_inputs=True, wrt_params=True)
+    otherwise = np.asfortranarray(x), np.repeat(x, 2, axis=3)[..., ::2], x[:, ::-1].copy()[:, ::-1]
+    for strange in otherwise:
+        found, cache = network.forward(params, {"x": strange})
+        np.testing.assert_allclose(found["layer"], y["layer"], atol=1e-12)
+        douts = {"layer": np.asfortranarray(dy)}
+        passes = network.backward(params, cache, douts, wrt_inputs=True, wrt_params=True)
+        for ours, theirs in zip(passes, expected, strict=True):
+            for name, array in theirs.items():
+                np.testing.assert_allclose(ours[name], array, atol=1e-12)
+
+
 def test_of_equal_largest_values_one_alone_gets_the_gradient() -> None:
     network = single("max_pool", (4, 4, 1), kernel=[3, 3], stride=[1, 1])
     x = np.ones((1, 4, 4, 1))
