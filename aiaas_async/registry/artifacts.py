@@ -101,7 +101,8 @@ class ArtifactStore:
         try:
             self.admit(path, sha256)
         except BaseException:
-            self.reserve(-size)
+            if path.exists():
+                self.reserve(-size)
             raise
         return sha256, size
 
@@ -248,9 +249,11 @@ class Upload:
         if self._descriptor < 0:
             return
         self._close()
-        self._store.reserve(-self._size)
-        with storage("an upload"):
-            self._path.unlink(missing_ok=True)
+        # Once it is renamed it is the store's, to be swept when its lease ends.
+        if self._path.exists():
+            self._store.reserve(-self._size)
+            with storage("an upload"):
+                self._path.unlink()
 
     def _close(self) -> None:
         os.close(self._descriptor)

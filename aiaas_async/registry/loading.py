@@ -10,6 +10,7 @@ import logging
 import secrets
 import sqlite3
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -20,7 +21,7 @@ from aiaas_async.messages import Metadata
 from aiaas_async.names import ModelRef, check_name, check_version
 from aiaas_async.registry.catalog import AliasRecord, Catalog, ModelRecord, VersionRecord
 from aiaas_async.registry.rows import Counter, Key, encode
-from aiaas_async.registry.tables import Row, move_aside, put, rows
+from aiaas_async.registry.tables import Row, move_aside, put, remove, rows
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +40,16 @@ class Stored:
     damage: list[str] = field(default_factory=list)
 
 
-def load(db: sqlite3.Connection) -> Stored:
-    """Read every row; what is damaged is moved aside, in one transaction."""
-    damage: list[str] = []
+def load(db: sqlite3.Connection, known: Sequence[str] = ()) -> Stored:
+    """Read every row; what is damaged is moved aside, in one transaction.
+
+    `known` is the damage found before, which the report begins with.
+    """
+    damage = list(known)
     db.execute("BEGIN IMMEDIATE")
     versions = _self_named(db, "versions", VersionRecord, damage)
     aliases = _self_named(db, "aliases", AliasRecord, damage)
+    _drop_dangling(db, aliases, versions, damage)
     counters = _self_named(db, "models", Counter, damage)
     jobs = _opaque(db, "jobs", damage)
     meta = _opaque(db, "meta", damage)
@@ -77,6 +82,20 @@ def _self_named(
             found[key_of(mended)] = mended
             put(db, key_of(mended), encode(mended))
     return found
+
+
+def _drop_dangling(
+    db: sqlite3.Connection,
+    aliases: dict[Key, AliasRecord],
+    versions: dict[Key, VersionRecord],
+    damage: list[str],
+) -> None:
+    """Take out the aliases of versions that were lost without a trace."""
+    for key, alias in list(aliases.items()):
+        if ("versions", alias.name, alias.version) not in versions:
+            del aliases[key]
+            remove(db, key)
+            damage.append(f"alias {alias.alias} of {alias.name} pointed at a lost version")
 
 
 def _decoded(row: Row, kind: type[R]) -> R | None:
@@ -141,8 +160,7 @@ def _catalog(
         of.setdefault(record.ref.name, {})[record.ref.version] = record
     names: dict[str, dict[str, AliasRecord]] = {}
     for alias in aliases.values():
-        if alias.version in of.get(alias.name, {}):
-            names.setdefault(alias.name, {})[alias.alias] = alias
+        names.setdefault(alias.name, {})[alias.alias] = alias
     revisions = {counter.name: counter.revision for counter in counters.values()}
     return Catalog({name: _model(name, of[name], names.get(name, {}), revisions) for name in of})
 

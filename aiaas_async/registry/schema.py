@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from typing import Final
 
 from aiaas_async.errors import ConflictError
@@ -26,6 +27,22 @@ CREATE TABLE damaged (
 
 # MIGRATIONS[n] brings a file of schema n to schema n + 1.
 MIGRATIONS: Final[tuple[str, ...]] = (_FIRST,)
+
+
+def is_sound(db: sqlite3.Connection) -> bool:
+    """Whether the file's tables are those its version should have; a newer version's may be any."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > len(MIGRATIONS):
+        return True
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as pattern:
+        migrate(pattern, MIGRATIONS[:version])
+        return _tables(db) == _tables(pattern)
+
+
+def _tables(db: sqlite3.Connection) -> list[tuple[str, ...]]:
+    return db.execute(
+        "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name"
+    ).fetchall()
 
 
 def migrate(db: sqlite3.Connection, migrations: tuple[str, ...] = MIGRATIONS) -> None:

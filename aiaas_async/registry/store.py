@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Final
@@ -23,8 +24,10 @@ from aiaas_async.errors import (
 )
 from aiaas_async.registry.durable import storage, sync_folder
 from aiaas_async.registry.loading import Stored, load
+from aiaas_async.registry.log import Log, examine, log_of
 from aiaas_async.registry.rows import Writes
-from aiaas_async.registry.schema import migrate
+from aiaas_async.registry.salvage import carry_through, salvage
+from aiaas_async.registry.schema import is_sound, migrate
 from aiaas_async.registry.tables import put, remove
 
 logger = logging.getLogger(__name__)
@@ -44,52 +47,78 @@ CHECKPOINT_BYTES: Final = 4 << 20  # SQLite's own default is 1,000 pages of 4 Ki
 _ROW_BYTES: Final = 8192  # what a row costs the log besides its JSON: a page of table, one of index
 # After these the disk and SQLite may disagree about what is durable. A full disk is not one.
 _FATAL: Final = ("SQLITE_IOERR", "SQLITE_CORRUPT", "SQLITE_NOTADB")
-_DAMAGED: Final = "the registry's file is damaged ({found}); restore registry.db from a backup"
 
 
 class Store:
     """Not thread-safe, and bound to the thread that made it."""
 
     def __init__(self, path: Path) -> None:
-        """Raises `ConflictError` when in use, `CorruptError`, `StorageError`."""
+        """Open `path`, or create it; what is damaged is salvaged as far as it can be.
+
+        Raises `ConflictError` when in use, `CorruptError`, `StorageError`.
+        """
         self._fatal: str | None = None
         self._logged = 0  # bytes written since the last checkpoint, roughly
-        with storage("the registry"):
-            fresh = not path.exists()
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
-            if fresh:
-                sync_folder(path.parent)
-        self._db = self._connect(path)
+        self._damage: list[str] = []
+        carry_through(path)
+        _create(path)
+        log = examine(path)
         try:
-            self._prepare()
+            self._db = self._checked(path)
+        except CorruptError as error:
+            self._damage.append(salvage(path, error.message))
+            self._db = self._checked(path)
+        try:
+            self._keep_lost(path, log)
+            migrate(self._db)
         except sqlite3.Error as error:
             self._db.close()
-            raise self._translated(error) from error
+            raise _translated(error) from error
         except BaseException:
             self._db.close()
             raise
 
-    def _connect(self, path: Path) -> sqlite3.Connection:
+    def _checked(self, path: Path) -> sqlite3.Connection:
+        """A connection to a file whose structure is sound. Raises `CorruptError`."""
         db = sqlite3.connect(path, timeout=0.0, isolation_level=None)
         # A damaged name must not keep the other rows from being read.
         db.text_factory = lambda raw: raw.decode("utf-8", "replace")
+        try:
+            for pragma in _PRAGMAS:
+                db.execute(f"PRAGMA {pragma}")
+            (found,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+            if found == "ok" and not is_sound(db):
+                found = "its tables are not the registry's"
+        except sqlite3.Error as error:
+            db.close()
+            raise _translated(error) from error
+        except UnicodeDecodeError as error:  # in SQLite's message about a damaged schema
+            db.close()
+            raise CorruptError("its schema is no text") from error
+        if found != "ok":
+            db.close()
+            raise CorruptError(found)
         return db
 
-    def _prepare(self) -> None:
-        for pragma in _PRAGMAS:
-            self._db.execute(f"PRAGMA {pragma}")
-        (found,) = self._db.execute("PRAGMA integrity_check(1)").fetchone()
-        if found != "ok":
-            raise CorruptError(_DAMAGED.format(found=found))
-        migrate(self._db)
+    def _keep_lost(self, path: Path, log: Log) -> None:
+        """Report acknowledged transactions that the log has lost, and keep the log for a look."""
+        _, valid, _ = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if lost := log.lost(valid):
+            aside = log_of(path).with_name(path.name + "-wal.damaged")
+            with storage("the registry"):
+                shutil.copyfile(log_of(path), aside)
+            self._damage.append(
+                f"the log was damaged: the last {lost} or more transactions before the restart are "
+                f"lost; the log is kept as {aside.name}"
+            )
 
     def load(self) -> Stored:
         """Read everything, moving aside what is damaged. Raises `StorageError`."""
         try:
-            return load(self._db)
+            return load(self._db, self._damage)
         except sqlite3.Error as error:
             self._roll_back()
-            raise self._translated(error) from error
+            raise self._noted(error) from error
 
     def apply(self, writes: Writes) -> None:
         """Make `writes` durable, all or none. Raises `StorageError`."""
@@ -105,7 +134,7 @@ class Store:
             self._commit()
         except sqlite3.Error as error:
             self._roll_back()
-            told = self._translated(error)
+            told = self._noted(error)
             raise told if isinstance(told, InternalError) else StorageError(str(told)) from error
 
     def _commit(self) -> None:
@@ -118,20 +147,11 @@ class Store:
         except sqlite3.Error as error:
             self._fatal = str(error)
 
-    def _translated(self, error: sqlite3.Error) -> AiaasError:
+    def _noted(self, error: sqlite3.Error) -> AiaasError:
         """Our error for SQLite's; a failing disk makes the registry read-only."""
-        name = getattr(error, "sqlite_errorname", "") or type(error).__name__
-        if name.startswith(_FATAL):
-            self._fatal = name
-        if name.startswith("SQLITE_FULL"):
-            return StorageError("the registry cannot be written: the disk is full; free some space")
-        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            return ConflictError("the registry is in use by another server")
-        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-            return CorruptError(_DAMAGED.format(found=error))
-        if name.startswith("SQLITE_CONSTRAINT"):
-            return InternalError(f"the registry refused an inconsistent change ({error})")
-        return StorageError(f"the registry cannot be read or written ({name}: {error})")
+        if _name(error).startswith(_FATAL):
+            self._fatal = _name(error)
+        return _translated(error)
 
     def check_writable(self) -> None:
         """Raise `StorageError` once a disk error has made the registry read-only."""
@@ -141,10 +161,12 @@ class Store:
                 "check the disk, then restart the server"
             )
 
+    @property
+    def log_is_long(self) -> bool:
+        return self._logged >= CHECKPOINT_BYTES
+
     def checkpoint(self) -> None:
-        """Fold the log into the file once it is long; a failure here loses nothing."""
-        if self._logged < CHECKPOINT_BYTES:
-            return
+        """Fold the log into the file; a failure here loses nothing."""
         self._logged = 0
         self._fold("PASSIVE")
 
@@ -154,7 +176,7 @@ class Store:
         try:
             self._db.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
         except sqlite3.Error as error:
-            told = self._translated(error)
+            told = self._noted(error)
             logger.error("the registry's log could not be folded into its file: %s", told)  # noqa: TRY400
 
     def close(self) -> None:
@@ -165,6 +187,32 @@ class Store:
             self._db.close()
         else:
             _forsake(self._db)
+
+
+def _create(path: Path) -> None:
+    """Never opens a file that is there: closing it would drop SQLite's locks of this process."""
+    if path.exists():
+        return
+    with storage("the registry"):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+        sync_folder(path.parent)
+
+
+def _name(error: sqlite3.Error) -> str:
+    return getattr(error, "sqlite_errorname", "") or type(error).__name__
+
+
+def _translated(error: sqlite3.Error) -> AiaasError:
+    name = _name(error)
+    if name.startswith("SQLITE_FULL"):
+        return StorageError("the registry cannot be written: the disk is full; free some space")
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return ConflictError("the registry is in use by another server")
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return CorruptError(str(error))
+    if name.startswith("SQLITE_CONSTRAINT"):
+        return InternalError(f"the registry refused an inconsistent change ({error})")
+    return StorageError(f"the registry cannot be read or written ({name}: {error})")
 
 
 def _forsake(db: sqlite3.Connection) -> None:

@@ -171,7 +171,8 @@ class RegistryWriter:
             outcomes = [_Outcome(queued, None, InternalError(_DEFECT)) for queued in group]
         for outcome in outcomes:
             outcome.tell()
-        await self._in_thread(self._store.checkpoint)
+        if self._store.log_is_long:
+            await self._in_thread(self._store.checkpoint)
 
     async def _in_thread(self, work: Callable[..., None], *args: Any) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aiaas_async.errors import AiaasError, ConflictError, CorruptError, StorageError
+from aiaas_async.errors import ConflictError, CorruptError, StorageError
 from aiaas_async.names import ModelRef
 from aiaas_async.registry.catalog import Catalog
 from aiaas_async.registry.draft import Draft
@@ -198,7 +198,8 @@ def test_a_long_log_is_folded_into_the_file(path: Path) -> None:
         catalog = stored.catalog
         for number in range(20):
             catalog = change(store, catalog, big(number))
-            store.checkpoint()
+            if store.log_is_long:
+                store.checkpoint()
         assert log.stat().st_size < 12e6
         assert path.stat().st_size > 10e6
     assert not log.exists()
@@ -224,8 +225,11 @@ def test_any_flipped_bit_is_found_or_changes_nothing(
     damaged.write_bytes(raw)
     try:
         with opened(damaged) as (_, stored):
-            found = stored
-    except AiaasError:
+            found, reason = stored, ""
+    except (CorruptError, ConflictError) as error:
+        found, reason = None, error.message
+    if found is None:  # the schema's number may have been hit: a newer release's, for all we know
+        assert "restore registry.db from a backup" in reason or "newer release" in reason
         return
     for record in found.catalog.versions():
         assert record.state == "corrupt" or record == good[record.ref]
