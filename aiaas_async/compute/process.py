@@ -32,7 +32,13 @@ from aiaas_async.compute.frames import (
 )
 from aiaas_async.compute.jobs import Done, Failed, Job, Progress, Reply, Request
 from aiaas_async.compute.slots import JOBS_UNDER_WAY, Slot
-from aiaas_async.errors import InternalError, TooLargeError, WorkerDiedError, from_code
+from aiaas_async.errors import (
+    InternalError,
+    MemoryBudgetError,
+    TooLargeError,
+    WorkerDiedError,
+    from_code,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -99,11 +105,19 @@ class WorkerProcess:
             lay(arrays, metas, memoryview(body))
             datagram = encode(Request(number, job, metas), body)
         else:
-            lay(arrays, metas, self._request_slots[number % JOBS_UNDER_WAY].view(size))
+            lay(arrays, metas, self._request_slot(number, size))
             datagram = encode(Request(number, job, metas, size))
         if len(datagram) > MAX_DATAGRAM:
             raise TooLargeError(f"the job's description takes {len(datagram)} bytes")
         return datagram
+
+    def _request_slot(self, number: int, size: int) -> memoryview:
+        try:
+            return self._request_slots[number % JOBS_UNDER_WAY].view(size)
+        except OSError as error:
+            raise MemoryBudgetError(
+                f"{size} bytes of inputs do not fit in shared memory: {error.strerror}"
+            ) from error
 
     def _on_readable(self) -> None:
         try:

@@ -156,6 +156,39 @@ async def test_a_cancelled_spawn_leaves_no_worker(forks: WorkerForks) -> None:
             await ended(os.pidfd_open(pid))
 
 
+async def test_the_dead_are_buried(forks: WorkerForks) -> None:
+    worker = await forks.spawn()
+    watched = os.pidfd_open(worker.pid)
+    worker.kill()
+    await ended(watched)
+    for _ in range(2):  # the fork server looks after its children between two requests
+        await forks.spawn()
+    assert worker.pid not in children_of(fork_server_of(forks))
+
+
+@pytest.mark.parametrize("reports", [1, 2, 5])
+async def test_training_killed_at_any_moment_goes_on_to_the_same_bits(
+    forks: WorkerForks, tmp_path: Path, reports: int
+) -> None:
+    plan = {"epochs": 8, "batch_size": 8, "optimizer": "adam", "checkpoint_every_steps": 4}
+    unbroken = await forks.spawn()
+    await unbroken.submit(train(tmp_path / "unbroken", **plan))
+    killed, seen = await forks.spawn(), list[dict[str, object]]()
+
+    def count(facts: dict[str, object]) -> None:
+        seen.append(facts)
+        if len(seen) == reports:
+            os.kill(killed.pid, signal.SIGKILL)
+
+    job = train(tmp_path / "killed", **plan)
+    with contextlib.suppress(WorkerDiedError):  # it may be faster than the signal
+        await killed.submit(job, (), count)
+    again = await forks.spawn()
+    await again.submit(job)
+    files = [tmp_path / name / "job/result/weights.safetensors" for name in ("unbroken", "killed")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
 async def test_closing_ends_every_process(tmp_path: Path) -> None:
     forks = WorkerForks()
     idle, busy = await forks.spawn(), await forks.spawn()
