@@ -91,7 +91,9 @@ class Store:
                 found = "its tables are not the registry's"
         except sqlite3.Error as error:
             db.close()
-            raise _translated(error) from error
+            # Our statements are right, so a plain SQLITE_ERROR is about what the file holds.
+            plain = _name(error) == "SQLITE_ERROR"
+            raise CorruptError(str(error)) if plain else _translated(error) from error
         except UnicodeDecodeError as error:  # in SQLite's message about a damaged schema
             db.close()
             raise CorruptError("its schema is no text") from error
