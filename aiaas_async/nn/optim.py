@@ -2,11 +2,13 @@
 
 A state is a flat dict of arrays ("momentum.conv1.weight", and a 0-d int64 "step"), so that a
 checkpoint is a file of named arrays. Parameters without a gradient pass through unchanged.
+Factors are Python floats, which keep an array's dtype; numpy's own would widen float32.
 Updates follow the papers as PyTorch implements them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Final, Protocol
 
@@ -45,16 +47,16 @@ class Sgd(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return _first_step() | (zeros if self.momentum else {})
 
     def step(self, state: Arrays, params: Arrays, grads: Arrays, lr: float) -> tuple[Params, State]:
-        new, after = dict(params), _next_step(state)
+        new, after, rate = dict(params), _next_step(state), float(lr)
         for name, grad in grads.items():
             p = params[name]
-            slope = grad + _of(p, self.weight_decay) * p if self.weight_decay else grad
+            slope = grad + self.weight_decay * p if self.weight_decay else grad
             if self.momentum:
-                velocity = _of(p, self.momentum) * state[f"momentum.{name}"]
+                velocity = self.momentum * state[f"momentum.{name}"]
                 velocity += slope
                 after[f"momentum.{name}"] = velocity
-                slope = slope + _of(p, self.momentum) * velocity if self.nesterov else velocity
-            change = slope * _of(p, lr)
+                slope = slope + self.momentum * velocity if self.nesterov else velocity
+            change = slope * rate
             new[name] = np.subtract(p, change, out=change)
         return new, after
 
@@ -75,19 +77,20 @@ class Adam(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def step(self, state: Arrays, params: Arrays, grads: Arrays, lr: float) -> tuple[Params, State]:
         new, after = dict(params), _next_step(state)
         taken = int(after["step"])
+        lr = float(lr)
         rate = lr / (1.0 - self.beta1**taken)
-        root = 1.0 / np.sqrt(1.0 - self.beta2**taken)
+        root = 1.0 / math.sqrt(1.0 - self.beta2**taken)
         for name, grad in grads.items():
             p, slope = self.decayed(params[name], grad, lr)
-            mean = _of(p, self.beta1) * state[f"mean.{name}"]
-            mean += _of(p, 1.0 - self.beta1) * slope
-            square = _of(p, self.beta2) * state[f"square.{name}"]
-            square += _of(p, 1.0 - self.beta2) * (slope * slope)
+            mean = self.beta1 * state[f"mean.{name}"]
+            mean += (1.0 - self.beta1) * slope
+            square = self.beta2 * state[f"square.{name}"]
+            square += (1.0 - self.beta2) * (slope * slope)
             below = np.sqrt(square)
-            below *= _of(p, root)
-            below += _of(p, self.epsilon)
+            below *= root
+            below += self.epsilon
             change = np.divide(mean, below, out=below)
-            change *= _of(p, rate)
+            change *= rate
             new[name] = np.subtract(p, change, out=change)
             after[f"mean.{name}"], after[f"square.{name}"] = mean, square
         return new, after
@@ -95,7 +98,7 @@ class Adam(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def decayed(self, p: Array, grad: Array, lr: float) -> tuple[Array, Array]:
         """The parameter and the gradient after weight decay."""
         del lr
-        return p, grad + _of(p, self.weight_decay) * p if self.weight_decay else grad
+        return p, grad + self.weight_decay * p if self.weight_decay else grad
 
 
 class AdamW(Adam, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -104,7 +107,7 @@ class AdamW(Adam, frozen=True, kw_only=True, forbid_unknown_fields=True):
     weight_decay: Decay = 0.01
 
     def decayed(self, p: Array, grad: Array, lr: float) -> tuple[Array, Array]:
-        return p * _of(p, 1.0 - lr * self.weight_decay), grad
+        return p * (1.0 - lr * self.weight_decay), grad
 
 
 OPTIMIZERS: Final[dict[str, type[Sgd | Adam]]] = {"sgd": Sgd, "adam": Adam, "adamw": AdamW}
@@ -123,12 +126,7 @@ def clip_by_norm(grads: Arrays, limit: float) -> tuple[Params, float]:
     size = norm(grads)
     if not limit < size < float("inf"):
         return dict(grads), size
-    return {name: g * _of(g, limit / size) for name, g in grads.items()}, size
-
-
-def _of(like: Array, value: float) -> Array:
-    """`value` in the dtype of `like`, so that a product keeps it."""
-    return np.asarray(value, like.dtype)
+    return {name: g * (float(limit) / size) for name, g in grads.items()}, size
 
 
 def _first_step() -> State:

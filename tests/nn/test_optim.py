@@ -68,7 +68,7 @@ def test_nothing_new_shares_memory_with_what_was_given(optimizer: Optimizer) -> 
 def test_each_array_keeps_its_name_shape_and_dtype(optimizer: Optimizer) -> None:
     params = arrays(0)
     state = optimizer.init(params)
-    new, after = optimizer.step(state, params, arrays(1), 0.1)
+    new, after = optimizer.step(state, params, arrays(1), np.float64(0.1))
     for old, now in ((params, new), (state, after)):
         assert {n: (a.shape, a.dtype) for n, a in old.items()} == {
             n: (a.shape, a.dtype) for n, a in now.items()
@@ -119,6 +119,11 @@ def test_clipped_gradients_keep_their_direction_and_do_not_exceed_the_limit(
     assert norm(clipped) == pytest.approx(min(size, limit))
     for name, grad in grads.items():
         np.testing.assert_allclose(clipped[name] * size, grad * norm(clipped))
+
+
+def test_clipping_keeps_the_dtype() -> None:
+    clipped, _ = clip_by_norm(arrays(1), np.float64(0.01))
+    assert {n: g.dtype for n, g in clipped.items()} == {n: g.dtype for n, g in arrays(1).items()}
 
 
 def test_gradients_that_are_not_finite_are_left_for_the_caller_to_see() -> None:
