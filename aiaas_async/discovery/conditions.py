@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -27,11 +27,24 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 Failures = Iterator[Failure]
+Check = Callable[[Query, ModelRecord, VersionRecord], Failures]
 
 
-def failures(query: Query, model: ModelRecord, record: VersionRecord) -> list[Failure]:
-    """Every condition of `query` that `record` does not meet."""
-    return [failure for check in _CHECKS for failure in check(query, model, record)]
+def checks_of(query: Query) -> list[Check]:
+    """The checks that `query` needs: of the fields it asks about, and always of the state."""
+    return [check for field, check in _CHECKS.items() if field == "state" or getattr(query, field)]
+
+
+def meets(checks: Sequence[Check], query: Query, model: ModelRecord, record: VersionRecord) -> bool:
+    """Whether `record` meets every condition of `query` among `checks`."""
+    return all(next(check(query, model, record), None) is None for check in checks)
+
+
+def failures(
+    checks: Sequence[Check], query: Query, model: ModelRecord, record: VersionRecord
+) -> list[Failure]:
+    """Every condition of `query`, among `checks`, that `record` does not meet."""
+    return [failure for check in checks for failure in check(query, model, record)]
 
 
 def _name(query: Query, model: ModelRecord, _: VersionRecord) -> Failures:
@@ -119,15 +132,16 @@ def _metrics(query: Query, _: ModelRecord, record: VersionRecord) -> Failures:
             yield Failure(f"metrics.{metric}", str(bound), value)
 
 
-_CHECKS: Final[tuple[Callable[[Query, ModelRecord, VersionRecord], Failures], ...]] = (
-    _name,
-    _version,
-    _alias,
-    _state,
-    _runtime,
-    _inputs,
-    _outputs,
-    _resources,
-    _tags,
-    _metrics,
-)
+# In the order their failures are told.
+_CHECKS: Final[Mapping[str, Check]] = {
+    "name": _name,
+    "version": _version,
+    "alias": _alias,
+    "state": _state,
+    "runtime": _runtime,
+    "inputs": _inputs,
+    "outputs": _outputs,
+    "resources": _resources,
+    "tags": _tags,
+    "metrics": _metrics,
+}

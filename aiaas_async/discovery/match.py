@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from aiaas_async.discovery.conditions import Failure, failures
+from aiaas_async.discovery.conditions import Failure, checks_of, failures, meets
 from aiaas_async.discovery.query import Query
 from aiaas_async.discovery.score import scores
 from aiaas_async.errors import NoMatchError
@@ -37,24 +37,22 @@ class Matches:
 
 
 class _Miss(NamedTuple):
-    model: ModelRecord
     record: VersionRecord
     failed: list[Failure]
 
 
 def match(catalog: Catalog, query: Query) -> Matches:
     """Raises `NoMatchError`, whose `near_misses` say which condition each near version failed."""
-    found: list[tuple[ModelRecord, VersionRecord]] = []
-    missed: list[_Miss] = []
-    for model in _considered(catalog, query.name):
-        for record in model.versions.values():
-            failed = failures(query, model, record)
-            if failed:
-                missed.append(_Miss(model, record, failed))
-            else:
-                found.append((model, record))
+    checks = checks_of(query)
+    considered = list(_considered(catalog, query.name))
+    found = [
+        (model, record)
+        for model in considered
+        for record in model.versions.values()
+        if meets(checks, query, model, record)
+    ]
     if not found:
-        raise _no_match(catalog, query, missed)
+        raise _no_match(catalog, query, _misses(considered, query))
     ranked = [Match(r, s) for (_, r), s in zip(found, scores(query, found), strict=True)]
     best = heapq.nsmallest(query.limit, ranked, key=lambda m: (-m.score, m.record.ref))
     return Matches(best, len(found))
@@ -79,8 +77,18 @@ def _considered(catalog: Catalog, name: str | None) -> Iterable[ModelRecord]:
     return [catalog.model(n) for n in names]
 
 
-def _no_match(catalog: Catalog, query: Query, missed: list[_Miss]) -> NoMatchError:
-    misses = heapq.nlargest(MAX_NEAR_MISSES, missed, key=_nearness)
+def _misses(considered: Iterable[ModelRecord], query: Query) -> list[_Miss]:
+    """The nearest of the versions considered, none of which meets the query."""
+    checks = checks_of(query)
+    missed = (
+        _Miss(record, failures(checks, query, model, record))
+        for model in considered
+        for record in model.versions.values()
+    )
+    return heapq.nlargest(MAX_NEAR_MISSES, missed, key=_nearness)
+
+
+def _no_match(catalog: Catalog, query: Query, misses: list[_Miss]) -> NoMatchError:
     details = {"near_misses": [_rendered(miss) for miss in misses]}
     if query.name is not None and catalog.find(query.name) is None:
         hint = say_near(query.name, catalog.names(), "none is registered yet: POST /register")

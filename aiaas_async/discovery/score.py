@@ -12,12 +12,12 @@ query alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from aiaas_async.discovery.query import Bound, Query
 from aiaas_async.registry.catalog import ModelRecord, VersionRecord
-from aiaas_async.registry.versions import STANDING, is_final, order_key
+from aiaas_async.registry.versions import STANDING
 
 _STATE, _SIGNATURE, _FIT, _RECENCY, _METRICS = 0.40, 0.20, 0.15, 0.20, 0.05
 _HIGHEST: Final = max(STANDING.values())
@@ -26,30 +26,21 @@ _HIGHEST: Final = max(STANDING.values())
 def scores(query: Query, matches: Sequence[tuple[ModelRecord, VersionRecord]]) -> list[float]:
     """The score of each of `matches`, which all meet `query`."""
     records = [record for _, record in matches]
-    places = _places(model for model, _ in matches)
     ranges = {metric: _range(metric, records) for metric in query.metrics}
     weighted = (
         _STATE * STANDING[record.state] / _HIGHEST
         + _SIGNATURE * _signature(query, record)
         + _FIT * _fit(query.resources, record.metadata.resources)
-        + _RECENCY * places[record.ref]
+        + _RECENCY * _recency(model, record)
         + _METRICS * _metrics(query.metrics, ranges, record.metadata.metrics)
-        for record in records
+        for model, record in matches
     )
     return [round(score, 9) for score in weighted]  # sums of binary fractions may exceed 1
 
 
-def _places(models: Iterable[ModelRecord]) -> dict[tuple[str, str], float]:
-    places: dict[tuple[str, str], float] = {}
-    for model in {model.name: model for model in models}.values():
-        versions = list(model.versions)
-        finals = sorted(filter(is_final, versions), key=order_key)
-        others = sorted(set(versions) - set(finals), key=order_key)
-        for place, version in enumerate(finals, 1):
-            places[model.name, version] = 0.5 + 0.5 * place / len(finals)
-        for place, version in enumerate(others, 1):
-            places[model.name, version] = 0.25 * place / len(others)
-    return places
+def _recency(model: ModelRecord, record: VersionRecord) -> float:
+    final, place = model.places[record.ref.version]
+    return 0.5 + 0.5 * place if final else 0.25 * place
 
 
 def _signature(query: Query, record: VersionRecord) -> float:

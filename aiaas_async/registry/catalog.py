@@ -21,6 +21,7 @@ from aiaas_async.registry.versions import (
     State,
     asks_prereleases,
     best,
+    is_final,
     is_specifier,
     matches_specifier,
     order_key,
@@ -88,6 +89,16 @@ class ModelRecord:
     def latest(self) -> VersionRecord | None:
         """The highest ready version, final releases first; without a ready one, the highest."""
         return _best(self.versions.values())
+
+    @cached_property
+    def places(self) -> Mapping[str, tuple[bool, float]]:
+        """Of each version, whether it is a final release, and its place (to 1, the newest) among
+        those that are, or are not."""
+        places: dict[str, tuple[bool, float]] = {}
+        for final in (True, False):
+            kind = [r.ref.version for r in self._ordered if is_final(r.ref.version) is final]
+            places |= {v: (final, place / len(kind)) for place, v in enumerate(kind, 1)}
+        return places
 
     def exact(self, version: str) -> VersionRecord:
         """By its version string alone. Raises `NotFoundError`."""
