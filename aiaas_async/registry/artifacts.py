@@ -20,13 +20,13 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Final
 
-from aiaas_async.errors import CorruptError, DigestError, InvalidError, StorageError
+from aiaas_async.errors import CorruptError, InvalidError, StorageError
 from aiaas_async.messages import FileEntry
 from aiaas_async.names import clip
 from aiaas_async.registry.durable import storage, sync_folder
+from aiaas_async.registry.upload import Upload
 
 LEASE_S: Final = 3600.0
-_CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _SHA256: Final = re.compile("[0-9a-f]{64}")
 
 # inode, size, and both times in ns: the time of the last change cannot be set by a program.
@@ -193,71 +193,6 @@ class ArtifactStore:
             self._bytes -= there[1]
             self._good.pop(path.name, None)
             return True
-
-
-class Upload:
-    """One file on its way into the store: `write` until done, then `finish`, else `abort`.
-
-    Not for several threads at once.
-    """
-
-    def __init__(self, store: ArtifactStore, path: Path) -> None:
-        self._store, self._path = store, path
-        self._hash = hashlib.sha256()
-        self._size = 0
-        with storage("an upload"):
-            self._descriptor = os.open(path, _CREATE, 0o600)
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Append `data`. Raises `StorageError` when the disk or the quota is full."""
-        view = memoryview(data).cast("B")
-        self._store.reserve(len(view))
-        self._size += len(view)
-        self._hash.update(view)
-        with storage("an upload"):
-            while view:
-                view = view[os.write(self._descriptor, view) :]
-
-    def finish(self, expected: str | None = None) -> tuple[str, int]:
-        """Make the file durable and part of the store; returns its SHA-256 (hex) and size.
-
-        Raises `DigestError` unless the hash is `expected` (if given), `StorageError`. In either
-        case nothing of the upload is left.
-        """
-        sha256 = self._hash.hexdigest()
-        try:
-            self._check(sha256, expected)
-            with storage("an upload"):
-                os.fsync(self._descriptor)
-            self._store.admit(self._path, sha256)
-        except BaseException:
-            self.abort()
-            raise
-        self._close()
-        return sha256, self._size
-
-    def _check(self, sha256: str, expected: str | None) -> None:
-        if expected is not None and expected.lower() != sha256:
-            raise DigestError(
-                f"the {self._size} bytes received have SHA-256 {sha256}, but {clip(expected)} was "
-                "announced; send the file again",
-                {"expected": clip(expected), "received": sha256},
-            )
-
-    def abort(self) -> None:
-        """Leave nothing behind; again, or after `finish`, is fine."""
-        if self._descriptor < 0:
-            return
-        self._close()
-        # Once it is renamed it is the store's, to be swept when its lease ends.
-        if self._path.exists():
-            self._store.reserve(-self._size)
-            with storage("an upload"):
-                self._path.unlink()
-
-    def _close(self) -> None:
-        os.close(self._descriptor)
-        self._descriptor = -1
 
 
 def _signature(path: Path) -> Signature | None:

@@ -14,13 +14,13 @@ from typing import Any, Final
 
 import msgspec
 
-from aiaas_async.errors import ConflictError, InvalidError, NotReadyError, PreconditionError
+from aiaas_async.errors import ConflictError, InvalidError, NotReadyError
 from aiaas_async.messages import FileEntry, Metadata, TensorSpec
 from aiaas_async.names import LATEST, ModelRef, check_name, clip
 from aiaas_async.registry.catalog import AliasRecord, Catalog, ModelRecord, VersionRecord, no_model
 from aiaas_async.registry.labels import check_label
 from aiaas_async.registry.rows import Counter, Writes, digest, encode, exact
-from aiaas_async.registry.signature import agreed
+from aiaas_async.registry.rules import check_revision, check_same, completed
 from aiaas_async.registry.versions import check_move
 
 MAX_FILES: Final = 1000
@@ -72,7 +72,7 @@ class Draft:
         metadata = exact(metadata)
         model = self.find(metadata.name) or ModelRecord(metadata.name)
         if (known := model.versions.get(metadata.version)) is not None:
-            _check_same(known, metadata)
+            check_same(known, metadata)
             return known, False
         if metadata.version in model.aliases:
             raise ConflictError(
@@ -118,7 +118,7 @@ class Draft:
         if record.committed_at is not None:
             return record
         check_move(ref, record.state, "ready")
-        metadata = _completed(record.registered, inputs, outputs, graph)
+        metadata = completed(record.registered, inputs, outputs, graph)
         if not record.files and metadata.graph is None:
             raise NotReadyError(
                 f"{ref} has neither files nor a layer graph; upload its files first"
@@ -203,7 +203,7 @@ class Draft:
         model.exact(version)
         known = model.aliases.get(alias)
         if expected_revision is not None:
-            _check_revision(name, alias, known, expected_revision)
+            check_revision(name, alias, known, expected_revision)
         if known is not None and known.version == version:
             return known
         record = AliasRecord(name, alias, version, model.revision + 1)
@@ -240,44 +240,3 @@ class Draft:
 
 def _path(entry: FileEntry) -> str:
     return entry.path
-
-
-def _completed(
-    registered: Metadata,
-    inputs: Sequence[TensorSpec],
-    outputs: Sequence[TensorSpec],
-    graph: Mapping[str, Any] | None,
-) -> Metadata:
-    """What was registered with what was found; checked like any metadata."""
-    found = {
-        "inputs": agreed("inputs", registered.inputs, inputs),
-        "outputs": agreed("outputs", registered.outputs, outputs),
-        "graph": registered.graph if graph is None else dict(graph),
-    }
-    return exact(msgspec.structs.replace(registered, **found))
-
-
-def _check_same(known: VersionRecord, given: Metadata) -> None:
-    if known.state == "corrupt" and not known.registered.inputs:
-        raise ConflictError(f"{known.ref} lost its metadata: {known.reason}; delete it first")
-    fields = given.__struct_fields__
-    differing = [f for f in fields if getattr(known.registered, f) != getattr(given, f)]
-    if differing:
-        stored = {f: clip(getattr(known.registered, f)) for f in differing}
-        raise ConflictError(
-            f"{known.ref} is registered with other metadata ({', '.join(differing)} differ); "
-            "register another version, or delete this one first",
-            {"differing": differing, "stored": stored},
-        )
-
-
-def _check_revision(name: str, alias: str, known: AliasRecord | None, expected: int) -> None:
-    revision = 0 if known is None else known.revision
-    if revision != expected:
-        now = f"is at revision {revision}" if known else "does not exist"
-        wanted = f"revision {expected}" if expected else "that it did not exist"
-        raise PreconditionError(
-            f"alias {alias} of {name} {now}, but the request expected {wanted}; "
-            "read it again and decide anew",
-            {"revision": revision, "expected": expected},
-        )

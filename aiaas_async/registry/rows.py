@@ -16,7 +16,7 @@ import msgspec
 from aiaas_async.errors import InvalidError, TooLargeError
 from aiaas_async.messages import FileEntry, Metadata
 from aiaas_async.names import clip
-from aiaas_async.registry.catalog import AliasRecord, VersionRecord
+from aiaas_async.registry.records import AliasRecord, VersionRecord
 
 MAX_METADATA_BYTES: Final = 1 << 20
 _MAX_DEPTH: Final = 32

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from aiaas_async.registry.catalog import AliasRecord
+from aiaas_async.registry.records import AliasRecord
 from aiaas_async.registry.rows import Key
 
 KEYS: Final[Mapping[str, tuple[str, ...]]] = {

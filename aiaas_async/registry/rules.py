@@ -1,0 +1,58 @@
+"""Rules of a change that need more than a line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from aiaas_async.errors import ConflictError, PreconditionError
+from aiaas_async.messages import Metadata, TensorSpec
+from aiaas_async.names import clip
+from aiaas_async.registry.records import AliasRecord, VersionRecord
+from aiaas_async.registry.rows import exact
+from aiaas_async.registry.signature import agreed
+
+
+def completed(
+    registered: Metadata,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    graph: Mapping[str, Any] | None,
+) -> Metadata:
+    """What was registered with what was found; checked like any metadata."""
+    found = {
+        "inputs": agreed("inputs", registered.inputs, inputs),
+        "outputs": agreed("outputs", registered.outputs, outputs),
+        "graph": registered.graph if graph is None else dict(graph),
+    }
+    return exact(msgspec.structs.replace(registered, **found))
+
+
+def check_same(known: VersionRecord, given: Metadata) -> None:
+    """Raise `ConflictError` naming the fields in which `given` is not what was registered."""
+    if known.state == "corrupt" and not known.registered.inputs:
+        raise ConflictError(f"{known.ref} lost its metadata: {known.reason}; delete it first")
+    fields = given.__struct_fields__
+    differing = [f for f in fields if getattr(known.registered, f) != getattr(given, f)]
+    if differing:
+        stored = {f: clip(getattr(known.registered, f)) for f in differing}
+        raise ConflictError(
+            f"{known.ref} is registered with other metadata ({', '.join(differing)} differ); "
+            "register another version, or delete this one first",
+            {"differing": differing, "stored": stored},
+        )
+
+
+def check_revision(name: str, alias: str, known: AliasRecord | None, expected: int) -> None:
+    """Raise `PreconditionError` unless the alias is at the revision expected; 0: absent."""
+    revision = 0 if known is None else known.revision
+    if revision != expected:
+        now = f"is at revision {revision}" if known else "does not exist"
+        wanted = f"revision {expected}" if expected else "that it did not exist"
+        raise PreconditionError(
+            f"alias {alias} of {name} {now}, but the request expected {wanted}; "
+            "read it again and decide anew",
+            {"revision": revision, "expected": expected},
+        )
