@@ -28,6 +28,21 @@ def blocks() -> list[tuple[int, int, int, int, int]]:
     return found
 
 
+def parameter_shapes() -> dict[str, tuple[int, ...]]:
+    """Every parameter of `spec` by name, in order."""
+    found: dict[str, tuple[int, ...]] = {}
+    channels = 3
+    for layer in spec()["layers"]:
+        op, name = layer["op"], layer["name"]
+        if op == "depthwise_conv2d":
+            found |= {f"{name}.weight": (*layer["kernel"], channels), f"{name}.bias": (channels,)}
+        elif op in ("conv2d", "dense"):
+            given, channels = channels, layer.get("filters") or layer["units"]
+            kernel = layer.get("kernel", [])
+            found |= {f"{name}.weight": (*kernel, given, channels), f"{name}.bias": (channels,)}
+    return found
+
+
 def spec() -> dict[str, Any]:
     """The network as a layer graph."""
     layers: list[dict[str, Any]] = []

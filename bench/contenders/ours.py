@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from aiaas_async.nn.losses import cross_entropy
 from aiaas_async.nn.memory import keep_freed_memory
 from aiaas_async.nn.network import Network
 from aiaas_async.nn.optim import Sgd
-from bench.contenders.data import MOMENTUM, RATE, Images, Labels, Train, batches, run
+from bench.contenders import lite0
+from bench.contenders.data import (
+    CNN,
+    MLP,
+    MOMENTUM,
+    RATE,
+    Images,
+    Labels,
+    Work,
+    batches,
+    drawn,
+    run,
+)
 
 
-def trainer(layers: list[dict[str, Any]]) -> Train:
+def trainer(shapes: Mapping[str, tuple[int, ...]], layers: list[dict[str, Any]]) -> Work:
     inputs = [{"name": "image", "dtype": "float32", "shape": [28, 28, 1]}]
     network = Network.from_spec({"inputs": inputs, "layers": layers, "outputs": ["logits"]})
-    params, optimizer = network.init(0), Sgd(momentum=MOMENTUM)
+    params, optimizer = drawn(shapes), Sgd(momentum=MOMENTUM)
     state = optimizer.init(params)
 
     def train(images: Images, labels: Labels) -> float:
@@ -32,19 +45,21 @@ def trainer(layers: list[dict[str, Any]]) -> Train:
     return train
 
 
-def mlp() -> Train:
+def mlp() -> Work:
     return trainer(
+        MLP,
         [
             {"name": "flat", "op": "flatten"},
             {"name": "hidden", "op": "dense", "units": 256},
             {"name": "active", "op": "relu"},
             {"name": "logits", "op": "dense", "units": 10},
-        ]
+        ],
     )
 
 
-def cnn() -> Train:
+def cnn() -> Work:
     return trainer(
+        CNN,
         [
             {"name": "conv1", "op": "conv2d", "filters": 16, "kernel": [3, 3]},
             {"name": "relu1", "op": "relu"},
@@ -54,10 +69,24 @@ def cnn() -> Train:
             {"name": "pool2", "op": "max_pool"},
             {"name": "flat", "op": "flatten"},
             {"name": "logits", "op": "dense", "units": 10},
-        ]
+        ],
     )
+
+
+def predictor() -> Work:
+    network = Network.from_spec(lite0.spec())
+    params, (output,) = drawn(lite0.parameter_shapes()), network.graph.outputs
+    network.check(params)
+
+    def predict(images: Images, labels: Labels) -> float:
+        del labels
+        for i in range(len(images)):
+            found = network.predict(params, {"image": images[i : i + 1]})
+        return float(found[output].mean())
+
+    return predict
 
 
 if __name__ == "__main__":
     keep_freed_memory()  # as the worker processes do
-    run({"mlp": mlp, "cnn": cnn})
+    run("numpy", {"mlp": mlp, "cnn": cnn, "lite0": predictor})

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from sklearn.neural_network import MLPClassifier
 
-from bench.contenders.data import BATCH, MOMENTUM, RATE, Images, Labels, Train, run
+from bench.contenders.data import BATCH, MOMENTUM, RATE, Images, Labels, Work, run
 
 
-def mlp() -> Train:
+def mlp() -> Work:
     model = MLPClassifier(
         (256,),
         solver="sgd",
@@ -28,4 +28,4 @@ def mlp() -> Train:
 
 
 if __name__ == "__main__":
-    run({"mlp": mlp})
+    run("scikit-learn", {"mlp": mlp})
