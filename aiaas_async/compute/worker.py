@@ -46,9 +46,11 @@ def preload() -> None:
 def run(fds: Sequence[int]) -> None:
     """Serve jobs from the socket `fds[0]`; `fds[1:]` are request slots, then reply slots."""
     keep_freed_memory()
-    line = socket.socket(fileno=fds[0])
     slots = [Slot(fd) for fd in fds[1:]]
-    Worker(line, slots[:JOBS_UNDER_WAY], slots[JOBS_UNDER_WAY:]).serve()
+    with socket.socket(fileno=fds[0]) as line:
+        Worker(line, slots[:JOBS_UNDER_WAY], slots[JOBS_UNDER_WAY:]).serve()
+    for slot in slots:
+        slot.close()
 
 
 class Worker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import time
@@ -23,7 +24,7 @@ from aiaas_async.runtimes.layers import network_of, weights_of
 from aiaas_async.training.checkpoint import Checkpoints
 from aiaas_async.training.items import kept_if_small
 from aiaas_async.training.loop import Training, prepare
-from aiaas_async.training.plan import TrainingPlan, parse_plan, render_plan
+from aiaas_async.training.plan import parse_plan, render_plan
 from aiaas_async.training.state import State
 
 WEIGHTS_FILE: Final = "weights.safetensors"
@@ -124,10 +125,10 @@ def _open(artifact: Artifact, task: Mapping[str, Any]) -> tuple[Training, _Task]
         given = msgspec.convert(task, _Task, strict=True)
     except msgspec.ValidationError as error:
         raise InvalidError(f"training task: {error}") from error
-    plan = parse_plan(given.plan)
-    network = network_of(artifact)
-    _check_memory(network, plan)
-    return prepare(network, plan, kept_if_small(Source.open(given.data))), given
+    plan, network = parse_plan(given.plan), network_of(artifact)
+    training = prepare(network, plan, kept_if_small(Source.open(given.data)))
+    _check_memory(training)
+    return training, given
 
 
 def _first(training: Training, artifact: Artifact, given: _Task) -> State:
@@ -137,18 +138,35 @@ def _first(training: Training, artifact: Artifact, given: _Task) -> State:
     return training.start(network.init(training.plan.seed))
 
 
-def _check_memory(network: Network, plan: TrainingPlan) -> None:
-    """Raise `MemoryBudgetError` when parameters, gradients and optimiser cannot fit at all."""
+def _check_memory(training: Training) -> None:
+    """Raise `MemoryBudgetError` when the parameters or a batch cannot fit at all."""
+    plan, count = training.plan, training.network.parameter_count
     # Old and new parameters, old and new means and squares, gradients, the best epoch's.
     copies = 7 + (plan.early_stopping is not None)
-    needed = 4 * copies * network.parameter_count
+    _check_fits(4 * copies * count, f"training {count} parameters", "a smaller graph")
+    batch = min(plan.batch_size, len(training.split.train))
+    needed = batch * (_item_bytes(training) + 2 * _values_bytes(training.network))
+    _check_fits(needed, f"a batch of {batch} items", "a smaller plan.batch_size")
+
+
+def _item_bytes(training: Training) -> int:
+    return sum(column.nbytes for column in training.items.columns.values())
+
+
+def _values_bytes(network: Network) -> int:
+    """Every layer's output for one item, in float32; lengths that may be any count as one."""
+    shapes = [node.value.shape for node in network.graph.nodes]
+    return 4 * sum(math.prod(abs(size) for size in shape) for shape in shapes)
+
+
+def _check_fits(needed: int, what: str, remedy: str) -> None:
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     allowed = memory if limit == resource.RLIM_INFINITY else min(limit, memory)
     if needed > allowed:
         raise MemoryBudgetError(
-            f"training {network.parameter_count} parameters takes about {needed >> 20} MiB; the "
-            f"worker may use {allowed >> 20} MiB"
+            f"{what} takes about {needed >> 20} MiB; the worker may use {allowed >> 20} MiB: "
+            f"{remedy} fits"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -67,6 +68,20 @@ def test_an_answer_that_cannot_be_written_is_an_error(monkeypatch: pytest.Monkey
     (reply,) = answers([Part({"object": object()})], monkeypatch)
     assert isinstance(reply.outcome, Failed)
     assert reply.outcome.code == "worker"
+
+
+def test_a_worker_keeps_its_freed_memory_and_ends_with_its_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept: list[bool] = []
+    monkeypatch.setattr(worker_module, "keep_freed_memory", lambda: kept.append(True))
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    slots = [Slot.create() for _ in range(4)]
+    ours.close()
+    worker_module.run([theirs.detach(), *(os.dup(slot.fileno()) for slot in slots)])
+    assert kept == [True]
+    for slot in slots:
+        slot.close()
 
 
 def test_errors_travel_with_their_code_and_facts() -> None:

@@ -200,6 +200,17 @@ def test_a_network_that_cannot_fit_is_refused_before_anything_is_allocated(tmp_p
         run(task_of(tmp_path), tmp_path / "job", artifact=Artifact({}, graph))
 
 
+def test_a_batch_that_cannot_fit_is_refused_before_anything_is_allocated(tmp_path: Path) -> None:
+    wide: list[dict[str, Any]] = [{"name": "d", "op": "dense", "units": 1000, "use_bias": False}]
+    wide += [
+        {"name": f"c{i}", "op": "concatenate", "inputs": [f"c{i - 1}" if i else "d"] * 2}
+        for i in range(20)
+    ]
+    graph = {**GRAPH, "layers": wide, "outputs": ["c19"]}
+    with pytest.raises(MemoryBudgetError, match=r"a batch of 45 items takes .* plan.batch_size"):
+        run(task_of(tmp_path, batch_size=64), tmp_path / "job", artifact=Artifact({}, graph))
+
+
 def test_weights_that_do_not_fit_the_graph_are_refused(tmp_path: Path) -> None:
     write_tensors(tmp_path / "w", {"hidden.weight": np.ones((6, 8), np.float32)})
     artifact = Artifact({"w.safetensors": tmp_path / "w"}, GRAPH)
