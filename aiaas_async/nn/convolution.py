@@ -1,4 +1,4 @@
-"""Convolutions over NHWC images: im2col and one matrix product (Chellapilla et al. 2006).
+"""Convolutions over NHWC images: im2col and a matrix product (Chellapilla et al. 2006).
 
 The gradient of the input is a convolution again: of the spread output gradient with the
 flipped kernel.
@@ -79,21 +79,23 @@ class Conv2d(Convolution, frozen=True, kw_only=True):
         padded, (_, h, w, _) = saved
         grads = []
         if need.parameters:
-            grads.append(self._weight_gradient(padded, dy).reshape(ps[0].shape))
-            if self.use_bias:
-                grads.append(sum_pixels(dy))
+            weight, bias = self._parameter_gradients(padded, dy)
+            grads = [weight.reshape(ps[0].shape), bias][: len(ps)]
         if not need.inputs:
             return [None], grads
         flipped = ps[0][::-1, ::-1].transpose(0, 1, 3, 2)
         return [correlate(self.spread(dy, (h, w)), flipped, (1, 1))], grads
 
-    def _weight_gradient(self, padded: Array, dy: Array) -> Array:
-        """[kh kw in, out]"""
+    def _parameter_gradients(self, padded: Array, dy: Array) -> tuple[Array, Array]:
+        """[kh kw in, out] and [out]"""
+        if self.kernel == self.stride == (1, 1):
+            rows = padded.reshape(-1, padded.shape[3])
+            return rows.T @ dy.reshape(-1, self.filters), sum_pixels(dy)
         depth = self.kernel[0] * self.kernel[1] * padded.shape[3]
-        total = np.zeros((depth, self.filters), dy.dtype)
+        total = np.zeros((depth + 1, self.filters), dy.dtype)
         for at, rows in columns(padded, self.kernel, self.stride):
             total += rows.T @ dy[at].reshape(-1, self.filters)
-        return total
+        return total[:-1], total[-1]
 
 
 def correlate(x: Array, weight: Array, stride: Pair, bias: Array | None = None) -> Array:
@@ -102,22 +104,26 @@ def correlate(x: Array, weight: Array, stride: Pair, bias: Array | None = None) 
     out = output_size(x.shape[1:3], (kh, kw), stride, "valid")
     y = np.empty((len(x), *out, filters), np.result_type(x, weight))
     flat = weight.reshape(kh * kw * channels, filters)
-    across = None if bias is None else np.tile(bias, out[1])
+    if (kh, kw) == stride == (1, 1):
+        np.matmul(x.reshape(-1, channels), flat, out=y.reshape(-1, filters))
+        if bias is not None:
+            add_rowwise(y, bias)
+        return y
+    below = np.zeros((1, filters), weight.dtype) if bias is None else bias[None]
+    stacked = np.concatenate([flat, below])
     for at, rows in columns(x, (kh, kw), stride):
-        part = y[at]
-        np.matmul(rows, flat, out=part.reshape(-1, filters))
-        if across is not None:
-            add_rowwise(part, across)
+        np.matmul(rows, stacked, out=y[at].reshape(-1, filters))
     return y
 
 
-def add_rowwise(y: Array, across: Array) -> None:
-    """Add a bias, repeated to a row of pixels [W F], to each row of y [N, H, W, F], in place.
+def add_rowwise(y: Array, bias: Array) -> None:
+    """Add `bias` [F] to each pixel of y [N, H, W, F], in place.
 
-    numpy's loop over F alone would be a tenth as fast for small F.
+    A row of pixels at a time: numpy's loop over F alone would be a tenth as fast for small F.
     """
-    rows = y.reshape(*y.shape[:2], len(across))
-    rows += across
+    n, h, w, f = y.shape
+    rows = y.reshape(n, h, w * f)
+    rows += np.tile(bias, w)
 
 
 def sum_pixels(dy: Array) -> Array:

@@ -35,7 +35,7 @@ class DepthwiseConv2d(Convolution, frozen=True):
         padded = self.framed(xs[0])
         y = correlate_depthwise(padded, ps[0], self.stride)
         if self.use_bias:
-            add_rowwise(y, np.tile(ps[1], y.shape[2]))
+            add_rowwise(y, ps[1])
         return y, (padded, xs[0].shape)
 
     def backward(self, dy: Array, saved: Any, ps: Sequence[Array], need: Need) -> Gradients:

@@ -109,25 +109,27 @@ def windows(x: Array, kernel: Pair, stride: Pair) -> Array:
 
 
 def columns(x: Array, kernel: Pair, stride: Pair) -> Iterator[tuple[Tile, Array]]:
-    """Tile by tile of the output, the windows there as rows [positions, kh kw C] ("im2col").
+    """Tile by tile of the output, the windows there as rows [positions, kh kw C + 1] ("im2col");
+    each row ends in a one, so that a bias is one more row of the weight.
 
     Tiles are whole images, or some rows of one. The rows lie in one buffer small enough to
     stay in the cache, overwritten by the next tile: for a 3x3 kernel on 14x14x16 images that
     takes a quarter of the time of all columns at once.
     """
-    if kernel == stride == (1, 1):
-        yield (slice(None), slice(None)), x.reshape(-1, x.shape[3])
-        return
     view = windows(x, kernel, stride)
     depth = prod(view.shape[3:])
     thin = x.shape[3] <= THIN
-    tiles = list(_tiles(view.shape[:3], depth * x.itemsize))
-    buffer = np.empty(max((view[at].size for at in tiles), default=0), x.dtype)
+    tiles = list(_tiles(view.shape[:3], (depth + 1) * x.itemsize))
+    most = max((prod(view[at].shape[:3]) for at in tiles), default=0)
+    buffer = np.empty((depth + 1) * most, x.dtype)
     for at in tiles:
         part = view[at].transpose(3, 4, 5, 0, 1, 2) if thin else view[at]
-        rows = buffer[: part.size]
-        np.copyto(rows.reshape(part.shape), part)
-        yield at, rows.reshape(depth, -1).T if thin else rows.reshape(-1, depth)
+        n = part.size // depth
+        used = buffer[: (depth + 1) * n]
+        rows = used.reshape(depth + 1, n).T if thin else used.reshape(n, depth + 1)
+        rows[:, -1] = 1
+        np.copyto((rows.T[:-1] if thin else rows[:, :-1]).reshape(part.shape), part)
+        yield at, rows
 
 
 def along(side: int, kernel: Pair, stride: Pair, out: Pair) -> Iterator[Slices]:

@@ -119,6 +119,20 @@ def test_tiles_of_any_size_compute_the_same(
 
 
 @pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 2)])
+def test_no_images_make_no_output_and_no_gradient(op: str, kernel: tuple[int, int]) -> None:
+    more: Option = {"filters": 3} if op == "conv2d" else {}
+    network = single(op, (6, 5, 4), kernel=kernel, stride=[1, 1], padding="same", **more)
+    params, x = network.init(0, np.float64), np.zeros((0, 6, 5, 4))
+    found, cache = network.forward(params, {"x": x})
+    assert found["layer"].shape[:3] == (0, 6, 5)
+    douts = {"layer": found["layer"]}
+    dinputs, grads = network.backward(params, cache, douts, wrt_inputs=True, wrt_params=True)
+    assert dinputs["x"].shape == x.shape
+    assert not any(grad.any() for grad in grads.values())
+
+
+@pytest.mark.parametrize("op", OPS)
 def test_images_that_lie_otherwise_in_memory_compute_the_same(op: str) -> None:
     more: Option = {"filters": 3} if op == "conv2d" else {}
     network = single(op, (6, 5, 4), kernel=[3, 2], stride=[1, 1], padding="valid", **more)
