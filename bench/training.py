@@ -125,7 +125,7 @@ def main() -> None:
     other = given.other_python
     pythons = {"ours": sys.executable, "pytorch": other, "scikit_learn": other}
     pythons["onnx_runtime"] = given.onnx_python
-    tables = []
+    where, tables = machine(), []
     for model in RUNS:
         tables.append(table(model, measure(model, pythons, given.repeats)))
         print(f"\n{tables[-1]}", flush=True)
@@ -133,7 +133,7 @@ def main() -> None:
         head = (
             "# The numeric engine's speed, one thread\n\n"
             f"`python -m bench.training`, {given.repeats} interleaved rounds, rates per second of "
-            f"processor time; {machine()}.\n\n"
+            f"processor time; {where}.\n\n"
             "Contenders start from the same parameters and meet the same batches; scikit-learn "
             "alone draws its own, and its loss is the epoch's mean, the others' the last batch's.\n"
         )
