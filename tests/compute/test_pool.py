@@ -61,14 +61,22 @@ async def test_spawns_under_way_fail_with_the_fork_server(forks: WorkerForks) ->
 
 
 async def test_a_cancelled_spawn_leaves_no_worker(forks: WorkerForks) -> None:
-    kept = {(await forks.spawn()).pid}
+    zeroth = await forks.spawn()
+    counts = [len(names_in("/proc/self/fd"))]
+    first = await forks.spawn()
+    counts.append(len(names_in("/proc/self/fd")))
+    complaints: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: complaints.append(what))
     os.kill(fork_server_of(forks), signal.SIGSTOP)
     spawn = asyncio.ensure_future(forks.spawn())
     await asyncio.wait([spawn], timeout=0)
     spawn.cancel()
     os.kill(fork_server_of(forks), signal.SIGCONT)
-    kept.add((await forks.spawn()).pid)
-    for pid in children_of(fork_server_of(forks)) - kept:
+    second = await forks.spawn()
+    counts.append(len(names_in("/proc/self/fd")))
+    assert complaints == []
+    assert counts[2] - counts[1] == counts[1] - counts[0]
+    for pid in children_of(fork_server_of(forks)) - {zeroth.pid, first.pid, second.pid}:
         with contextlib.suppress(ProcessLookupError):  # reaped before we looked
             await ended(os.pidfd_open(pid))
 
