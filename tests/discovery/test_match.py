@@ -235,3 +235,11 @@ def test_inputs_that_no_model_takes_are_answered_with_those_that_are_taken(
     assert nearest == {"inputs": ["image", "mask"], "models": ["segments"]}
     with pytest.raises(NoMatchError, match="exactly the inputs"):
         by_inputs(catalog, [])
+
+
+def test_of_versions_alike_the_better_metric_ranks_first_whichever_way_is_better() -> None:
+    draft = Draft(Catalog())
+    add_ready(draft, "a", metrics={"accuracy": 0.5, "loss": 0.9})
+    add_ready(draft, "b", metrics={"accuracy": 0.9, "loss": 0.1})
+    for bounds in ({"accuracy": 0.1}, {"loss": "<1"}, {"accuracy": ">0", "loss": "<=1"}):
+        assert found(draft.catalog(), metrics=bounds) == ["b:1.0", "a:1.0"]

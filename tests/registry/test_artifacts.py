@@ -276,3 +276,13 @@ def test_many_threads_may_upload_the_same_bytes_at_once(store: ArtifactStore, ro
         assert set(pool.map(lambda _: put(store), range(32))) == {SHA}
     assert (blobs(root), store.nbytes) == ([SHA], len(CONTENT))
     store.verify(ENTRY)
+
+
+def test_the_folders_entry_is_durable_also_when_the_file_was_there(
+    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr("aiaas_async.registry.artifacts.sync_folder", synced.append)
+    put(store)
+    put(store)
+    assert synced == [store.path_of(SHA).parent] * 2

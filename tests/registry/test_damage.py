@@ -239,3 +239,10 @@ def test_any_flipped_bit_is_found_or_changes_nothing(
     if not found.damage:
         assert {record.ref: record for record in found.catalog.versions()} == good
         assert (sorted(found.jobs), held, found.secret) == (sorted(jobs), aliases, secret)
+
+
+def test_every_commit_is_synced_and_the_file_is_ours_alone(path: Path) -> None:
+    with opened(path) as (store, _):
+        pragmas = ("synchronous", "journal_mode", "locking_mode", "foreign_keys")
+        values = [store._db.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas]
+    assert values == [2, "wal", "exclusive", 1]

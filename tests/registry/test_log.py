@@ -100,3 +100,12 @@ def fresh_copy(path: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(path.parent, folder)
     return folder / path.name
+
+
+def test_a_damaged_header_loses_every_transaction_and_counts_them(crashed: Path) -> None:
+    sound = examine(crashed)
+    raw = bytearray(log_of(crashed).read_bytes())
+    raw[17] ^= 1
+    log_of(crashed).write_bytes(raw)
+    assert examine(crashed) == Log(False, sound.commits, sound.last)
+    assert examine(crashed).lost(0) == len(sound.commits)

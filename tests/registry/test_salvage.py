@@ -141,3 +141,16 @@ def test_a_salvage_cut_short_anywhere_is_carried_through(path: Path, crash_at: i
     assert states(stored).count("ready") >= COUNT - 6
     assert not path.with_name("registry.db.salvaged").exists()
     assert path.with_name("registry.db.damaged").exists()
+
+
+def test_an_old_log_is_never_replayed_over_the_salvaged_file(path: Path, tmp_path: Path) -> None:
+    crashed = tmp_path / "crashed"
+    crashed.mkdir()
+    shutil.copy(path, crashed / "registry.db.salvaged")
+    with closing(Store(path)) as store:
+        draft = Draft(store.load().catalog)
+        draft.delete_model("m7")
+        store.apply(draft.writes)
+        for name in ("registry.db", "registry.db-wal"):
+            shutil.copy(tmp_path / name, crashed / name)
+    assert "m7" in reopened(crashed / "registry.db").catalog.names()
