@@ -5,6 +5,9 @@
     │   ├── MalformedError          malformed         the bytes are not what their type says
     │   ├── UnsupportedMediaError   unsupported_media no such content type or coding
     │   ├── TooLargeError           too_large         over a cap on size
+    │   ├── ForbiddenOriginError    forbidden_origin  sent by a web page of another origin
+    │   ├── MisdirectedError        misdirected       a Host this server does not serve
+    │   ├── MethodError             method            the path exists, the method does not
     │   ├── InvalidError            invalid           well-formed, but the value makes no sense
     │   │   ├── InvalidNameError        invalid_name
     │   │   ├── InputError              invalid_input     missing, extra, of another type or shape
@@ -78,6 +81,21 @@ class UnsupportedMediaError(RequestError):
 class TooLargeError(RequestError):
     code = "too_large"
     title = "Too large"
+
+
+class ForbiddenOriginError(RequestError):
+    code = "forbidden_origin"
+    title = "Foreign origin"
+
+
+class MisdirectedError(RequestError):
+    code = "misdirected"
+    title = "Unknown host"
+
+
+class MethodError(RequestError):
+    code = "method"
+    title = "Method not allowed"
 
 
 class InvalidError(RequestError):

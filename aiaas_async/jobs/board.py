@@ -71,7 +71,7 @@ class JobBoard:
             job = Running(record if record.state != "running" else record.moved("queued"))
             self._jobs[record.id] = job
             if record.over:
-                job.events.add("end", render(job))
+                job.events.add("end", outcome(job))
             else:
                 self._begin(job)
 
@@ -138,7 +138,7 @@ class JobBoard:
             # The job's own end still holds in memory; at the next start it runs again.
             logger.error("job %s: its state could not be saved: %s", record.id, error)  # noqa: TRY400
         job.record = record
-        job.events.add("end" if record.over else "state", render(job))
+        job.events.add("end" if record.over else "state", outcome(job))
 
     async def _forget_old(self) -> None:
         finished = [job.record for job in self._jobs.values() if job.record.over]
@@ -185,14 +185,26 @@ class JobBoard:
             await asyncio.wait(late)
 
 
-def render(job: Running) -> dict[str, Any]:
-    """The JSON-like form of a job."""
+def outcome(job: Running) -> dict[str, Any]:
+    """What changed with a job's state, as its followers get it."""
     record = job.record
     return {
         "job": record.id,
         "kind": record.kind,
         "state": record.state,
-        "request": record.request,
+        "result": record.result,
+        "error": record.error,
+    }
+
+
+def render(job: Running) -> dict[str, Any]:
+    """The JSON-like form of a job; what its request keeps under "_…" is the server's own."""
+    record = job.record
+    return {
+        "job": record.id,
+        "kind": record.kind,
+        "state": record.state,
+        "request": {k: v for k, v in record.request.items() if not k.startswith("_")},
         "created_at": record.created_at,
         "started_at": record.started_at,
         "finished_at": record.finished_at,

@@ -134,6 +134,18 @@ class Draft:
             digest=digest(metadata, record.files),
         )
 
+    def annotate(
+        self, ref: ModelRef, metrics: Mapping[str, float], lineage: Mapping[str, Any] | None
+    ) -> VersionRecord:
+        """Add what was measured, and where it comes from, to a version that is still open."""
+        record = self.version(ref)
+        record.check_open()
+        given = record.registered
+        complete = msgspec.structs.replace(
+            given, metrics={**given.metrics, **metrics}, lineage=dict(lineage) if lineage else None
+        )
+        return self._put_version(record, registered=complete, metadata=complete)
+
     def register_committed(
         self,
         metadata: Metadata,

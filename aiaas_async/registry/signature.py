@@ -18,10 +18,12 @@ def agreed(
 ) -> tuple[TensorSpec, ...]:
     """The registered specs, in their order, made whole by the inspected ones.
 
-    Raises `InvalidError` where they contradict each other. `side` is "inputs" or "outputs".
+    Outputs may be some of the artifact's: only those are served. Raises `InvalidError` where the
+    two contradict each other. `side` is "inputs" or "outputs".
     """
     held = {spec.name: spec for spec in inspected}
-    if held.keys() != {spec.name for spec in registered}:
+    asked = {spec.name for spec in registered}
+    if not (asked <= held.keys() if side == "outputs" else asked == held.keys()):
         raise InvalidError(
             f"{side}: registered are {sorted(s.name for s in registered)}, but the artifact has "
             f"{sorted(held)}; register another version whose {side} bear the artifact's names",

@@ -1,0 +1,252 @@
+"""The server's settings: one flat table, each with a default, a range and one line of explanation.
+
+Flags go over the environment (`AIAAS_…`), over the file, over the defaults. A key that does not
+exist is an error wherever it stands: a setting that is silently ignored is worse than none.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from aiaas_async.errors import InvalidError
+from aiaas_async.names import check_name, clip
+
+ENVIRONMENT_PREFIX: Final = "AIAAS_"
+# Read by the clients, not by the server.
+_CLIENT_VARIABLES: Final = frozenset({"AIAAS_URL", "AIAAS_TIMEOUT", "AIAAS_CONFIG"})
+
+
+def _whole(low: int, high: int, text: str) -> Any:
+    return msgspec.Meta(ge=low, le=high, description=text)
+
+
+def _number(low: float, high: float, text: str) -> Any:
+    return msgspec.Meta(ge=low, le=high, description=text)
+
+
+def _text(text: str) -> Any:
+    return msgspec.Meta(description=text)
+
+
+class RuntimeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A runtime of the operator's own: `target` is "package.module:Class"."""
+
+    target: str
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Every setting. The descriptions are those of `config.example.toml`."""
+
+    host: Annotated[str, _text("address to listen on; others than loopback need allow_remote")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, _whole(0, 65535, "port to listen on; 0 takes a free one")] = 8080
+    allow_remote: Annotated[
+        bool, _text("listen beyond loopback: the server asks nobody for a password")
+    ] = False
+    allowed_hosts: Annotated[
+        tuple[str, ...], _text('names that requests may carry in Host; "*" allows all')
+    ] = ("127.0.0.1", "localhost", "::1")
+    data_dir: Annotated[str, _text("folder of the registry, artifacts, data sets and jobs")] = (
+        "aiaas-data"
+    )
+    nodes: Annotated[int, _whole(0, 256, "nodes, each with one worker process; 0: one a core")] = 0
+    worker_threads: Annotated[
+        int,
+        _whole(1, 256, "BLAS threads of each worker; nodes times threads above the cores slows"),
+    ] = 1
+    worker_memory_mb: Annotated[
+        int, _whole(0, 1 << 24, "address space a worker may use, in MiB; 0: no limit")
+    ] = 0
+    node_memory_mb: Annotated[
+        int,
+        _whole(
+            1, 1 << 24, "weights a node keeps loaded, in MiB; beyond, the least recently used go"
+        ),
+    ] = 4096
+    points_per_node: Annotated[
+        int, _whole(1, 4096, "points of each node on the hash ring; more balance better")
+    ] = 320
+    load_factor: Annotated[
+        float, _number(1.05, 100.0, "a node takes at most this many times the mean load")
+    ] = 1.25
+    mailbox_items: Annotated[
+        int, _whole(1, 1 << 20, "requests that may wait at a node; beyond, 503")
+    ] = 1024
+    mailbox_mb: Annotated[int, _whole(1, 1 << 20, "MiB of requests that may wait at a node")] = 256
+    max_batch_size: Annotated[
+        int, _whole(1, 65536, "items that go to a worker as one batch, at most")
+    ] = 32
+    max_delay_ms: Annotated[
+        float, _number(0.0, 10_000.0, "how long a batch that is not full waits for company")
+    ] = 0.0
+    timeout_ms: Annotated[int, _whole(1, 86_400_000, "time a request has when it names none")] = (
+        30_000
+    )
+    max_timeout_ms: Annotated[int, _whole(1, 86_400_000, "time a request may ask for, at most")] = (
+        600_000
+    )
+    load_timeout_s: Annotated[
+        float, _number(1.0, 86_400.0, "time a worker has to load a version")
+    ] = 300.0
+    max_body_mb: Annotated[
+        int, _whole(1, 4096, "largest body of a call in MiB; uploads of files are not bound by it")
+    ] = 64
+    max_file_mb: Annotated[int, _whole(1, 1 << 24, "largest uploaded file in MiB")] = 65_536
+    storage_mb: Annotated[
+        int, _whole(0, 1 << 30, "MiB that all uploaded files may take; 0: what the disk has")
+    ] = 0
+    in_flight_body_mb: Annotated[
+        int, _whole(1, 1 << 20, "MiB of request bodies held in memory at once; beyond, 503")
+    ] = 1024
+    read_timeout_s: Annotated[
+        float, _number(0.1, 3600.0, "time a body has to arrive, or an upload's next piece")
+    ] = 30.0
+    keepalive_s: Annotated[
+        float, _number(0.0, 3600.0, "how long an idle connection is kept open")
+    ] = 75.0
+    running_jobs: Annotated[int, _whole(1, 64, "jobs that run at once; further ones wait")] = 1
+    job_nice: Annotated[
+        int, _whole(0, 19, "niceness of training processes, so that calls go first")
+    ] = 10
+    grace_s: Annotated[
+        float, _number(0.0, 3600.0, "time that requests and jobs have to end at shutdown")
+    ] = 20.0
+    log_level: Annotated[str, _text("debug, info, warning or error")] = "info"
+    access_log: Annotated[bool, _text("one JSON line on stderr for each request")] = False
+    runtimes: Annotated[
+        dict[str, RuntimeSettings], _text("own runtimes: [runtimes.NAME] target = 'module:Class'")
+    ] = {}
+
+    @property
+    def node_count(self) -> int:
+        return self.nodes or len(os.sched_getaffinity(0))
+
+
+FIELDS: Final = {field.name: field for field in msgspec.structs.fields(Settings)}
+LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def load_settings(
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, Any] | None = None,
+) -> Settings:
+    """The settings in force. Raises `InvalidError` naming the key and where it stands."""
+    values: dict[str, Any] = {}
+    if file is not None:
+        values |= _known(_read(file), f"{file}")
+    values |= _from_environment(environment or {})
+    values |= {key: value for key, value in (flags or {}).items() if value is not None}
+    return check_settings(_converted(values))
+
+
+def check_settings(settings: Settings) -> Settings:
+    """Raise `InvalidError` where settings contradict each other."""
+    if settings.host not in LOOPBACK and not settings.allow_remote:
+        raise InvalidError(
+            f"host {clip(settings.host)} is reachable from other machines, and the server asks "
+            "nobody for a password: set allow_remote = true if that is meant"
+        )
+    if settings.log_level not in ("debug", "info", "warning", "error"):
+        raise InvalidError(
+            f"log_level must be debug, info, warning or error, got {clip(settings.log_level)}"
+        )
+    cores = len(os.sched_getaffinity(0))
+    threads = settings.worker_threads
+    if threads > 1 and threads * settings.node_count > cores:
+        raise InvalidError(
+            f"{settings.node_count} nodes with {threads} BLAS threads each on {cores} cores run 2 "
+            "to 5 times slower than one thread each: lower nodes or worker_threads"
+        )
+    for name in settings.runtimes:
+        check_name(name, "runtime")
+    return settings
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text())
+    except OSError as error:
+        raise InvalidError(f"{file} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidError(f"{file} is not TOML: {error}") from error
+
+
+def _known(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    for key in values:
+        if key not in FIELDS:
+            near = difflib.get_close_matches(key, FIELDS, 1)
+            hint = f"; did you mean {near[0]}?" if near else "; config.example.toml lists them"
+            raise InvalidError(f"{where}: there is no setting {clip(key)}{hint}")
+    return dict(values)
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    found = {
+        key.removeprefix(ENVIRONMENT_PREFIX).lower(): value
+        for key, value in environment.items()
+        if key.startswith(ENVIRONMENT_PREFIX) and key not in _CLIENT_VARIABLES
+    }
+    return {k: _parsed(k, v) for k, v in _known(found, "environment").items()}
+
+
+def _parsed(key: str, text: str) -> Any:
+    """A variable's text as the field's type; msgspec says what does not fit."""
+    kind = FIELDS[key].type
+    if kind == Annotated[tuple[str, ...], kind.__metadata__[0]]:
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if key == "runtimes":
+        raise InvalidError("runtimes can be set in the configuration file only")
+    try:
+        return msgspec.convert(text, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise InvalidError(f"AIAAS_{key.upper()}: {error}, got {clip(text)}") from error
+
+
+def _converted(values: Mapping[str, Any]) -> Settings:
+    for key, value in values.items():
+        try:
+            msgspec.convert(value, FIELDS[key].type, strict=True)
+        except msgspec.ValidationError as error:
+            raise InvalidError(f"setting {key}: {error}, got {clip(value)}") from error
+    return msgspec.convert(dict(values), Settings, strict=True)
+
+
+def example() -> str:
+    """The text of `config.example.toml`."""
+    lines = [
+        "# Every setting of `aiaas serve` with its default. Flags go over the environment",
+        "# (AIAAS_PORT=9000 …), over this file, over the defaults.",
+    ]
+    defaults = Settings()
+    for name, field in FIELDS.items():
+        if name == "runtimes":
+            lines += [
+                "",
+                "# Runtimes of your own (trusted code that is installed beside the server):",
+            ]
+            lines += ["# [runtimes.my_runtime]", '# target = "my_package.my_module:MyRuntime"']
+            continue
+        lines += ["", f"# {_explanation(field.type)}", f"{name} = {_toml(getattr(defaults, name))}"]
+    return "\n".join(lines) + "\n"
+
+
+def _explanation(kind: Any) -> str:
+    text: str = kind.__metadata__[0].description
+    return text[0].upper() + text[1:] + "."
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else str(value)

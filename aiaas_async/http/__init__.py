@@ -1,0 +1,1 @@
+"""The HTTP edge: bytes in, bytes out, one module for each surface."""

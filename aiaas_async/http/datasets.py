@@ -1,0 +1,65 @@
+"""/datasets: declare, fill, read, delete."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from aiaas_async.errors import InvalidError
+from aiaas_async.http.exchange import (
+    CONTROL_BYTES,
+    PLATFORM,
+    answer_codec,
+    read_object,
+    reply,
+    whole_query,
+)
+
+_PAGE = 100
+
+
+async def put_dataset(request: web.Request) -> web.StreamResponse:
+    body, codec = await read_object(request, CONTROL_BYTES)
+    datasets = request.app[PLATFORM].datasets
+    facts, created = await datasets.declare(request.match_info["name"], body)
+    return reply(codec, facts, 201 if created else 200)
+
+
+async def list_datasets(request: web.Request) -> web.StreamResponse:
+    facts = await request.app[PLATFORM].datasets.list_all()
+    return reply(answer_codec(request), {"datasets": facts})
+
+
+async def show_dataset(request: web.Request) -> web.StreamResponse:
+    facts = await request.app[PLATFORM].datasets.describe(request.match_info["name"])
+    return reply(answer_codec(request), facts)
+
+
+async def delete_dataset(request: web.Request) -> web.StreamResponse:
+    await request.app[PLATFORM].datasets.delete(request.match_info["name"])
+    return web.Response(status=204)
+
+
+async def post_items(request: web.Request) -> web.StreamResponse:
+    body, codec = await read_object(request)
+    report = await request.app[PLATFORM].datasets.put(request.match_info["name"], body)
+    return reply(codec, report)
+
+
+async def get_items(request: web.Request) -> web.StreamResponse:
+    """One item by ?key=, else a page in the order of arrival."""
+    datasets, name = request.app[PLATFORM].datasets, request.match_info["name"]
+    codec = answer_codec(request)
+    key = request.query.get("key")
+    if key is not None:
+        return reply(codec, await datasets.get(name, key))
+    limit = whole_query(request, "limit", _PAGE, 10_000)
+    after = request.query.get("after")
+    return reply(codec, await datasets.page(name, after, limit))
+
+
+async def delete_items(request: web.Request) -> web.StreamResponse:
+    key = request.query.get("key")
+    if key is None:
+        raise InvalidError("say which item: ?key=…; DELETE /datasets/{name} deletes them all")
+    await request.app[PLATFORM].datasets.delete_item(request.match_info["name"], key)
+    return web.Response(status=204)

@@ -1,0 +1,139 @@
+"""One request and its answer: decoding by Content-Type, encoding by Accept, errors as problems.
+
+Every handler is wrapped by `answering`, so no surface can forget a cap, a codec or the error table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from aiaas_async.errors import AiaasError, InternalError, InvalidError, MalformedError
+from aiaas_async.http.body import BodyBudget, read_body
+from aiaas_async.http.status import headers_of, problem, status_of
+from aiaas_async.names import clip
+from aiaas_async.service.platform import Platform
+from aiaas_async.wire.codecs import JSON, Codec, codec_for, reply_codec
+
+logger = logging.getLogger(__name__)
+
+PLATFORM: web.AppKey[Platform] = web.AppKey("platform", Platform)
+BUDGET: web.AppKey[BodyBudget] = web.AppKey("budget", BodyBudget)
+
+# Bodies that describe something, as opposed to tensors and files.
+CONTROL_BYTES = 1 << 20
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def answering(handler: Handler) -> Handler:
+    """`handler`, with whatever it raises answered as a problem."""
+
+    @functools.wraps(handler)
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except AiaasError as error:
+            return refusal(request, error)
+        except (web.HTTPException, asyncio.CancelledError, ConnectionError):
+            raise
+        except Exception:
+            reference = secrets.token_hex(4)
+            logger.exception("defect %s in %s", reference, request.match_info.route.resource)
+            return refusal(
+                request,
+                InternalError(f"a defect of the server; its log tells more under {reference}"),
+            )
+
+    return answer
+
+
+def refusal(request: web.Request, error: AiaasError) -> web.Response:
+    """`error` as a response, in the encoding the caller understands."""
+    status = status_of(error)
+    codec = _codec_of_errors(request)
+    media = "application/problem+json" if codec is JSON else codec.content_type
+    response = web.Response(
+        body=codec.encode(problem(error, status)),
+        status=status,
+        content_type=media,
+        headers=headers_of(error, status),
+    )
+    if not request.content.at_eof():
+        # The rest of a refused body is not read: the connection cannot be used again.
+        response.force_close()
+    return response
+
+
+def _codec_of_errors(request: web.Request) -> Codec:
+    try:
+        asked = codec_for(request.headers.get("Content-Type", JSON.content_type))
+        return reply_codec(request.headers.get("Accept"), asked)
+    except AiaasError:
+        return JSON
+
+
+async def read(request: web.Request, cap: int | None = None) -> tuple[Any, Codec]:
+    """The decoded body and the codec to answer in. `cap` in bytes; default: the tensors' cap."""
+    headers = request.headers
+    codec = codec_for(headers.get("Content-Type"))
+    settings = request.app[PLATFORM].settings
+    limit = cap if cap is not None else settings.max_body_mb << 20
+    body = await read_body(request, limit, request.app[BUDGET], settings.read_timeout_s)
+    return codec.decode(body), reply_codec(headers.get("Accept"), codec)
+
+
+async def read_object(request: web.Request, cap: int | None = None) -> tuple[dict[str, Any], Codec]:
+    """Like `read`, for bodies that must be an object."""
+    value, codec = await read(request, cap)
+    if not isinstance(value, dict):
+        raise MalformedError(f"the body must be an object, got {clip(value)}")
+    return value, codec
+
+
+def reply(codec: Codec, value: Any, status: int = 200, **headers: str) -> web.Response:
+    """`value` encoded."""
+    response = web.Response(
+        body=codec.encode(value), status=status, content_type=codec.content_type
+    )
+    response.headers.update({name.replace("_", "-"): text for name, text in headers.items()})
+    return response
+
+
+def answer_codec(request: web.Request) -> Codec:
+    """The codec for requests without a body: Accept decides, JSON is the default."""
+    return reply_codec(request.headers.get("Accept"), JSON)
+
+
+def timeout_of(request: web.Request, body: Mapping[str, Any]) -> float:
+    """Seconds this request may take: `timeout_ms` of the body or the X-Deadline-Ms header,
+    else the default; never above the server's maximum."""
+    settings = request.app[PLATFORM].settings
+    asked: Any = body.get("timeout_ms", request.headers.get("X-Deadline-Ms"))
+    if asked is None:
+        return settings.timeout_ms / 1000
+    if isinstance(asked, str) and asked.isascii() and asked.isdigit():
+        asked = int(asked[:12])
+    if isinstance(asked, bool) or not isinstance(asked, int | float) or not asked > 0:
+        raise InvalidError(f"timeout_ms must be a positive number, got {clip(asked)}")
+    return float(min(asked, settings.max_timeout_ms)) / 1000
+
+
+def text_query(request: web.Request, name: str) -> str | None:
+    return request.query.get(name)
+
+
+def whole_query(request: web.Request, name: str, default: int, maximum: int) -> int:
+    """A whole number of the query string between 0 and `maximum`."""
+    raw = request.query.get(name)
+    if raw is None:
+        return default
+    if not raw.isascii() or not raw.isdigit() or int(raw[:12]) > maximum:
+        raise InvalidError(f"?{name}= must be 0 to {maximum}, got {clip(raw)}")
+    return int(raw)

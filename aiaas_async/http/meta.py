@@ -1,0 +1,50 @@
+"""What the server says of itself: alive, ready, metrics, the description of its paths."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from aiaas_async.errors import StoppingError
+from aiaas_async.http.exchange import PLATFORM, answer_codec, reply
+
+
+async def live(request: web.Request) -> web.StreamResponse:
+    """200 whenever the event loop turns."""
+    return reply(answer_codec(request), {"live": True})
+
+
+async def ready(request: web.Request) -> web.StreamResponse:
+    """200 while requests are taken and every node has a worker; else 503 with what is missing."""
+    platform = request.app[PLATFORM]
+    if platform.stopping.is_set():
+        raise StoppingError("shutting down", retry_after=5.0)
+    states = {node.id: node.status()["state"] for node in platform.cluster.nodes.values()}
+    waiting = [node_id for node_id, state in states.items() if state != "serving"]
+    if waiting:
+        raise StoppingError(f"not ready: {', '.join(waiting)} without a worker", retry_after=1.0)
+    return reply(answer_codec(request), {"ready": True, "nodes": states})
+
+
+async def metrics(request: web.Request) -> web.StreamResponse:
+    """Prometheus text format."""
+    from aiaas_async.http.metrics import exposition  # noqa: PLC0415 - 40 ms at start, for /metrics
+
+    body, content_type = exposition(request.app[PLATFORM])
+    return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+async def openapi(request: web.Request) -> web.StreamResponse:
+    """The paths of this server, as OpenAPI 3.1."""
+    from aiaas_async.http.openapi import describe  # noqa: PLC0415 - only for /openapi.json
+
+    return reply(answer_codec(request), describe(_routes(request.app)))
+
+
+def _routes(app: web.Application) -> list[tuple[str, str, Any]]:
+    return [
+        (route.method, route.resource.canonical, route.handler)
+        for route in app.router.routes()
+        if route.resource is not None and route.method != "HEAD"
+    ]

@@ -1,0 +1,239 @@
+"""/models: versions, their files, commit, load, unload, loss, gradient, aliases."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Any
+
+from aiohttp import web
+
+from aiaas_async.errors import DigestError, InvalidError, NotFoundError, PreconditionError
+from aiaas_async.http.body import stream_body
+from aiaas_async.http.exchange import (
+    CONTROL_BYTES,
+    PLATFORM,
+    answer_codec,
+    read_object,
+    reply,
+    timeout_of,
+    whole_query,
+)
+from aiaas_async.messages import render_metadata
+from aiaas_async.names import ModelRef, clip
+from aiaas_async.registry.records import AliasRecord, VersionRecord
+from aiaas_async.service.calls import Wrt, check_wrt
+
+_DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/]+={0,2}):")
+_PAGE = 100
+
+
+async def list_models(request: web.Request) -> web.StreamResponse:
+    """A page of models in the order of their names; `after` is the last name of the page before."""
+    catalog = request.app[PLATFORM].models.catalog
+    limit = whole_query(request, "limit", _PAGE, 1000)
+    after = request.query.get("after", "")
+    names = [name for name in catalog.names() if name > after]
+    page = [render_model(request, name) for name in names[:limit]]
+    following = names[limit - 1] if 0 < limit < len(names) else None
+    return reply(answer_codec(request), {"models": page, "next": following})
+
+
+async def show_model(request: web.Request) -> web.StreamResponse:
+    return reply(answer_codec(request), render_model(request, request.match_info["name"]))
+
+
+async def show_version(request: web.Request) -> web.StreamResponse:
+    record = _record(request)
+    return reply(answer_codec(request), render_version(record))
+
+
+async def delete_model(request: web.Request) -> web.StreamResponse:
+    await request.app[PLATFORM].models.delete(request.match_info["name"])
+    return web.Response(status=204)
+
+
+async def delete_version(request: web.Request) -> web.StreamResponse:
+    info = request.match_info
+    await request.app[PLATFORM].models.delete(info["name"], info["version"])
+    return web.Response(status=204)
+
+
+async def put_file(request: web.Request) -> web.StreamResponse:
+    platform = request.app[PLATFORM]
+    ref = _record(request).ref
+    chunks = stream_body(request, platform.settings.read_timeout_s)
+    entry = await platform.models.upload(
+        ref, request.match_info["path"], chunks, _expected_digest(request)
+    )
+    facts = {"path": entry.path, "sha256": entry.sha256, "size": entry.size}
+    return reply(answer_codec(request), facts, 201)
+
+
+async def get_file(request: web.Request) -> web.StreamResponse:
+    """The file's bytes; Range is honoured."""
+    record, path = _record(request), request.match_info["path"]
+    for entry in record.files:
+        if entry.path == path:
+            headers = {"Content-Type": "application/octet-stream", "ETag": f'"{entry.sha256}"'}
+            return web.FileResponse(request.app[PLATFORM].models.path_of(entry), headers=headers)
+    known = ", ".join(entry.path for entry in record.files) or "none"
+    raise NotFoundError(f"{record.ref} has no file {clip(path)}; files: {known}")
+
+
+async def commit(request: web.Request) -> web.StreamResponse:
+    record = await request.app[PLATFORM].models.commit(_record(request).ref)
+    return reply(answer_codec(request), render_version(record))
+
+
+async def load(request: web.Request) -> web.StreamResponse:
+    body, codec = await _optional_object(request)
+    info = request.match_info
+    pin = body.get("pin", False)
+    if not isinstance(pin, bool):
+        raise InvalidError(f"'pin' must be true or false, got {clip(pin)}")
+    result = await request.app[PLATFORM].calls.load(
+        info["name"], info["version"], pin=pin, timeout_s=timeout_of(request, body)
+    )
+    return reply(codec, {"node": result.node, **result.facts})
+
+
+async def unload(request: web.Request) -> web.StreamResponse:
+    await request.app[PLATFORM].models.unload(_record(request).ref)
+    return web.Response(status=204)
+
+
+async def loss(request: web.Request) -> web.StreamResponse:
+    return await _differentiate(request, "nothing")
+
+
+async def gradient(request: web.Request) -> web.StreamResponse:
+    return await _differentiate(request, None)
+
+
+async def _differentiate(request: web.Request, wrt: Wrt | None) -> web.StreamResponse:
+    body, codec = await read_object(request)
+    info = request.match_info
+    asked = wrt or check_wrt(body.get("wrt", "both"))
+    record, result = await request.app[PLATFORM].calls.differentiate(
+        info["name"], info["version"], body, asked, timeout_of(request, body)
+    )
+    answer: dict[str, Any] = {
+        "model": record.ref.name,
+        "version": record.ref.version,
+        "loss": result.facts["loss"],
+    }
+    for side in ("inputs", "parameters"):
+        if asked in (side, "both"):
+            prefix = f"{side}/"
+            answer.setdefault("gradients", {})[side] = {
+                name.removeprefix(prefix): array
+                for name, array in result.arrays.items()
+                if name.startswith(prefix)
+            }
+    return reply(codec, answer)
+
+
+async def put_alias(request: web.Request) -> web.StreamResponse:
+    """Move an alias; If-Match with the ETag of an earlier answer makes it compare-and-set."""
+    body, codec = await read_object(request, CONTROL_BYTES)
+    version = body.get("version")
+    if not isinstance(version, str):
+        raise InvalidError(f"'version' must be a string, got {clip(version)}")
+    info = request.match_info
+    record = await request.app[PLATFORM].models.set_alias(
+        info["name"], info["alias"], version, _expected_revision(request)
+    )
+    return reply(codec, render_alias(record), ETag=f'"{record.revision}"')
+
+
+async def get_alias(request: web.Request) -> web.StreamResponse:
+    info = request.match_info
+    record = request.app[PLATFORM].models.catalog.alias(info["name"], info["alias"])
+    return reply(answer_codec(request), render_alias(record), ETag=f'"{record.revision}"')
+
+
+async def delete_alias(request: web.Request) -> web.StreamResponse:
+    info = request.match_info
+    await request.app[PLATFORM].models.delete_alias(info["name"], info["alias"])
+    return web.Response(status=204)
+
+
+def _record(request: web.Request) -> VersionRecord:
+    info = request.match_info
+    return request.app[PLATFORM].models.catalog.version(info["name"], info["version"])
+
+
+async def _optional_object(request: web.Request) -> Any:
+    if not request.can_read_body:
+        return {}, answer_codec(request)
+    return await read_object(request, CONTROL_BYTES)
+
+
+def _expected_revision(request: web.Request) -> int | None:
+    """The alias's revision that If-Match or If-None-Match: * asks for; None: any."""
+    if request.headers.get("If-None-Match") == "*":
+        return 0
+    raw = request.headers.get("If-Match")
+    if raw is None:
+        return None
+    text = raw.strip().strip('"')
+    if not text.isascii() or not text.isdigit() or len(text) > 12:
+        raise PreconditionError(f"If-Match {clip(raw)} is no ETag of an alias; GET it for one")
+    return int(text)
+
+
+def _expected_digest(request: web.Request) -> str | None:
+    """SHA-256 (hex) from Repr-Digest (RFC 9530), if given."""
+    raw = request.headers.get("Repr-Digest")
+    if raw is None:
+        return None
+    found = _DIGEST.search(raw)
+    try:
+        digest = base64.b64decode(found[1], validate=True) if found else b""
+    except binascii.Error:
+        digest = b""
+    if len(digest) != 32:
+        raise DigestError(f"Repr-Digest must be sha-256=:<base64>:, got {clip(raw)}")
+    return digest.hex()
+
+
+def render_model(request: web.Request, name: str) -> dict[str, Any]:
+    catalog = request.app[PLATFORM].models.catalog
+    model = catalog.model(name)
+    return {
+        "name": name,
+        "latest": catalog.latest(name),
+        "versions": [
+            {"version": record.ref.version, "state": record.state} for record in model.ordered()
+        ],
+        "aliases": {alias: record.version for alias, record in model.aliases.items()},
+    }
+
+
+def render_version(record: VersionRecord) -> dict[str, Any]:
+    return {
+        **render_metadata(record.metadata),
+        "state": record.state,
+        "reason": record.reason,
+        "files": [{"path": e.path, "sha256": e.sha256, "size": e.size} for e in record.files],
+        "nbytes": record.nbytes,
+        "created_at": record.created_at,
+        "committed_at": record.committed_at,
+        "digest": record.digest,
+    }
+
+
+def render_alias(record: AliasRecord) -> dict[str, Any]:
+    return {
+        "alias": record.alias,
+        "model": record.name,
+        "version": record.version,
+        "revision": record.revision,
+    }
+
+
+def ref_of(request: web.Request) -> ModelRef:
+    info = request.match_info
+    return ModelRef(info["name"], info["version"])

@@ -1,0 +1,107 @@
+"""The seed surface: POST /register, /discover, /call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+from aiaas_async.discovery.query import Query
+from aiaas_async.errors import InvalidError
+from aiaas_async.http.exchange import (
+    CONTROL_BYTES,
+    PLATFORM,
+    read_object,
+    reply,
+    timeout_of,
+)
+from aiaas_async.messages import render_metadata
+from aiaas_async.names import LATEST, clip
+from aiaas_async.service.calls import CallAnswer, CallRequest
+
+_FIELDS = frozenset({"model", "version", "inputs", "key", "timeout_ms", "outputs"})
+
+
+async def register(request: web.Request) -> web.StreamResponse:
+    body, codec = await read_object(request, CONTROL_BYTES)
+    record = await request.app[PLATFORM].models.register(body)
+    return reply(codec, render_metadata(record.registered))
+
+
+async def discover(request: web.Request) -> web.StreamResponse:
+    body, codec = await read_object(request, CONTROL_BYTES)
+    matches = request.app[PLATFORM].models.discover(Query.parse(body))
+    best = render_metadata(matches.ranked[0].record.metadata)
+    best["matches"] = [
+        {
+            "name": found.record.metadata.name,
+            "version": found.record.metadata.version,
+            "score": round(found.score, 4),
+            "state": found.record.state,
+            "metadata": render_metadata(found.record.metadata),
+        }
+        for found in matches.ranked
+    ]
+    return reply(codec, best)
+
+
+async def call(request: web.Request) -> web.StreamResponse:
+    body, codec = await read_object(request)
+    answer = await request.app[PLATFORM].calls.call(_call_request(request, body))
+    return reply(codec, render_call(answer))
+
+
+def _call_request(request: web.Request, body: dict[str, Any]) -> CallRequest:
+    """The full form has `inputs` (an object of values); anything else is just the inputs."""
+    inputs = body.get("inputs")
+    if not isinstance(inputs, Mapping) or _is_tensor(inputs):
+        return CallRequest(body, timeout_s=timeout_of(request, {}))
+    unknown = [field for field in body if field not in _FIELDS]
+    if unknown:
+        raise InvalidError(
+            f"a call has no field {clip(unknown[0])}; fields: {', '.join(sorted(_FIELDS))}"
+        )
+    return CallRequest(
+        inputs=inputs,
+        model=_text(body, "model"),
+        version=_text(body, "version") or LATEST,
+        key=_text(body, "key"),
+        timeout_s=timeout_of(request, body),
+        outputs=_outputs(body),
+    )
+
+
+def _is_tensor(value: Mapping[str, Any]) -> bool:
+    return {"dtype", "shape", "data"} <= value.keys()
+
+
+def _text(body: Mapping[str, Any], field: str) -> str | None:
+    value = body.get(field)
+    if value is not None and not isinstance(value, str):
+        raise InvalidError(f"'{field}' must be a string, got {clip(value)}")
+    return value
+
+
+def _outputs(body: Mapping[str, Any]) -> tuple[str, ...] | None:
+    value = body.get("outputs")
+    if value is None:
+        return None
+    if not isinstance(value, list) or not value or not all(isinstance(n, str) for n in value):
+        raise InvalidError(f"'outputs' must be a list of output names, got {clip(value)}")
+    return tuple(value)
+
+
+def render_call(answer: CallAnswer) -> dict[str, Any]:
+    """The body of an answer; its arrays are left to the codec."""
+    return {
+        "model": answer.model,
+        "version": answer.version,
+        "outputs": answer.outputs,
+        "timing": {
+            "queue_us": answer.queue_us,
+            "compute_us": answer.compute_us,
+            "batch_size": answer.batch_size,
+            "node": answer.node,
+        },
+    }

@@ -1,0 +1,95 @@
+"""The server process: a platform behind a listening socket, until a signal says stop.
+
+SIGTERM and SIGINT drain: no new connections, what is under way is answered, jobs checkpoint. A
+second signal ends at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from aiaas_async.compute.base import WorkerSource
+from aiaas_async.config import Settings
+from aiaas_async.errors import InvalidError
+from aiaas_async.http.app import make_app
+from aiaas_async.service.lifespan import running_platform
+from aiaas_async.service.platform import Platform
+
+logger = logging.getLogger(__name__)
+
+_BACKLOG = 1024
+
+
+@asynccontextmanager
+async def running_server(
+    settings: Settings, workers: WorkerSource
+) -> AsyncIterator[tuple[Platform, str]]:
+    """The platform and the address it answers at, e.g. "http://127.0.0.1:8080".
+
+    Raises `InvalidError` when the address cannot be had.
+    """
+    listening = _listen(settings.host, settings.port)
+    try:
+        async with running_platform(settings, workers) as platform:
+            runner = web.AppRunner(
+                make_app(platform),
+                access_log=None,
+                auto_decompress=False,  # `body.py` inflates, within bounds
+                keepalive_timeout=settings.keepalive_s,
+                shutdown_timeout=settings.grace_s,
+            )
+            await runner.setup()
+            try:
+                await web.SockSite(runner, listening, backlog=_BACKLOG).start()
+                yield platform, _address(listening)
+            finally:
+                platform.stopping.set()
+                await runner.cleanup()
+    finally:
+        listening.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind((host, port))
+    except OSError as error:
+        found.close()
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        hint = "; choose another with --port" if error.errno == errno.EADDRINUSE else ""
+        raise InvalidError(f"cannot listen on {host}:{port}: {reason}{hint}") from error
+    return found
+
+
+def _address(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def serve(settings: Settings, workers: WorkerSource, on_ready: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT; `on_ready` gets the address."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _on_signal, stop)
+    async with running_server(settings, workers) as (_, address):
+        on_ready(address)
+        await stop.wait()
+        logger.info("stopping: waiting up to %g s for what is under way", settings.grace_s)
+
+
+def _on_signal(stop: asyncio.Event) -> None:
+    if stop.is_set():
+        os._exit(130)  # workers die with us: PR_SET_PDEATHSIG
+    stop.set()

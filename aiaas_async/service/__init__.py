@@ -1,0 +1,1 @@
+"""The use cases: what the platform can do, without HTTP."""

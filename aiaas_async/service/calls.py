@@ -1,0 +1,146 @@
+"""Calls: find the version, read the inputs, pick a node, wait for the answer.
+
+Everything up to the node's mailbox is decided synchronously when the version is known to be
+sound, which it is from its second call on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from aiaas_async.compute.frames import Array
+from aiaas_async.discovery.match import by_inputs
+from aiaas_async.errors import AmbiguousError, InvalidError
+from aiaas_async.names import LATEST, clip
+from aiaas_async.node.work import Call, Differentiation, Hold, Result, Servable, cost_of
+from aiaas_async.registry.records import VersionRecord
+from aiaas_async.service.cluster import Cluster
+from aiaas_async.service.models import Models
+from aiaas_async.wire.arrays import Batch, read_array, read_inputs, squeeze
+
+Wrt = Literal["nothing", "inputs", "parameters", "both"]
+
+
+@dataclass(frozen=True, slots=True)
+class CallRequest:
+    """A call as it came: `inputs` are raw values; `timeout_s` is already capped."""
+
+    inputs: Mapping[str, Any]
+    model: str | None = None
+    version: str = LATEST
+    key: str | None = None
+    timeout_s: float = 30.0
+    outputs: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallAnswer:
+    """`outputs` have no batch dimension when the call was a single item. Times in microseconds."""
+
+    model: str
+    version: str
+    outputs: Mapping[str, Any]
+    queue_us: int
+    compute_us: int
+    batch_size: int
+    node: str
+
+
+class Calls:
+    def __init__(self, models: Models, cluster: Cluster) -> None:
+        self._models, self._cluster = models, cluster
+
+    async def call(self, request: CallRequest) -> CallAnswer:
+        """Raises whatever is wrong with the request, the version, or the compute."""
+        deadline = asyncio.get_running_loop().time() + request.timeout_s
+        servable = await self._servable(self._resolve(request))
+        batch = read_inputs(request.inputs, servable.inputs, servable.allow_nonfinite)
+        outputs = _outputs(servable, request.outputs)
+        message = Call(servable, batch.arrays, batch.count, outputs)
+        node = self._cluster.route(request.key or servable.id)
+        item = node.submit(message, cost_of(batch.arrays), deadline)
+        return _answer(servable, batch, await item.reply)
+
+    def _resolve(self, request: CallRequest) -> VersionRecord:
+        catalog = self._models.catalog
+        if request.model is not None:
+            return catalog.version(request.model, request.version)
+        found = by_inputs(catalog, request.inputs.keys())
+        if len(found) > 1:
+            candidates = [str(record.ref) for record in found]
+            raise AmbiguousError(
+                f"{len(found)} models take exactly these inputs; name one of them in 'model': "
+                + ", ".join(candidates[:10]),
+                {"candidates": candidates},
+            )
+        return found[0]
+
+    async def _servable(self, record: VersionRecord) -> Servable:
+        return self._models.servable_now(record) or await self._models.servable(record)
+
+    async def load(self, name: str, version: str, *, pin: bool, timeout_s: float) -> Result:
+        """Load a version on the node its calls go to; a pinned one is never evicted."""
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        servable = await self._servable(self._models.catalog.version(name, version))
+        item = self._cluster.route(servable.id).submit(Hold(servable, pin), 0, deadline)
+        return await item.reply
+
+    async def differentiate(
+        self, name: str, version: str, body: Mapping[str, Any], wrt: Wrt, timeout_s: float
+    ) -> tuple[VersionRecord, Result]:
+        """Loss and gradients. `body` has inputs and targets, and perhaps loss and output."""
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        record = self._models.catalog.version(name, version)
+        servable = await self._servable(record)
+        inputs = read_inputs(_mapping(body, "inputs"), servable.inputs, servable.allow_nonfinite)
+        arrays: dict[str, Array] = {f"inputs/{n}": a for n, a in inputs.arrays.items()}
+        for target, raw in _mapping(body, "targets").items():
+            value = read_array(raw, f"target {clip(target)}")
+            arrays[f"targets/{target}"] = value if inputs.batched else value[None]
+        message = Differentiation(servable, arrays, wrt, _text(body, "loss"), _text(body, "output"))
+        item = self._cluster.route(servable.id).submit(message, cost_of(arrays), deadline)
+        return record, await item.reply
+
+
+def _answer(servable: Servable, batch: Batch, result: Result) -> CallAnswer:
+    return CallAnswer(
+        model=servable.ref.name,
+        version=servable.ref.version,
+        outputs=squeeze(result.arrays, batched=batch.batched),
+        queue_us=round(result.queue_s * 1e6),
+        compute_us=round(result.compute_s * 1e6),
+        batch_size=result.batch_size,
+        node=result.node,
+    )
+
+
+def _outputs(servable: Servable, asked: tuple[str, ...] | None) -> tuple[str, ...]:
+    known = tuple(spec.name for spec in servable.outputs)
+    unknown = [name for name in asked or () if name not in known]
+    if unknown:
+        raise InvalidError(f"{servable.id} has no output {clip(unknown[0])}; it has {list(known)}")
+    return asked or known
+
+
+def check_wrt(value: object) -> Wrt:
+    """`wrt` of a gradient request; raises `InvalidError`."""
+    if value not in get_args(Wrt)[1:]:
+        raise InvalidError(f"wrt must be inputs, parameters or both, got {clip(value)}")
+    return value  # type: ignore[return-value]
+
+
+def _mapping(body: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = body.get(key)
+    if not isinstance(value, Mapping) or not value:
+        raise InvalidError(f"'{key}' must be an object of name → value, got {clip(value)}")
+    return value
+
+
+def _text(body: Mapping[str, Any], key: str) -> str | None:
+    value = body.get(key)
+    if value is not None and not isinstance(value, str):
+        raise InvalidError(f"'{key}' must be a string, got {clip(value)}")
+    return value

@@ -1,0 +1,147 @@
+"""From nothing to a running platform, and back: shutdown is construction reversed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from aiaas_async.compute.base import WorkerSource
+from aiaas_async.config import Settings
+from aiaas_async.data.library import Library
+from aiaas_async.errors import StorageError
+from aiaas_async.jobs.board import JobBoard, Save
+from aiaas_async.jobs.record import JobRecord
+from aiaas_async.node.node import Node, NodeLimits
+from aiaas_async.node.quarantine import Quarantine
+from aiaas_async.registry.artifacts import ArtifactStore
+from aiaas_async.registry.draft import Draft
+from aiaas_async.registry.lock import DataDirectoryLock
+from aiaas_async.registry.writer import RegistryWriter
+from aiaas_async.service.calls import Calls
+from aiaas_async.service.cluster import Cluster
+from aiaas_async.service.datasets import Datasets
+from aiaas_async.service.models import BatchLimits, Models
+from aiaas_async.service.platform import Platform
+from aiaas_async.service.training import KIND, Training
+
+logger = logging.getLogger(__name__)
+
+_MIB = 1 << 20
+
+
+@asynccontextmanager
+async def running_platform(settings: Settings, workers: WorkerSource) -> AsyncIterator[Platform]:
+    """The platform of `settings`, with `workers`, which it closes in the end.
+
+    Raises `ConflictError` when another server uses the data directory, `StorageError` when it
+    cannot be used at all.
+    """
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(workers.close)
+        data_dir = _data_directory(settings)
+        stack.enter_context(DataDirectoryLock(data_dir))
+        registry = await RegistryWriter.open(data_dir / "registry.db")
+        stack.push_async_callback(registry.close)
+        for damage in registry.damage:
+            logger.error("registry: %s", damage)
+        cluster = await _start_cluster(settings, workers, registry.secret)
+        stack.push_async_callback(cluster.stop, settings.grace_s)
+        platform = await _assemble(settings, workers, registry, cluster, data_dir)
+        stack.push_async_callback(platform.jobs.stop, settings.grace_s)
+        check = asyncio.create_task(platform.models.check_all(), name="check of the artifacts")
+        stack.push_async_callback(_cancel, check)
+        stack.callback(platform.stopping.set)
+        yield platform
+
+
+def _data_directory(settings: Settings) -> Path:
+    path = Path(settings.data_dir).expanduser().absolute()
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"the data directory {settings.data_dir} cannot be made: {error.strerror}"
+        ) from error
+    return path
+
+
+async def _start_cluster(settings: Settings, workers: WorkerSource, secret: bytes) -> Cluster:
+    limits = NodeLimits(
+        memory=settings.node_memory_mb * _MIB,
+        mailbox_items=settings.mailbox_items,
+        mailbox_bytes=settings.mailbox_mb * _MIB,
+        load_timeout_s=settings.load_timeout_s,
+    )
+    quarantine = Quarantine()
+    cluster = Cluster(
+        lambda node_id: Node(node_id, workers, limits, quarantine),
+        secret,
+        load_factor=settings.load_factor,
+        points_per_node=settings.points_per_node,
+    )
+    await cluster.start([f"node-{number}" for number in range(settings.node_count)])
+    return cluster
+
+
+async def _assemble(
+    settings: Settings,
+    workers: WorkerSource,
+    registry: RegistryWriter,
+    cluster: Cluster,
+    data_dir: Path,
+) -> Platform:
+    artifacts = await asyncio.to_thread(
+        ArtifactStore, data_dir / "artifacts", settings.storage_mb * _MIB
+    )
+    library = await asyncio.to_thread(Library, data_dir / "datasets", cluster.ring)
+    for name, reason in library.damaged.items():
+        logger.error("data set in %s is damaged: %s", name, reason)
+    batching = BatchLimits(settings.max_batch_size, settings.max_delay_ms / 1000)
+    models = Models(registry, artifacts, workers, cluster, batching)
+    datasets = Datasets(library)
+    training = Training(models, datasets, workers, data_dir / "jobs", settings.job_nice)
+    jobs = JobBoard({KIND: training}, _saver(registry), settings.running_jobs)
+    jobs.restore(_records(registry.jobs()))
+    return Platform(
+        settings=settings,
+        registry=registry,
+        cluster=cluster,
+        models=models,
+        calls=Calls(models, cluster),
+        datasets=datasets,
+        training=training,
+        jobs=jobs,
+    )
+
+
+def _saver(registry: RegistryWriter) -> Save:
+    async def save(records: Sequence[JobRecord], forgotten: Sequence[str]) -> None:
+        def change(draft: Draft) -> None:
+            for record in records:
+                draft.save_job(record.id, msgspec.json.encode(record))
+            for job_id in forgotten:
+                draft.delete_job(job_id)
+
+        await registry.mutate(change)
+
+    return save
+
+
+def _records(stored: Sequence[bytes]) -> list[JobRecord]:
+    found = []
+    for raw in stored:
+        try:
+            found.append(msgspec.json.decode(raw, type=JobRecord))
+        except msgspec.MsgspecError as error:
+            logger.error("a job's record cannot be read and is left alone: %s", error)  # noqa: TRY400
+    return found
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])

@@ -1,0 +1,282 @@
+"""Models: register, upload, commit, alias, delete; and the servable form of a version.
+
+Every mutation goes through the registry's writer: decided against the catalogue in one step,
+acknowledged when it is on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from aiaas_async.compute.base import WorkerSource
+from aiaas_async.compute.jobs import ArtifactFiles, Inspect, Inspected
+from aiaas_async.discovery.match import Matches, match
+from aiaas_async.discovery.query import Query
+from aiaas_async.errors import AiaasError, CorruptError, NotReadyError, WorkerDiedError
+from aiaas_async.messages import FileEntry, Metadata, parse_metadata
+from aiaas_async.names import ModelRef, check_name
+from aiaas_async.node.work import Release, Servable
+from aiaas_async.registry.artifacts import ArtifactStore
+from aiaas_async.registry.catalog import Catalog
+from aiaas_async.registry.draft import Draft
+from aiaas_async.registry.records import AliasRecord, VersionRecord
+from aiaas_async.registry.writer import RegistryWriter
+from aiaas_async.service.cluster import Cluster
+
+logger = logging.getLogger(__name__)
+
+_GATHER = 1 << 20  # bytes gathered before a trip to a thread
+_WHAT_TO_UPLOAD = (
+    "{ref} is registered but has no artifact: PUT its files to "
+    "/models/{name}/versions/{version}/files/…, then POST …/commit (or use `aiaas push`)"
+)
+_INSPECT_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """Defaults of every version's batching."""
+
+    max_batch_size: int
+    max_delay_s: float
+
+
+class Models:
+    def __init__(
+        self,
+        writer: RegistryWriter,
+        artifacts: ArtifactStore,
+        workers: WorkerSource,
+        cluster: Cluster,
+        batching: BatchLimits,
+    ) -> None:
+        self._writer, self._artifacts = writer, artifacts
+        self._workers, self._cluster = workers, cluster
+        self._batching = batching
+        self._servables: dict[ModelRef, tuple[VersionRecord, Servable]] = {}
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalogue as of the last acknowledged change."""
+        return self._writer.catalog
+
+    async def register(self, body: Mapping[str, Any]) -> VersionRecord:
+        """Store metadata. The same again is fine; other metadata raises `ConflictError`."""
+        metadata = parse_metadata(body)
+        record, _ = await self._writer.mutate(lambda draft: draft.register(metadata))
+        return record
+
+    async def upload(
+        self, ref: ModelRef, path: str, chunks: AsyncIterator[bytes], expected: str | None
+    ) -> FileEntry:
+        """Stream a file of `ref` to disk; `expected` is its SHA-256 (hex) if the caller knows it.
+
+        Raises `NotFoundError`, `ConflictError` after the commit, `DigestError`, `TooLargeError`.
+        """
+        self.catalog.version(*ref).check_open()
+        loop = asyncio.get_running_loop()
+        upload = await loop.run_in_executor(None, self._artifacts.begin)
+        try:
+            async for piece in _gathered(chunks):
+                await loop.run_in_executor(None, upload.write, piece)
+            sha256, size = await loop.run_in_executor(None, partial(upload.finish, expected))
+        except BaseException:
+            await asyncio.shield(loop.run_in_executor(None, upload.abort))
+            raise
+        entry = FileEntry(path, sha256, size)
+        try:
+            await self._writer.mutate(lambda draft: draft.add_file(ref, entry))
+        finally:
+            self._artifacts.release(sha256)
+        return entry
+
+    async def commit(self, ref: ModelRef) -> VersionRecord:
+        """Make a version immutable and callable, once a worker has found its artifact sound."""
+        record = self.catalog.version(*ref)
+        if record.committed_at is not None:
+            return record
+        if not record.files and record.metadata.graph is None:
+            raise NotReadyError(_WHAT_TO_UPLOAD.format(ref=ref, name=ref.name, version=ref.version))
+        found = await self.inspect(self.artifact_of(record))
+        return await self._writer.mutate(
+            lambda draft: draft.commit(ref, found.inputs, found.outputs, found.nbytes, record.files)
+        )
+
+    async def inspect(self, artifact: ArtifactFiles) -> Inspected:
+        """Read an artifact's headers in a worker of its own: a hostile file harms nobody else."""
+        worker = await self._workers.spawn()
+        try:
+            async with asyncio.timeout(_INSPECT_TIMEOUT_S):
+                answer = await worker.submit(Inspect(artifact))
+        except WorkerDiedError as error:
+            raise CorruptError("the artifact crashed the process that examined it") from error
+        finally:
+            worker.kill()
+        return msgspec.convert(answer.facts, Inspected)
+
+    async def adopt(
+        self, metadata: Metadata, files: Mapping[str, Path], alias: str | None = None
+    ) -> VersionRecord:
+        """Commit files that a worker of ours wrote as a new version, and point `alias` at it, in
+        one transaction. Files are moved into the store."""
+        loop = asyncio.get_running_loop()
+        taken: list[FileEntry] = []
+        try:
+            for label, path in files.items():
+                sha256, size = await loop.run_in_executor(None, self._artifacts.adopt, path)
+                taken.append(FileEntry(label, sha256, size))
+            found = await self.inspect(self._files_of(metadata, taken))
+
+            def register(draft: Draft) -> VersionRecord:
+                whole = _registered_or(draft, metadata)
+                record = draft.register_committed(
+                    whole, taken, found.inputs, found.outputs, found.nbytes
+                )
+                if alias is not None:
+                    draft.set_alias(metadata.name, alias, metadata.version)
+                return record
+
+            return await self._writer.mutate(register)
+        finally:
+            for entry in taken:
+                self._artifacts.release(entry.sha256)
+
+    def discover(self, query: Query) -> Matches:
+        """Raises `NoMatchError`, which says why each near miss failed."""
+        return match(self.catalog, query)
+
+    def path_of(self, entry: FileEntry) -> Path:
+        """Where the bytes of a version's file lie."""
+        return self._artifacts.path_of(entry.sha256)
+
+    def artifact_of(self, record: VersionRecord) -> ArtifactFiles:
+        """A version's files as a worker opens them."""
+        return self._files_of(record.metadata, record.files)
+
+    async def set_alias(
+        self, name: str, alias: str, version: str, expected_revision: int | None
+    ) -> AliasRecord:
+        """Point `alias` at a version; with `expected_revision` only if nobody was faster."""
+        check_name(alias, "alias")
+        return await self._writer.mutate(
+            lambda draft: draft.set_alias(name, alias, version, expected_revision)
+        )
+
+    async def delete_alias(self, name: str, alias: str) -> None:
+        await self._writer.mutate(lambda draft: draft.delete_alias(name, alias))
+
+    async def delete(self, name: str, version: str | None = None) -> None:
+        """Delete one version, or the whole model, and unload it everywhere."""
+        records = (
+            [self.catalog.version(name, version)]
+            if version is not None
+            else list(self.catalog.model(name).versions.values())
+        )
+        if version is None:
+            await self._writer.mutate(lambda draft: draft.delete_model(name))
+        else:
+            await self._writer.mutate(lambda draft: draft.delete_version(records[0].ref))
+        for record in records:
+            await self.unload(record.ref)
+        await asyncio.get_running_loop().run_in_executor(
+            None, self._artifacts.sweep, lambda: set(self.catalog.digests())
+        )
+
+    async def unload(self, ref: ModelRef) -> None:
+        """Free the version on every node that holds it."""
+        self._servables.pop(ref, None)
+        deadline = asyncio.get_running_loop().time() + _INSPECT_TIMEOUT_S
+        items = [
+            node.submit(Release(str(ref)), 0, deadline) for node in self._cluster.nodes.values()
+        ]
+        await asyncio.gather(*(item.reply for item in items))
+
+    def servable_now(self, record: VersionRecord) -> Servable | None:
+        """The servable form of `record`, if its files have been found sound already."""
+        known = self._servables.get(record.ref)
+        return known[1] if known is not None and known[0] is record else None
+
+    async def servable(self, record: VersionRecord) -> Servable:
+        """The servable form of `record`. Raises `NotReadyError`, `CorruptError`."""
+        if (known := self.servable_now(record)) is not None:
+            return known
+        self.check_callable(record)
+        await self._check_files(record)
+        servable = Servable(
+            ref=record.ref,
+            artifact=self.artifact_of(record),
+            inputs=record.metadata.inputs,
+            outputs=record.metadata.outputs,
+            nbytes=record.nbytes,
+            max_batch_size=self._batching.max_batch_size,
+            max_delay_s=self._batching.max_delay_s,
+            allow_nonfinite=record.metadata.allow_nonfinite,
+        )
+        self._servables[record.ref] = (record, servable)
+        return servable
+
+    def check_callable(self, record: VersionRecord) -> None:
+        """Raise `NotReadyError` or `CorruptError` unless `record` may be called."""
+        ref = record.ref
+        if record.state == "corrupt":
+            raise CorruptError(
+                f"{ref} cannot be served: {record.reason}; delete it and commit its files anew"
+            )
+        if record.committed_at is None:
+            raise NotReadyError(_WHAT_TO_UPLOAD.format(ref=ref, name=ref.name, version=ref.version))
+
+    async def _check_files(self, record: VersionRecord) -> None:
+        """Hash what was not hashed since the server started; a damaged version is marked so."""
+        loop = asyncio.get_running_loop()
+        try:
+            for entry in record.files:
+                await loop.run_in_executor(None, self._artifacts.verify, entry)
+        except CorruptError as error:
+            reason = error.message
+            await self._writer.mutate(lambda draft: draft.mark_corrupt(record.ref, reason))
+            raise
+
+    def _files_of(self, metadata: Metadata, entries: Iterable[FileEntry]) -> ArtifactFiles:
+        files = {entry.path: str(self._artifacts.path_of(entry.sha256)) for entry in entries}
+        return ArtifactFiles(metadata.runtime, files, metadata.graph)
+
+    async def check_all(self) -> None:
+        """Examine every committed version's files, one after the other."""
+        for record in self.catalog.versions():
+            if record.state != "ready":
+                continue
+            try:
+                await self._check_files(record)
+            except AiaasError as error:
+                logger.error("%s will not be served: %s", record.ref, error.message)  # noqa: TRY400
+
+
+def _registered_or(draft: Draft, metadata: Metadata) -> Metadata:
+    """What the user registered beforehand, with the measured metrics and the lineage; else all
+    of `metadata`."""
+    model = draft.find(metadata.name)
+    if model is None or metadata.version not in model.versions:
+        return metadata
+    return draft.annotate(metadata.ref, metadata.metrics, metadata.lineage).registered
+
+
+async def _gathered(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same bytes in pieces worth a trip to a thread."""
+    waiting: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        waiting.append(chunk)
+        size += len(chunk)
+        if size >= _GATHER:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield b"".join(waiting)

@@ -1,0 +1,32 @@
+"""The platform: everything a surface may use, in one record."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from aiaas_async.config import Settings
+from aiaas_async.jobs.board import JobBoard
+from aiaas_async.registry.writer import RegistryWriter
+from aiaas_async.service.calls import Calls
+from aiaas_async.service.cluster import Cluster
+from aiaas_async.service.datasets import Datasets
+from aiaas_async.service.models import Models
+from aiaas_async.service.training import Training
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """`stopping` is set when the server begins to shut down."""
+
+    settings: Settings
+    registry: RegistryWriter
+    cluster: Cluster
+    models: Models
+    calls: Calls
+    datasets: Datasets
+    training: Training
+    jobs: JobBoard
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    started_at: float = field(default_factory=time.time)

@@ -1,0 +1,243 @@
+"""Training: a request becomes a job, the job a worker's task, its result a version.
+
+The worker is one of the job's own, of lower priority than those that serve. What it wrote is
+committed with its lineage, and the alias moved, in one registry transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from aiaas_async.compute.base import WorkerSource
+from aiaas_async.compute.jobs import ArtifactFiles, Train
+from aiaas_async.errors import (
+    ConflictError,
+    InvalidError,
+    WorkerDiedError,
+)
+from aiaas_async.jobs.board import JobBoard, Running
+from aiaas_async.messages import Metadata, TensorSpec, parse_metadata
+from aiaas_async.names import LATEST, check_name, check_version, clip
+from aiaas_async.nn.network import Network
+from aiaas_async.registry.records import VersionRecord
+from aiaas_async.registry.signature import agreed
+from aiaas_async.service.datasets import Datasets
+from aiaas_async.service.models import Models
+from aiaas_async.training.plan import parse_plan, render_plan
+
+KIND = "train"
+MAX_DEATHS = 3
+_LONGEST_RUN_S = 7 * 86_400.0
+
+
+class TrainRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to train (`graph`, or a `parent` version to go on from), on what, as what."""
+
+    model: str
+    version: str
+    dataset: str
+    graph: dict[str, Any] | None = None
+    parent: str | None = None
+    plan: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+    alias: str | None = None
+
+
+class Training:
+    """The runner of jobs of kind "train"; `folder` holds one folder for each."""
+
+    def __init__(
+        self,
+        models: Models,
+        datasets: Datasets,
+        workers: WorkerSource,
+        folder: Path,
+        nice: int,
+    ) -> None:
+        self._models, self._datasets = models, datasets
+        self._workers, self._folder, self._nice = workers, folder, nice
+
+    async def start(self, board: JobBoard, body: Mapping[str, Any]) -> Running:
+        """Check everything that can be checked now, and accept the job.
+
+        Raises `InvalidError`, `NotFoundError`, `ConflictError`.
+        """
+        request = parse_request(body)
+        network, parent = await self._start_of(request)
+        plan = render_plan(parse_plan(request.plan))
+        self._check_free(_metadata(request, network.inputs, network.outputs, {}, None))
+        source = await self._datasets.source(request.dataset)
+        if not len(source):
+            raise InvalidError(f"data set {request.dataset} is empty; put items into it first")
+        facts = {
+            **msgspec.to_builtins(request),
+            "plan": plan,
+            "dataset_digest": await asyncio.to_thread(source.digest),
+            "parent": str(parent.ref) if parent else None,
+            "_manifest": source.manifest(),
+        }
+        return await board.submit(KIND, facts)
+
+    def _check_free(self, metadata: Metadata) -> None:
+        """Refuse what could not be committed in the end."""
+        ref = metadata.ref
+        model = self._models.catalog.find(ref.name)
+        known = model.versions.get(ref.version) if model is not None else None
+        if known is None:
+            return
+        if known.committed_at is not None:
+            raise ConflictError(f"{ref} is committed already; train another version")
+        agreed("inputs", known.registered.inputs, metadata.inputs)
+        agreed("outputs", known.registered.outputs, metadata.outputs)
+
+    async def _start_of(
+        self, request: TrainRequest
+    ) -> tuple[Network | Metadata, VersionRecord | None]:
+        """What says the signature, and the parent the job goes on from, if any."""
+        if request.parent is None:
+            return Network.from_spec(request.graph or {}), None
+        name, _, version = request.parent.partition(":")
+        record = self._models.catalog.version(name, version or LATEST)
+        await self._models.servable(record)
+        return record.metadata, record
+
+    async def run(self, job: Running) -> dict[str, Any]:
+        """Train, then commit. Resumes from the checkpoint of an earlier run of the same job."""
+        request, folder = _request_of(job.record.request), self._folder / job.record.id
+        parent = self._parent_of(job.record.request)
+        artifact = self._artifact(request, parent)
+        facts = await self._train(job, artifact, folder)
+        lineage = _lineage(job, facts)
+        files = {label: folder / name for label, name in facts["files"].items()}
+        network = await asyncio.to_thread(_network_in, files)
+        metadata = _metadata(request, network.inputs, network.outputs, facts["metrics"], lineage)
+        record = await self._models.adopt(metadata, files, request.alias)
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        return {
+            "model": record.ref.name,
+            "version": record.ref.version,
+            "alias": request.alias,
+            "digest": record.digest,
+            **{name: facts[name] for name in ("metrics", "epochs", "steps", "samples", "history")},
+        }
+
+    def _parent_of(self, facts: Mapping[str, Any]) -> VersionRecord | None:
+        if facts["parent"] is None:
+            return None
+        name, _, version = facts["parent"].partition(":")
+        return self._models.catalog.version(name, version)
+
+    def _artifact(self, request: TrainRequest, parent: VersionRecord | None) -> ArtifactFiles:
+        if parent is None:
+            return ArtifactFiles("numpy", {}, request.graph)
+        return self._models.artifact_of(parent)
+
+    async def _train(self, job: Running, artifact: ArtifactFiles, folder: Path) -> dict[str, Any]:
+        """Run the task in a worker; one that dies is replaced and goes on from its checkpoint."""
+        request = job.record.request
+        task = {
+            "plan": request["plan"],
+            "data": request["_manifest"],
+            "start": "graph" if request["parent"] is None else "weights",
+        }
+        for attempt in range(1, MAX_DEATHS + 1):
+            try:
+                return await self._attempt(job, Train(artifact, task, str(folder)))
+            except WorkerDiedError:
+                if attempt == MAX_DEATHS or job.cancel.is_set():
+                    raise
+                job.events.add("progress", {"restarted": attempt})
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _attempt(self, job: Running, order: Train) -> dict[str, Any]:
+        worker = await self._workers.spawn(self._nice)
+        cancelled = asyncio.create_task(job.cancel.wait())
+        try:
+            answer = worker.submit(order, (), lambda facts: job.events.add("progress", facts))
+            waited: list[asyncio.Future[Any]] = [answer, cancelled]
+            # A run of a week is stopped like a cancelled one: at a checkpoint.
+            await asyncio.wait(waited, timeout=_LONGEST_RUN_S, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                worker.request_stop()
+            return (await answer).facts
+        finally:
+            cancelled.cancel()
+            worker.kill()
+
+    def forget(self, job_id: str) -> None:
+        shutil.rmtree(self._folder / job_id, ignore_errors=True)
+
+
+def parse_request(body: Mapping[str, Any]) -> TrainRequest:
+    """Raises `InvalidError` naming the field at fault."""
+    for field in body:
+        if field not in TrainRequest.__struct_fields__:
+            known = ", ".join(TrainRequest.__struct_fields__)
+            raise InvalidError(f"a training request has no field {clip(field)}; fields: {known}")
+    try:
+        request = msgspec.convert(dict(body), TrainRequest, strict=True)
+    except msgspec.ValidationError as error:
+        raise InvalidError(f"training request: {error}") from error
+    check_name(request.model, "model name")
+    check_version(request.version)
+    if (request.graph is None) == (request.parent is None):
+        raise InvalidError(
+            "give either 'graph', a layer graph to train from the start, or 'parent', a version "
+            "(name:version) to train further"
+        )
+    return request
+
+
+def _request_of(facts: Mapping[str, Any]) -> TrainRequest:
+    return msgspec.convert(
+        {name: facts[name] for name in TrainRequest.__struct_fields__}, TrainRequest
+    )
+
+
+def _metadata(
+    request: TrainRequest,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    metrics: Mapping[str, float],
+    lineage: dict[str, Any] | None,
+) -> Metadata:
+    """The new version's metadata: what the user gave, completed by what came out."""
+    fields: dict[str, Any] = {
+        "inputs": msgspec.to_builtins(inputs),
+        "outputs": msgspec.to_builtins(outputs),
+        **request.metadata,
+        "name": request.model,
+        "version": request.version,
+        "runtime": "numpy",
+        "lineage": lineage,
+    }
+    given = parse_metadata(fields)
+    return msgspec.structs.replace(given, metrics={**given.metrics, **metrics})
+
+
+def _lineage(job: Running, facts: Mapping[str, Any]) -> dict[str, Any]:
+    request = job.record.request
+    return {
+        "job": job.record.id,
+        "dataset": request["dataset"],
+        "dataset_digest": request["dataset_digest"],
+        "parent": request["parent"],
+        "method": request["plan"]["method"],
+        "seed": request["plan"]["seed"],
+        "plan": request["plan"],
+        "epochs": facts["epochs"],
+        "steps": facts["steps"],
+        "samples": facts["samples"],
+        "metrics": facts["metrics"],
+    }
+
+
+def _network_in(files: Mapping[str, Path]) -> Network:
+    spec: dict[str, Any] = msgspec.json.decode(files["graph.json"].read_bytes())
+    return Network.from_spec(spec)

@@ -1,0 +1,1 @@
+"""Bytes become values here, once, and values bytes."""

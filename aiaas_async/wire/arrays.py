@@ -1,0 +1,222 @@
+"""The inputs of a call: raw values become arrays that fit a signature, or an error that says why.
+
+An array of exactly the signature's shape is one item; one more leading dimension is a batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from aiaas_async.errors import InputError, InternalError
+from aiaas_async.messages import TensorSpec
+from aiaas_async.names import clip
+from aiaas_async.wire.tensors import NUMPY, Array, is_tensor, unpack_tensor
+
+_FLOAT: Final = np.dtype(np.float32)
+# A string array is as wide as its longest string: 10,000 short ones and a long one would be huge.
+MAX_STRING_ARRAY_BYTES: Final = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """`arrays` lead with the batch dimension, `count` rows; `batched`: whether the caller's
+    arrays had one."""
+
+    arrays: dict[str, Array]
+    count: int
+    batched: bool
+
+
+def read_inputs(
+    raw: Mapping[str, Any], specs: Sequence[TensorSpec], allow_nonfinite: bool = False
+) -> Batch:
+    """Arrays that fit `specs`, from tensors, nested lists or scalars.
+
+    Raises `InputError` naming the input, what was expected and what was given.
+    """
+    _check_names(raw, specs)
+    arrays: dict[str, Array] = {}
+    counts: dict[str, int | None] = {}
+    for spec in specs:
+        array = _convert(read_array(raw[spec.name], f"input {spec.name!r}", spec.dtype), spec)
+        if not allow_nonfinite:
+            _check_finite(array, spec)
+        batched = _is_batch(array, spec)
+        counts[spec.name] = len(array) if batched else None
+        arrays[spec.name] = array if batched else array[None]
+    found = set(counts.values())
+    if len(found) > 1:
+        given = {name: "one item" if n is None else f"{n} items" for name, n in counts.items()}
+        raise InputError(f"the inputs differ in their number of items: {given}")
+    count = found.pop()
+    if count == 0:
+        raise InputError("the batch is empty: give at least one item")
+    return Batch(arrays, count or 1, count is not None)
+
+
+def _check_names(raw: Mapping[str, Any], specs: Sequence[TensorSpec]) -> None:
+    names = [spec.name for spec in specs]
+    if raw.keys() == set(names):
+        return
+    missing = [name for name in names if name not in raw]
+    extra = [name for name in raw if name not in names]
+    parts = [f"missing: {clip(missing)}"] if missing else []
+    parts += [f"unknown: {clip(extra)}"] if extra else []
+    raise InputError(
+        f"inputs {', '.join(parts)}; expected: {', '.join(map(_say, specs))}",
+        {"missing": missing, "unknown": [str(name)[:64] for name in extra[:20]]},
+    )
+
+
+def read_array(raw: Any, what: str, dtype: str | None = None) -> Array:
+    """An array from a tensor map, nested lists or a scalar. Raises `InputError` naming `what`.
+
+    Lists of whole numbers become int64, of other numbers float32 (float64 if `dtype` says so),
+    of texts an array of strings.
+    """
+    if is_tensor(raw):
+        return unpack_tensor(raw, what)
+    if isinstance(raw, np.ndarray):
+        return raw
+    if isinstance(raw, Mapping) or raw is None:
+        raise InputError(f"{what}: give nested lists or {{dtype, shape, data}}, got {clip(raw)}")
+    wanted = NUMPY.get(dtype or "")
+    try:
+        # Straight into floats where floats are wanted: half the time of finding the type first.
+        # A text among the numbers would be parsed, so lists are looked at first.
+        if wanted is not None and wanted.kind == "f" and not _holds_text(raw):
+            with np.errstate(over="ignore"):
+                return np.array(raw, wanted)
+        array = np.array(raw)
+    except (ValueError, TypeError, OverflowError):
+        raise InputError(
+            f"{what}: the nested lists are ragged, too deep, or hold something else than "
+            f"numbers; got {clip(raw)}"
+        ) from None
+    return _settle(array, raw, what)
+
+
+def _settle(array: Array, raw: Any, what: str) -> Array:
+    kind = array.dtype.kind
+    if kind == "U" and not _only_text(raw):
+        raise InputError(f"{what}: texts and numbers are mixed; got {clip(raw)}")
+    if kind == "f":
+        return _as_float(array, _FLOAT)
+    if kind not in "biuU":
+        raise InputError(f"{what}: give numbers or texts, got {clip(raw)}")
+    return array
+
+
+def _holds_text(raw: Any) -> bool:
+    """Whether the first leaf is text; numpy refuses a text that comes later and is no number."""
+    while isinstance(raw, list | tuple) and raw:
+        if any(isinstance(each, str | bytes) for each in raw):
+            return True
+        raw = raw[0]
+    return isinstance(raw, str | bytes)
+
+
+def _only_text(raw: Any) -> bool:
+    if isinstance(raw, list | tuple):
+        return all(map(_only_text, raw))
+    return isinstance(raw, str)
+
+
+def _convert(array: Array, spec: TensorSpec) -> Array:
+    """`array` in the dtype of `spec`, where that loses nothing but precision."""
+    if spec.dtype is None or spec.shape is None:
+        raise InternalError(f"input {spec.name!r} has no type, though its version is committed")
+    kind = array.dtype.kind
+    if spec.dtype == "string":
+        if kind != "U":
+            raise _mistyped(array, spec)
+        _check_string_bytes(array, spec)
+        return array
+    wanted = NUMPY[spec.dtype]
+    if array.dtype == wanted:
+        return array
+    if wanted.kind == "f" and kind in "biuf":
+        return _as_float(array, wanted)
+    if wanted.kind in "iu" and kind in "iu":
+        return _narrowed(array, wanted, spec)
+    raise _mistyped(array, spec)
+
+
+def _as_float(array: Array, wanted: np.dtype[Any]) -> Array:
+    """What is too large becomes infinite, which is then refused with its place."""
+    with np.errstate(over="ignore"):
+        return array.astype(wanted)
+
+
+def _narrowed(array: Array, wanted: np.dtype[Any], spec: TensorSpec) -> Array:
+    limits = np.iinfo(wanted)
+    if array.size:
+        low, high = int(array.min()), int(array.max())
+        if low < limits.min or high > limits.max:
+            raise InputError(
+                f"input {spec.name!r} expects {_say(spec)}, got values from {low} to {high}; "
+                f"{spec.dtype} holds {limits.min} to {limits.max}"
+            )
+    return array.astype(wanted)
+
+
+def _check_string_bytes(array: Array, spec: TensorSpec) -> None:
+    if array.nbytes > MAX_STRING_ARRAY_BYTES:
+        raise InputError(
+            f"input {spec.name!r}: {array.size} strings of up to {array.dtype.itemsize // 4} "
+            "characters are too large together; send fewer at once"
+        )
+
+
+def _check_finite(array: Array, spec: TensorSpec) -> None:
+    if array.dtype.kind != "f":
+        return
+    # One pass without a temporary; NaN and infinity survive every sum. A sum that merely
+    # overflows is looked at again.
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(np.add.reduce(array, axis=None))
+    if not math.isfinite(total) and not np.isfinite(array).all():
+        at = np.argwhere(~np.isfinite(array))[0].tolist()
+        raise InputError(
+            f"input {spec.name!r} holds {array[tuple(at)]} at {at}; this version takes finite "
+            "numbers only (register it with allow_nonfinite to change that)"
+        )
+
+
+def _is_batch(array: Array, spec: TensorSpec) -> bool:
+    shape = spec.shape or ()
+    extra = array.ndim - len(shape)
+    if extra in (0, 1) and all(
+        want in (-1, got) for want, got in zip(shape, array.shape[extra:], strict=True)
+    ):
+        return extra == 1
+    raise InputError(
+        f"input {spec.name!r} expects {_say(spec)}, or a batch of such items; got "
+        f"{_dtype_of(array)} {list(array.shape)}",
+        {"input": spec.name, "expected": list(shape), "given": list(array.shape)},
+    )
+
+
+def _mistyped(array: Array, spec: TensorSpec) -> InputError:
+    return InputError(
+        f"input {spec.name!r} expects {_say(spec)}, got {_dtype_of(array)} {list(array.shape)}",
+        {"input": spec.name, "expected": spec.dtype, "given": _dtype_of(array)},
+    )
+
+
+def _dtype_of(array: Array) -> str:
+    return "string" if array.dtype.kind == "U" else array.dtype.name
+
+
+def _say(spec: TensorSpec) -> str:
+    return f"{spec.name}: {spec.dtype} {list(spec.shape or ())}"
+
+
+def squeeze(arrays: Mapping[str, Array], *, batched: bool) -> dict[str, Any]:
+    """Outputs as the caller counts: without the batch dimension for a single item."""
+    return {name: array if batched else array[0] for name, array in arrays.items()}

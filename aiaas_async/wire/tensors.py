@@ -1,0 +1,138 @@
+"""One tensor: between numpy and the map `{dtype, shape, data}` of the wire contract.
+
+The bytes are C order, little endian. Sizes are computed with Python's integers, which cannot
+overflow, and compared with the bytes that came before numpy sees any of it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiaas_async.errors import InputError
+from aiaas_async.messages import MAX_DIMENSIONS
+from aiaas_async.names import clip
+
+Array = NDArray[Any]
+
+# Spelled out, because np.dtype() of a request's text is an attack surface.
+NUMPY: Final[dict[str, np.dtype[Any]]] = {
+    "bool": np.dtype("?"),
+    "uint8": np.dtype("u1"),
+    "uint16": np.dtype("<u2"),
+    "uint32": np.dtype("<u4"),
+    "uint64": np.dtype("<u8"),
+    "int8": np.dtype("i1"),
+    "int16": np.dtype("<i2"),
+    "int32": np.dtype("<i4"),
+    "int64": np.dtype("<i8"),
+    "float16": np.dtype("<f2"),
+    "float32": np.dtype("<f4"),
+    "float64": np.dtype("<f8"),
+}
+# What the msgpack-numpy package writes as "type" for these.
+_FROM_MSGPACK_NUMPY: Final = {dtype.str: dtype for dtype in NUMPY.values()}
+_LENGTH_BYTES: Final = 4
+
+
+def pack_tensor(array: Array) -> Any:
+    """`array` as the contract's map; strings as nested lists."""
+    if array.dtype.kind == "U":
+        return array.tolist()
+    data = np.ascontiguousarray(array)
+    if data.dtype.byteorder == ">":
+        data = data.astype(data.dtype.newbyteorder("<"))
+    return {"dtype": data.dtype.name, "shape": list(array.shape), "data": data.tobytes()}
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether `value` is a map that stands for a tensor."""
+    return isinstance(value, Mapping) and (_is_plain(value) or _is_msgpack_numpy(value))
+
+
+def unpack_tensor(value: Mapping[str, Any], what: str) -> Array:
+    """The array of a tensor map, as a view on its data. Raises `InputError` naming `what`."""
+    if _is_plain(value):
+        name = value["dtype"]
+        if name == "string":
+            return _unpack_strings(value, what)
+        dtype = NUMPY.get(name) if isinstance(name, str) else None
+    else:
+        # Its object kind (b"O") holds pickles; it has no "type" of ours and is refused here.
+        name = value["type"]
+        dtype = _FROM_MSGPACK_NUMPY.get(name) if isinstance(name, str) else None
+    if dtype is None:
+        known = ", ".join((*NUMPY, "string"))
+        raise InputError(f"{what}: dtype {clip(name)} is not known; known: {known}")
+    shape = _shape(value["shape"], what)
+    data = _bytes(value["data"], what)
+    expected = math.prod(shape) * dtype.itemsize
+    if len(data) != expected:
+        raise InputError(
+            f"{what}: {dtype.name} {list(shape)} takes {expected} bytes, data has {len(data)}"
+        )
+    return np.frombuffer(data, dtype).reshape(shape)
+
+
+def _is_plain(value: Mapping[str, Any]) -> bool:
+    return len(value) == 3 and "dtype" in value and "shape" in value and "data" in value
+
+
+def _is_msgpack_numpy(value: Mapping[str, Any]) -> bool:
+    return value.get("nd") is True and "type" in value and "shape" in value and "data" in value
+
+
+def _shape(raw: Any, what: str) -> tuple[int, ...]:
+    fits = isinstance(raw, list | tuple) and len(raw) <= MAX_DIMENSIONS
+    if not fits or not all(type(d) is int and 0 <= d < 2**31 for d in raw):
+        raise InputError(
+            f"{what}: shape {clip(raw)} must be a list of at most {MAX_DIMENSIONS} sizes of 0 to "
+            "2147483647"
+        )
+    return tuple(raw)
+
+
+def _bytes(raw: Any, what: str) -> bytes:
+    if isinstance(raw, bytes):
+        return raw
+    if isinstance(raw, str):
+        try:
+            return base64.b64decode(raw, validate=True)
+        except (binascii.Error, ValueError):
+            raise InputError(f"{what}: data is not base64") from None
+    raise InputError(f"{what}: data must be binary (in JSON base64 text), got {clip(raw)}")
+
+
+def _unpack_strings(value: Mapping[str, Any], what: str) -> Array:
+    """Strings: data holds, for each, a u32 length and UTF-8, as the Open Inference Protocol's
+    BYTES tensors do."""
+    shape, data = _shape(value["shape"], what), _bytes(value["data"], what)
+    count = math.prod(shape)
+    if count * _LENGTH_BYTES > len(data):
+        raise InputError(f"{what}: {count} strings do not fit into {len(data)} bytes of data")
+    found, at = [], 0
+    try:
+        for _ in range(count):
+            start = at + _LENGTH_BYTES
+            at = start + int.from_bytes(data[at:start], "little")
+            if at > len(data):
+                raise InputError(f"{what}: a string reaches beyond the data")
+            found.append(data[start:at].decode())
+    except UnicodeDecodeError:
+        raise InputError(f"{what}: a string is not UTF-8") from None
+    if at != len(data):
+        raise InputError(f"{what}: data has {len(data) - at} bytes after the last string")
+    return np.array(found, dtype=np.str_).reshape(shape)
+
+
+def pack_strings(strings: list[str]) -> dict[str, Any]:
+    """A tensor map of texts, the inverse of what `unpack_tensor` reads."""
+    raw = [text.encode() for text in strings]
+    data = b"".join(len(r).to_bytes(_LENGTH_BYTES, "little") + r for r in raw)
+    return {"dtype": "string", "shape": [len(strings)], "data": data}
