@@ -150,4 +150,5 @@ def _inspected(found: Inspected) -> Part:
 
 
 def _artifact(files: ArtifactFiles) -> Artifact:
-    return Artifact({label: Path(path) for label, path in files.files.items()}, files.graph)
+    paths = {label: Path(path) for label, path in files.files.items()}
+    return Artifact(paths, files.graph, part=files.part)

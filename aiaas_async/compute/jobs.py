@@ -23,11 +23,13 @@ class ArrayMeta(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ArtifactFiles(msgspec.Struct, frozen=True):
-    """A version's files (label → path chosen by the server) and its registered layer graph."""
+    """A version's files (label → path chosen by the server) and its registered layer graph.
+    `part`: of a split version, the submodel meant."""
 
     runtime: str
     files: dict[str, str]
     graph: dict[str, Any] | None = None
+    part: dict[str, Any] | None = None
 
 
 class Inspect(msgspec.Struct, frozen=True, tag="inspect"):

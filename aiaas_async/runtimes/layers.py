@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -21,8 +21,10 @@ from aiaas_async.messages import TensorSpec, check_specs
 from aiaas_async.names import clip
 from aiaas_async.nn.graph import near
 from aiaas_async.nn.network import Network
+from aiaas_async.nn.submodel import Part, Submodel
 from aiaas_async.runtimes.base import Array, Arrays, Artifact, Inspection, Wrt
 from aiaas_async.runtimes.objective import objective, only_target
+from aiaas_async.runtimes.parts import check_part, part_weights, submodel_of
 
 WEIGHTS_SUFFIX: Final = ".safetensors"
 _FLOATS: Final = ("F32", "F16", "BF16", "F64")
@@ -31,10 +33,18 @@ _MAPPED: Final = "F32"
 
 class LayersRuntime:
     def inspect(self, artifact: Artifact) -> Inspection:
+        if artifact.part is not None:
+            part = _part_of(artifact.part)
+            check_part(part, _weights_file(artifact))
+            return Inspection(part.network.inputs, part.network.outputs, part.nbytes)
         network = network_of(artifact)
         return Inspection(network.inputs, network.outputs, _resident(network, artifact))
 
     def load(self, artifact: Artifact) -> LayersModel:
+        if artifact.part is not None:
+            part = _part_of(artifact.part)
+            weights = part_weights(part, _weights_file(artifact))
+            return LayersModel(part.network, part.nbytes, weights)
         network = network_of(artifact)
         nbytes = _resident(network, artifact)
         return LayersModel(network, nbytes, weights_of(network, artifact))
@@ -132,15 +142,24 @@ def weights_of(network: Network, artifact: Artifact) -> dict[str, Array]:
 
 
 def _weights_path(network: Network, artifact: Artifact) -> Path | None:
-    found = sorted(label for label in artifact.files if label.endswith(WEIGHTS_SUFFIX))
-    if len(found) > 1:
-        raise ArtifactError(f"one {WEIGHTS_SUFFIX} file expected, got {len(found)}: {clip(found)}")
-    if not found and network.parameter_specs():
+    found = _weights_file(artifact)
+    if found is None and network.parameter_specs():
         raise ArtifactError(
             f"the graph has {network.parameter_count} parameters but the artifact no "
             f"{WEIGHTS_SUFFIX} file that holds them"
         )
+    return found
+
+
+def _weights_file(artifact: Artifact) -> Path | None:
+    found = sorted(label for label in artifact.files if label.endswith(WEIGHTS_SUFFIX))
+    if len(found) > 1:
+        raise ArtifactError(f"one {WEIGHTS_SUFFIX} file expected, got {len(found)}: {clip(found)}")
     return artifact.files[found[0]] if found else None
+
+
+def _part_of(data: Mapping[str, Any]) -> Submodel:
+    return submodel_of(Part.from_data(data))
 
 
 def _resident(network: Network, artifact: Artifact) -> int:

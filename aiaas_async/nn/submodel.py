@@ -1,0 +1,123 @@
+"""A submodel is a layer graph again: some of a network's layers, or a share of each.
+
+Its parameters keep the network's names, so that any number of submodels map one weights file,
+each touching only what is its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import msgspec
+
+from aiaas_async.errors import InvalidError
+from aiaas_async.messages import TensorSpec
+from aiaas_async.nn.graph import Value, render_graph
+from aiaas_async.nn.layer import FLOAT
+from aiaas_async.nn.network import Network
+
+BYTES_PER_PARAMETER = 4  # weights are served as float32
+
+
+class Slice(msgspec.Struct, frozen=True, array_like=True):
+    """Entries `start` to `stop` of a parameter along one axis."""
+
+    axis: int
+    start: int
+    stop: int
+
+
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A submodel as data: its graph, and which of its parameters are slices of the file's."""
+
+    graph: dict[str, Any]
+    slices: dict[str, Slice] = {}
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_data`. Raises `InvalidError`."""
+        try:
+            return msgspec.convert(dict(data), cls, strict=True)
+        except msgspec.ValidationError as error:
+            raise InvalidError(f"a part of a model: {error}") from error
+
+    def to_data(self) -> dict[str, Any]:
+        """JSON-like, as it travels to a worker."""
+        data: dict[str, Any] = msgspec.to_builtins(self)
+        return data
+
+
+@dataclass(frozen=True, eq=False)
+class Submodel:
+    part: Part
+    network: Network
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any], slices: Mapping[str, Slice] | None = None) -> Self:
+        network = Network.from_spec(spec)
+        return cls(Part(network.to_spec(), dict(slices or {})), network)
+
+    @cached_property
+    def layers(self) -> tuple[str, ...]:
+        return tuple(node.name for node in self.network.graph.nodes)
+
+    @cached_property
+    def parameters(self) -> tuple[str, ...]:
+        return tuple(self.network.parameter_specs())
+
+    @cached_property
+    def inputs(self) -> tuple[str, ...]:
+        return tuple(spec.name for spec in self.network.inputs)
+
+    @cached_property
+    def outputs(self) -> tuple[str, ...]:
+        return self.network.graph.outputs
+
+    @cached_property
+    def nbytes(self) -> int:
+        """What stays resident once it is loaded."""
+        return BYTES_PER_PARAMETER * self.network.parameter_count
+
+
+def value_specs(network: Network) -> dict[str, TensorSpec]:
+    """What each graph input and each layer yields, as an input of a submodel would declare it.
+
+    Float inputs are declared as what they are computed in (`computed_inputs`).
+    """
+    computed = bool(network.parameter_specs())
+    found: dict[str, TensorSpec] = {}
+    for spec in network.inputs:
+        wide = computed and (spec.dtype or "").startswith("float")
+        found[spec.name] = TensorSpec(spec.name, "float32" if wide else spec.dtype, spec.shape)
+    floating = "float32"
+    if not computed and any(spec.dtype == "float64" for spec in network.inputs):
+        floating = "float64"
+    for node in network.graph.nodes:
+        source = found[node.inputs[0]].dtype
+        dtype = floating if node.value.kind == FLOAT else _discrete(node.value, source)
+        found[node.name] = TensorSpec(node.name, dtype, node.value.shape)
+    return found
+
+
+def _discrete(value: Value, source: str | None) -> str:
+    """Indices are int64; integers that are only moved stay what they were."""
+    if value.kind == "string":
+        return "string"
+    return "int64" if source is None or source.startswith("float") else source
+
+
+def layer_specs(network: Network) -> dict[str, dict[str, Any]]:
+    """Each layer's canonical description by name, with its inputs written out."""
+    rendered = render_graph(network.graph)["layers"]
+    return {
+        node.name: raw | {"inputs": list(node.inputs)}
+        for node, raw in zip(network.graph.nodes, rendered, strict=True)
+    }
+
+
+def input_specs(specs: Mapping[str, TensorSpec], names: Iterable[str]) -> list[dict[str, Any]]:
+    """The values `names` as a graph's inputs."""
+    return [msgspec.to_builtins(specs[name]) for name in names]
