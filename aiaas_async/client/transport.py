@@ -1,0 +1,214 @@
+"""One request and its answer over HTTP: a deadline, retries, and every failure a typed error."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from errno import ECONNREFUSED
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from aiaas_async import __version__
+from aiaas_async.client.body import Body, server_timeout_ms
+from aiaas_async.client.failures import (
+    DisconnectedError,
+    UnreachableError,
+    decode,
+    error_of,
+)
+from aiaas_async.client.retry import RetryBudget, RetryPolicy, is_refusal
+from aiaas_async.errors import AiaasError, DeadlineError
+from aiaas_async.wire.codecs import MSGPACK
+
+_HEADERS = {"User-Agent": f"aiaas-async/{__version__}", "Accept": MSGPACK.content_type}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`path` is quoted already. `repeatable`: sending it twice does what sending it once does.
+    `patient`: a refusal is worth waiting and asking again."""
+
+    method: str
+    path: str
+    body: Body | None = None
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    timeout_s: float | None = None
+    repeatable: bool = True
+    patient: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+    def value(self) -> Any:
+        """The decoded body. Raises `UnexpectedAnswerError`."""
+        return decode(self.headers.get("Content-Type", ""), self.body)
+
+
+class Transport:
+    """Connections to the server at `url`, opened when they are needed."""
+
+    def __init__(self, url: str, timeout_s: float, policy: RetryPolicy) -> None:
+        self.url, self.timeout_s, self.policy = url, timeout_s, policy
+        self._budget = RetryBudget(policy)
+        self._open: aiohttp.ClientSession | None = None
+        self._closed = False
+
+    async def send(self, request: Request) -> Reply:
+        """The answer, if it is of 2xx; otherwise raises the error that it stands for."""
+        timeout = request.timeout_s or self.timeout_s
+        try:
+            async with asyncio.timeout(timeout) as scope:
+                reply = await self._until_answered(request, _Clock(scope, timeout))
+        except TimeoutError:
+            raise DeadlineError(f"{self.url} gave no answer within {timeout:g} s") from None
+        self._budget.earn()
+        return reply
+
+    async def _until_answered(self, request: Request, clock: _Clock) -> Reply:
+        refused, broke = 0, False
+        while True:
+            try:
+                reply = await self._once(request, clock)
+            except DisconnectedError:
+                if broke or not request.repeatable:
+                    raise
+                broke = True
+                continue
+            gone = reply.status == 404 and request.method == "DELETE" and broke
+            if reply.ok or gone:  # gone: the try that broke had deleted it
+                return reply
+            error = error_of(reply.status, reply.headers, reply.body)
+            wait = self._pause(request, reply, error, refused, clock)
+            if wait is None:
+                raise error
+            refused += 1
+            await asyncio.sleep(wait)
+
+    def _pause(
+        self, request: Request, reply: Reply, error: AiaasError, refused: int, clock: _Clock
+    ) -> float | None:
+        """Seconds until the next try, or None when there is none."""
+        if not request.patient or not is_refusal(reply.status, error):
+            return None
+        wait = self.policy.pause(
+            refused,
+            error.retry_after or 0.0,
+            clock.remaining_s,
+            random.random(),  # noqa: S311
+        )
+        return wait if wait is not None and self._budget.spend() else None
+
+    async def _once(self, request: Request, clock: _Clock) -> Reply:
+        with self._translated(request):
+            async with self._session().request(**self._arguments(request, clock)) as response:
+                return Reply(response.status, response.headers, await response.read())
+
+    @asynccontextmanager
+    async def stream(self, request: Request) -> AsyncIterator[aiohttp.StreamReader]:
+        """The answer's body as it comes; the deadline is for its beginning only. No retries."""
+        timeout = request.timeout_s or self.timeout_s
+        with self._translated(request):
+            try:
+                async with asyncio.timeout(timeout) as scope:
+                    arguments = self._arguments(request, _Clock(scope, timeout))
+                    response = await self._session().request(**arguments)
+            except TimeoutError:
+                raise DeadlineError(f"{self.url} gave no answer within {timeout:g} s") from None
+            async with response:
+                if response.status != 200:
+                    raise error_of(response.status, response.headers, await response.read())
+                yield response.content
+
+    def _arguments(self, request: Request, clock: _Clock) -> dict[str, Any]:
+        remaining = clock.remaining_s
+        headers = {**_HEADERS, "X-Deadline-Ms": str(server_timeout_ms(remaining))}
+        data = None
+        if request.body is not None:
+            headers |= request.body.headers
+            data = request.body.open(remaining, clock.push_back)
+        return {
+            "method": request.method,
+            "url": URL(self.url + request.path, encoded=True),
+            "params": request.query or None,
+            "headers": headers | dict(request.headers),
+            "data": data,
+            # A redirected POST would become a GET; addresses are the caller's to choose.
+            "allow_redirects": False,
+        }
+
+    @contextmanager
+    def _translated(self, request: Request) -> Iterator[None]:
+        """aiohttp's failures as ours."""
+        try:
+            yield
+        except (aiohttp.ClientConnectorError, aiohttp.ClientConnectorCertificateError) as error:
+            raise self._unreachable(error) from error
+        except (aiohttp.ClientError, ConnectionError) as error:
+            if request.body is not None and request.body.failure is not None:
+                raise request.body.failure from None
+            raise self._disconnected(request) from error
+
+    def _unreachable(self, error: aiohttp.ClientError) -> UnreachableError:
+        cause: Any = getattr(error, "os_error", error)
+        # Where a name has several addresses the number is only in the text.
+        if getattr(cause, "errno", None) == ECONNREFUSED or f"[Errno {ECONNREFUSED:d}]" in str(
+            cause
+        ):
+            return UnreachableError(
+                f"no server answers at {self.url}; start one with `aiaas serve`"
+            )
+        return UnreachableError(
+            f"{self.url} cannot be reached: {getattr(cause, 'strerror', None) or cause}"
+        )
+
+    def _disconnected(self, request: Request) -> DisconnectedError:
+        unsure = "" if request.repeatable else "; whether it was done is not known"
+        return DisconnectedError(
+            f"{self.url} broke the connection before it answered {request.method} "
+            f"{request.path}{unsure}"
+        )
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise RuntimeError("this client is closed: make another")
+        if self._open is None:
+            self._open = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=None),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._open
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._open is not None:
+            await self._open.close()
+
+
+class _Clock:
+    """The deadline of a request; a body that streams pushes it back as long as it moves."""
+
+    def __init__(self, scope: asyncio.Timeout, timeout_s: float) -> None:
+        self._scope, self._timeout_s = scope, timeout_s
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def remaining_s(self) -> float:
+        return max(0.0, (self._scope.when() or 0.0) - self._loop.time())
+
+    def push_back(self) -> None:
+        if not self._scope.expired():
+            self._scope.reschedule(self._loop.time() + self._timeout_s)

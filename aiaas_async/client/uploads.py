@@ -1,0 +1,104 @@
+"""Artifacts: upload files, commit a version, or push a whole folder."""
+
+# ruff: noqa: ASYNC109 - the deadline is the transport's to keep
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from aiaas_async.client.address import path
+from aiaas_async.client.body import Progress, Streamed, stream_of
+from aiaas_async.client.folder import METADATA_FILE, Contents, examine
+from aiaas_async.client.models import ModelMethods, version_path
+from aiaas_async.client.surface import field_of
+from aiaas_async.client.transport import Request
+from aiaas_async.errors import InvalidError, NotFoundError
+from aiaas_async.formats.graphfile import FILE_NAME as GRAPH_FILE
+from aiaas_async.registry.labels import check_label
+
+# The server reads a whole artifact before it vouches for it.
+COMMIT_TIMEOUT_S: Final = 120.0
+
+
+class UploadMethods(ModelMethods):
+    async def upload(
+        self,
+        name: str,
+        version: str,
+        label: str,
+        source: Path | bytes,
+        progress: Progress | None = None,
+    ) -> dict[str, Any]:
+        """Send one file of a version, called `label` there; `progress(sent, total)` in bytes.
+
+        The timeout is for each megabyte, not for the whole.
+        """
+        return await self._upload(name, version, label, await stream_of(source, progress))
+
+    async def _upload(self, name: str, version: str, label: str, body: Streamed) -> dict[str, Any]:
+        where = version_path(name, version) + "/files" + path(*check_label(label).split("/"))
+        reply = await self._transport.send(Request("PUT", where, body))
+        entry: dict[str, Any] = reply.value()
+        return entry
+
+    async def commit(
+        self, name: str, version: str, *, timeout: float | None = None
+    ) -> dict[str, Any]:
+        """Make a version immutable and callable; the server reads its files first."""
+        limit = timeout or max(COMMIT_TIMEOUT_S, self._transport.timeout_s)
+        where = version_path(name, version) + "/commit"
+        facts: dict[str, Any] = await self._post(where, {}, timeout=limit)
+        return facts
+
+    async def push(
+        self,
+        name: str,
+        version: str,
+        source: Path | str,
+        metadata: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> dict[str, Any]:
+        """Register, upload and commit a file or a folder; doing it again is fine.
+
+        Metadata comes from `metadata`, else from what is registered, else from the folder's
+        metadata.json and graph.json. `progress(sent, total)` is in bytes over all files.
+        """
+        contents = await asyncio.to_thread(examine, Path(source))
+        known = await self._registered(name, version, metadata, contents)
+        stored = {entry["path"]: entry["sha256"] for entry in field_of(known, "files")}
+        total = await asyncio.to_thread(contents.nbytes)
+        before = 0
+        for label, file in contents.files.items():
+            body = await stream_of(file, _shifted(progress, before, total))
+            if stored.get(label) != body.sha256:
+                await self._upload(name, version, label, body)
+            before += body.size
+            if progress is not None:
+                progress(before, total)
+        return await self.commit(name, version)
+
+    async def _registered(
+        self, name: str, version: str, metadata: Mapping[str, Any] | None, contents: Contents
+    ) -> dict[str, Any]:
+        """The version as the server has it, registered now if it had to be."""
+        if metadata is None:
+            try:
+                return await self.version(name, version)
+            except NotFoundError:
+                metadata = contents.metadata
+        if metadata is None:
+            raise InvalidError(
+                f"{name}:{version} is not registered, and there is no {METADATA_FILE} or "
+                f"{GRAPH_FILE} to say what it takes: give metadata with its inputs and outputs"
+            )
+        await self.register({**metadata, "name": name, "version": version})
+        return await self.version(name, version)
+
+
+def _shifted(progress: Progress | None, before: int, total: int) -> Progress | None:
+    """Progress of one file as progress of all."""
+    if progress is None:
+        return None
+    return lambda sent, _: progress(before + sent, total)

@@ -1,0 +1,66 @@
+"""Numpy in, numpy out: what a user passes becomes tensors, and tensors of a reply arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from aiaas_async.errors import InputError
+from aiaas_async.names import clip
+from aiaas_async.wire.tensors import NUMPY, Array, is_tensor, pack_strings, pack_tensor
+from aiaas_async.wire.tensors import unpack_tensor as unpack_one
+
+
+def pack_all(values: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Each value as a tensor. Raises `InputError` naming `what` and the key."""
+    if not isinstance(values, Mapping) or not values:
+        raise InputError(f"{what}: give at least one, as name → array, got {clip(values)}")
+    return {name: pack(as_array(value, f"{what} {clip(name)}")) for name, value in values.items()}
+
+
+def pack(array: Array) -> dict[str, Any]:
+    """`array` as a tensor map; texts too, which the server takes as lists only in small numbers."""
+    if array.dtype.kind == "U":
+        return pack_strings(array.ravel().tolist()) | {"shape": list(array.shape)}
+    packed: dict[str, Any] = pack_tensor(array)
+    return packed
+
+
+def as_array(value: Any, what: str) -> Array:
+    """Anything array-like: arrays, nested lists, scalars, tensors of other packages.
+
+    Floats stay as wide as they are: the server narrows them to what the model takes.
+    """
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InputError(f"{what} cannot become an array: {clip(str(error), 200)}") from error
+    if array.dtype.kind in "OT" and all(isinstance(each, str) for each in array.flat):
+        array = array.astype(np.str_)  # as pandas and numpy's StringDType hold texts
+    if array.dtype.kind == "U" and (isinstance(value, np.ndarray) or _only_text(value)):
+        return array
+    if array.dtype.name not in NUMPY:
+        raise InputError(
+            f"{what} has dtype {array.dtype.name}: give numbers or texts, not mixed; known: "
+            f"{', '.join((*NUMPY, 'string'))}"
+        )
+    return array
+
+
+def _only_text(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_only_text, value))
+    return not isinstance(value, int | float | complex)
+
+
+def unpack(value: Any) -> Any:
+    """`value` with every tensor map in it as an array of its own, writable."""
+    if isinstance(value, dict):
+        if is_tensor(value):
+            return unpack_one(value, "the answer").copy()
+        return {name: unpack(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [unpack(each) for each in value]
+    return value
