@@ -163,17 +163,13 @@ class Transport:
             raise self._disconnected(request) from error
 
     def _unreachable(self, error: aiohttp.ClientError) -> UnreachableError:
-        cause: Any = getattr(error, "os_error", error)
-        # Where a name has several addresses the number is only in the text.
-        if getattr(cause, "errno", None) == ECONNREFUSED or f"[Errno {ECONNREFUSED:d}]" in str(
-            cause
-        ):
+        cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else None
+        if cause is not None and _is_refusal(cause):
             return UnreachableError(
                 f"no server answers at {self.url}; start one with `aiaas serve`"
             )
-        return UnreachableError(
-            f"{self.url} cannot be reached: {getattr(cause, 'strerror', None) or cause}"
-        )
+        reason = (cause.strerror if cause is not None else None) or error
+        return UnreachableError(f"{self.url} cannot be reached: {reason}")
 
     def _disconnected(self, request: Request) -> DisconnectedError:
         unsure = "" if request.repeatable else "; whether it was done is not known"
@@ -196,6 +192,11 @@ class Transport:
         self._closed = True
         if self._open is not None:
             await self._open.close()
+
+
+def _is_refusal(cause: OSError) -> bool:
+    # Where a name has several addresses the number is only in the text.
+    return cause.errno == ECONNREFUSED or f"[Errno {ECONNREFUSED:d}]" in str(cause)
 
 
 class _Clock:
