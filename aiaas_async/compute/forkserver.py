@@ -7,6 +7,8 @@ server is gone. So a SIGKILL of the server leaves no process behind.
 Requests are JSON datagrams `{"fork": {nice, memory_limit}}` with the worker's descriptors attached
 (its socket, then its slots); the answer `{"pid": …}` carries a pidfd, which unlike a number can
 never come to mean another process.
+
+Which runtimes the operator named is an argument of the process: no request can add one.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from aiaas_async.compute import worker  # imports numpy, once: the point of this process
@@ -29,7 +32,7 @@ DESCRIPTORS_PER_WORKER = 5  # a socket, two request slots, two reply slots
 _PR_SET_PDEATHSIG = 1
 
 
-def main(control_fd: int) -> int:
+def main(control_fd: int, targets: Mapping[str, str]) -> int:
     """Serve fork requests on `control_fd` until its other end closes."""
     _ignore_signals_of_the_terminal()
     worker.preload()
@@ -46,17 +49,17 @@ def main(control_fd: int) -> int:
             if fd == wake_read:
                 _drain(wake_read)
                 _reap()
-            elif not _serve(control, (wake_read, wake_write)):
+            elif not _serve(control, (wake_read, wake_write), targets):
                 return 0
 
 
-def _serve(control: socket.socket, ours: tuple[int, int]) -> bool:
+def _serve(control: socket.socket, ours: tuple[int, int], targets: Mapping[str, str]) -> bool:
     """Answer one request; False when the server has gone."""
     message, fds, _, _ = socket.recv_fds(control, 65536, DESCRIPTORS_PER_WORKER)
     if not message:
         return False
     try:
-        pid, pidfd = _fork(control, ours, list(fds), json.loads(message)["fork"])
+        pid, pidfd = _fork(control, ours, list(fds), json.loads(message)["fork"], targets)
     except OSError as error:
         control.send(json.dumps({"error": error.strerror}).encode())
     else:
@@ -69,14 +72,18 @@ def _serve(control: socket.socket, ours: tuple[int, int]) -> bool:
 
 
 def _fork(
-    control: socket.socket, ours: tuple[int, int], fds: list[int], options: dict[str, Any]
+    control: socket.socket,
+    ours: tuple[int, int],
+    fds: list[int],
+    options: dict[str, Any],
+    targets: Mapping[str, str],
 ) -> tuple[int, int]:
     """A new worker's pid and pidfd. Raises `OSError`."""
     if len(fds) != DESCRIPTORS_PER_WORKER:  # the kernel drops what does not fit our table
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     pid = os.fork()
     if pid == 0:
-        _become_worker(control, ours, fds, options)
+        _become_worker(control, ours, fds, options, targets)
     try:
         # The child is reaped by this same thread, later: until then the pid means it.
         return pid, os.pidfd_open(pid)
@@ -86,7 +93,11 @@ def _fork(
 
 
 def _become_worker(
-    control: socket.socket, ours: tuple[int, int], fds: list[int], options: dict[str, Any]
+    control: socket.socket,
+    ours: tuple[int, int],
+    fds: list[int],
+    options: dict[str, Any],
+    targets: Mapping[str, str],
 ) -> NoReturn:
     code = 1
     try:
@@ -104,7 +115,7 @@ def _become_worker(
         if options.get("memory_limit"):
             limit = int(options["memory_limit"])
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        worker.run(fds)
+        worker.run(fds, targets)
         code = 0
     except BaseException:
         sys.excepthook(*sys.exc_info())
@@ -146,4 +157,4 @@ def die_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))
+    sys.exit(main(int(sys.argv[1]), json.loads(sys.argv[2])))

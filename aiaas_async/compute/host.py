@@ -30,7 +30,7 @@ from aiaas_async.compute.jobs import (
 )
 from aiaas_async.errors import AiaasError, ArtifactError, InvalidError, NotFoundError
 from aiaas_async.runtimes.base import Artifact, Differentiable, Model
-from aiaas_async.runtimes.table import runtime
+from aiaas_async.runtimes.table import NO_TARGETS, Runtimes
 from aiaas_async.training.task import run_task
 
 logger = logging.getLogger(__name__)
@@ -51,10 +51,16 @@ class Part:
 
 
 class Host:
-    """`stop_requested` is asked by long jobs between steps."""
+    """`stop_requested` is asked by long jobs between steps; `targets` are the runtimes of the
+    server's configuration."""
 
-    def __init__(self, stop_requested: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        stop_requested: Callable[[], bool] = lambda: False,
+        targets: Mapping[str, str] = NO_TARGETS,
+    ) -> None:
         self._models: dict[str, Model] = {}
+        self._runtimes = Runtimes(targets)
         self._stop_requested = stop_requested
 
     def do(self, job: Job, arrays: Mapping[str, Array]) -> Iterator[Part]:
@@ -70,7 +76,7 @@ class Host:
                 self._unload(job.model)
                 yield Part()
             case Inspect():
-                found = runtime(job.artifact.runtime).inspect(_artifact(job.artifact))
+                found = self._runtimes[job.artifact.runtime].inspect(_artifact(job.artifact))
                 yield _inspected(Inspected(found.inputs, found.outputs, found.nbytes))
             case Train():
                 for facts, final in run_task(
@@ -80,7 +86,7 @@ class Host:
 
     def _load(self, job: Load) -> Part:
         self._unload(job.model)
-        model = runtime(job.artifact.runtime).load(_artifact(job.artifact))
+        model = self._runtimes[job.artifact.runtime].load(_artifact(job.artifact))
         self._models[job.model] = model
         return _inspected(Inspected(model.inputs, model.outputs, model.nbytes))
 
@@ -151,4 +157,4 @@ def _inspected(found: Inspected) -> Part:
 
 def _artifact(files: ArtifactFiles) -> Artifact:
     paths = {label: Path(path) for label, path in files.files.items()}
-    return Artifact(paths, files.graph, part=files.part)
+    return Artifact(paths, files.graph, files.inputs, files.outputs, files.part)

@@ -20,6 +20,7 @@ from aiaas_async.compute.host import Host, Part, failure
 from aiaas_async.compute.jobs import Job
 from aiaas_async.compute.slots import JOBS_UNDER_WAY
 from aiaas_async.errors import InternalError, WorkerDiedError, from_code
+from aiaas_async.runtimes.table import NO_TARGETS, check_targets
 
 
 @dataclass(slots=True)
@@ -31,11 +32,11 @@ class _UnderWay:
 
 
 class InLoopWorker:
-    def __init__(self) -> None:
+    def __init__(self, runtimes: Mapping[str, str] = NO_TARGETS) -> None:
         self._under_way: deque[_UnderWay] = deque()
         self._dead = asyncio.Event()
         self._stopping = False
-        self._host = Host(stop_requested=lambda: self._stopping)
+        self._host = Host(lambda: self._stopping, runtimes)
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -111,10 +112,13 @@ class InLoopWorker:
 
 
 class InLoopWorkers:
-    """The source of in-loop workers."""
+    """The source of in-loop workers; `runtimes` as for `pool.WorkerForks`."""
+
+    def __init__(self, runtimes: Mapping[str, str] = NO_TARGETS) -> None:
+        self._runtimes = check_targets(runtimes)
 
     async def spawn(self, nice: int = 0) -> InLoopWorker:  # noqa: ARG002 - a port's signature
-        return InLoopWorker()
+        return InLoopWorker(self._runtimes)
 
     async def close(self) -> None:
         """Nothing runs outside the loop, so nothing is left to end."""

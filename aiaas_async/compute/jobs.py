@@ -23,12 +23,15 @@ class ArrayMeta(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ArtifactFiles(msgspec.Struct, frozen=True):
-    """A version's files (label → path chosen by the server) and its registered layer graph.
-    `part`: of a split version, the submodel meant."""
+    """A version's files (label → path chosen by the server), its registered layer graph, and the
+    signature it was registered with, for runtimes that cannot read one from the files. `part`:
+    of a split version, the submodel meant."""
 
     runtime: str
     files: dict[str, str]
     graph: dict[str, Any] | None = None
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
     part: dict[str, Any] | None = None
 
 

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, Self
 from weakref import WeakSet
 
@@ -21,18 +22,27 @@ from aiaas_async.compute.frames import MAX_DATAGRAM
 from aiaas_async.compute.process import WorkerProcess
 from aiaas_async.compute.slots import JOBS_UNDER_WAY, Slot
 from aiaas_async.errors import WorkerDiedError
+from aiaas_async.runtimes.table import NO_TARGETS, check_targets
 
 # Set before numpy is imported in the fork server; every BLAS that numpy may be linked to.
 _THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _SOCKET_BUFFER = 4 * MAX_DATAGRAM
 
 
-def start_fork_server(threads: int) -> tuple[subprocess.Popen[bytes], socket.socket]:
+def start_fork_server(
+    threads: int, runtimes: Mapping[str, str] = NO_TARGETS
+) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Start the process; returns at once, before it is ready."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(threads))
     process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-        [sys.executable, "-m", "aiaas_async.compute.forkserver", str(theirs.fileno())],
+        [
+            sys.executable,
+            "-m",
+            "aiaas_async.compute.forkserver",
+            str(theirs.fileno()),
+            json.dumps(dict(runtimes)),
+        ],
         pass_fds=[theirs.fileno()],
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -45,11 +55,18 @@ def start_fork_server(threads: int) -> tuple[subprocess.Popen[bytes], socket.soc
 
 class WorkerForks:
     """Spawns workers with `threads` BLAS threads each and at most `memory_limit` bytes of
-    address space (0: no limit)."""
+    address space (0: no limit). `runtimes` are the operator's own, name → "package.module:Class";
+    `InvalidError` for one that cannot be."""
 
-    def __init__(self, threads: int = 1, memory_limit: int = 0) -> None:
+    def __init__(
+        self,
+        threads: int = 1,
+        memory_limit: int = 0,
+        runtimes: Mapping[str, str] = NO_TARGETS,
+    ) -> None:
         self._threads, self._memory_limit = threads, memory_limit
-        self._server: _ForkServer | None = _ForkServer.start(threads)
+        self._runtimes = check_targets(runtimes)
+        self._server: _ForkServer | None = _ForkServer.start(threads, self._runtimes)
         self._workers: WeakSet[WorkerProcess] = WeakSet()
         self._closed = False
 
@@ -59,7 +76,7 @@ class WorkerForks:
             raise WorkerDiedError("no compute process is started any more: the server stops")
         try:
             if self._server is None or self._server.dead:
-                self._server = _ForkServer.start(self._threads)
+                self._server = _ForkServer.start(self._threads, self._runtimes)
             worker = await self._spawn(self._server, nice)
         except OSError as error:
             raise WorkerDiedError(
@@ -105,8 +122,8 @@ class _ForkServer:
         self.dead = False
 
     @classmethod
-    def start(cls, threads: int) -> Self:
-        return cls(*start_fork_server(threads))
+    def start(cls, threads: int, runtimes: Mapping[str, str]) -> Self:
+        return cls(*start_fork_server(threads, runtimes))
 
     async def ready(self) -> None:
         """Wait until it has imported what workers need. Raises `WorkerDiedError`."""

@@ -10,7 +10,7 @@ import logging
 import select
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from aiaas_async.compute.jobs import Done, Failed, Progress, Reply, Request
 from aiaas_async.compute.slots import JOBS_UNDER_WAY, Slot
 from aiaas_async.errors import InternalError
 from aiaas_async.nn.memory import keep_freed_memory
+from aiaas_async.runtimes.table import NO_TARGETS
 
 logger = logging.getLogger(__name__)
 
@@ -43,23 +44,28 @@ def preload() -> None:
     np.ones((8, 8), np.float32) @ np.ones((8, 8), np.float32)
 
 
-def run(fds: Sequence[int]) -> None:
-    """Serve jobs from the socket `fds[0]`; `fds[1:]` are request slots, then reply slots."""
+def run(fds: Sequence[int], targets: Mapping[str, str] = NO_TARGETS) -> None:
+    """Serve jobs from the socket `fds[0]`; `fds[1:]` are request slots, then reply slots.
+    `targets` are the runtimes of the server's configuration."""
     keep_freed_memory()
     slots = [Slot(fd) for fd in fds[1:]]
     with socket.socket(fileno=fds[0]) as line:
-        Worker(line, slots[:JOBS_UNDER_WAY], slots[JOBS_UNDER_WAY:]).serve()
+        Worker(line, slots[:JOBS_UNDER_WAY], slots[JOBS_UNDER_WAY:], targets).serve()
     for slot in slots:
         slot.close()
 
 
 class Worker:
     def __init__(
-        self, line: socket.socket, requests: Sequence[Slot], replies: Sequence[Slot]
+        self,
+        line: socket.socket,
+        requests: Sequence[Slot],
+        replies: Sequence[Slot],
+        targets: Mapping[str, str] = NO_TARGETS,
     ) -> None:
         self._line, self._requests, self._replies = line, requests, replies
         self._inbox = memoryview(bytearray(MAX_DATAGRAM))  # making one anew costs 12 us a job
-        self._host = Host(stop_requested=self._stop_requested)
+        self._host = Host(stop_requested=self._stop_requested, targets=targets)
         self._closing = select.poll()
         self._closing.register(line, select.POLLRDHUP)
 

@@ -18,12 +18,14 @@ Wrt = Literal["inputs", "parameters", "both"]
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A version's files by the user's label (paths are the server's), and its layer graph if it
-    was registered with one. `part` takes the graph's place: one submodel of the version, as
-    `nn/submodel.py` describes it."""
+    """A version's files by the user's label (paths are the server's), its layer graph if it was
+    registered with one, and the signature it was registered with. `part` takes the graph's place:
+    one submodel of the version, as `nn/submodel.py` describes it."""
 
     files: Mapping[str, Path]
     graph: Mapping[str, Any] | None = None
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
     part: Mapping[str, Any] | None = None
 
 

@@ -1,0 +1,152 @@
+"""What an ONNX file says before any runtime reads it: which other files it wants, and for which
+of its values it declares no shape.
+
+The file is one protobuf message. This walks the wire format by a table of the messages that can
+hold a tensor, so a place to hide a file name is a place this looks at; whatever else the bytes
+say is left to onnxruntime.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from aiaas_async.errors import ArtifactError
+from aiaas_async.formats.files import opened
+from aiaas_async.names import clip
+
+# Message → field number → the message in it (onnx.proto). "weight" is a tensor where external
+# data is allowed; "value" declares an input or output; "pair" is an entry of external data.
+INSIDE: Final[dict[str, dict[int, str]]] = {
+    "model": {7: "main graph", 20: "training", 25: "function"},
+    "main graph": {1: "node", 5: "weight", 11: "value", 12: "value", 15: "sparse"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "weight": {13: "pair"},
+    "tensor": {13: "hidden pair"},
+}
+_KEY, _VALUE = 1, 2
+_VALUE_NAME, _VALUE_TYPE, _TENSOR_TYPE, _SHAPE = 1, 2, 1, 2
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_MAX_TAG: Final = 2**32
+# onnxruntime's own marks for "the offset is an address in memory": a file must never say so.
+_MEMORY_MARK: Final = "_MEM_ADDR_"
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxFile:
+    """`locations` name the files that hold weights; `shapeless` are inputs and outputs."""
+
+    size: int
+    locations: frozenset[str]
+    shapeless: frozenset[str]
+
+
+def read_onnx(path: Path, label: str) -> OnnxFile:
+    """Walk the file at `path`; `label` is what its user calls it. Raises `ArtifactError`."""
+    what = f"the model {clip(label)}"
+    with opened(path, what) as (file, size):
+        if size == 0:
+            raise ArtifactError(f"{what} is empty")
+        with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
+            return _walked(data, what)
+
+
+def _walked(data: mmap.mmap, what: str) -> OnnxFile:
+    locations: set[str] = set()
+    shapeless: set[str] = set()
+    places = [("model", 0, len(data))]
+    try:
+        while places:
+            message, start, end = places.pop()
+            match message:
+                case "pair" | "hidden pair":
+                    locations |= _location(data, start, end, hidden=message != "pair")
+                case "value":
+                    shapeless |= _shapeless(data, start, end)
+                case _:
+                    known = INSIDE[message]
+                    places += [
+                        (known[number], first, last)
+                        for number, first, last in _fields(data, start, end)
+                        if number in known
+                    ]
+    except (_WireError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{what} is not an ONNX file, or it is damaged: {error}") from error
+    return OnnxFile(len(data), frozenset(locations), frozenset(shapeless))
+
+
+def _location(data: mmap.mmap, start: int, end: int, *, hidden: bool) -> set[str]:
+    """The file that an entry of external data names, if it is the entry that does."""
+    # The last occurrence of a field counts, as in every protobuf reader.
+    pair = {number: data[first:last] for number, first, last in _fields(data, start, end)}
+    if pair.get(_KEY) != b"location":
+        return set()
+    location = pair.get(_VALUE, b"").decode()
+    if hidden or _MEMORY_MARK in location:
+        raise ArtifactError(
+            f"a tensor refers to {clip(location)}; only the weights of the outermost graph may "
+            "lie in another file"
+        )
+    return {location}
+
+
+def _shapeless(data: mmap.mmap, start: int, end: int) -> set[str]:
+    """The name of a declared input or output, if it is a tensor without a shape."""
+    name, shaped = b"", False
+    for number, first, last in _fields(data, start, end):
+        if number == _VALUE_NAME:
+            name = data[first:last]
+        elif number == _VALUE_TYPE:
+            types = [f for f in _fields(data, first, last) if f[0] == _TENSOR_TYPE]
+            shaped |= any(f[0] == _SHAPE for _, a, b in types for f in _fields(data, a, b))
+    return set() if shaped else {name.decode()}
+
+
+class _WireError(Exception):
+    """The bytes are no protobuf message."""
+
+
+def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Number, start and end of each field that holds bytes; fields that hold numbers are passed."""
+    at = start
+    while at < end:
+        tag, at = _varint(data, at, end)
+        number, kind = tag >> 3, tag & 7
+        if not number or tag >= _MAX_TAG:
+            raise _WireError(f"no field has tag {tag}")
+        if kind == _BYTES:
+            length, at = _varint(data, at, end)
+            if length > end - at:
+                raise _WireError(f"{length} bytes announced, {end - at} there")
+            yield number, at, at + length
+            at += length
+        elif kind == _VARINT:
+            _, at = _varint(data, at, end)
+        elif kind in (_FIXED64, _FIXED32):
+            at += 8 if kind == _FIXED64 else 4
+        else:
+            raise _WireError(f"a field of kind {kind}")
+    if at > end:
+        raise _WireError("it ends within a field")
+
+
+def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
+    """The number at `at`, and where it ends."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= end:
+            raise _WireError("it ends within a number")
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise _WireError("a number of more than ten bytes")
