@@ -21,7 +21,10 @@ def resolve_url(url: str | None) -> str:
         sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         sound = False
-    if not sound or parts.query or parts.fragment or parts.username is not None:
+    if "@" in chosen:  # not repeated: there may be a password before it
+        sound = False
+        chosen = f"…@{chosen.rpartition('@')[2]}"
+    if not sound or parts.query or parts.fragment:
         raise InvalidError(
             f"url must be http://HOST:PORT or https://HOST, without user or query, got "
             f"{clip(chosen)}"

@@ -185,6 +185,7 @@ class Transport:
             self._open = aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(total=None),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                middlewares=(_sent_once,),
             )
         return self._open
 
@@ -192,6 +193,19 @@ class Transport:
         self._closed = True
         if self._open is not None:
             await self._open.close()
+
+
+async def _sent_once(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Keep aiohttp from repeating PUT and DELETE by itself: it knows no conditions, and could not
+    repeat a stream (its issue 10790). It repeats after these errors, but not after their base."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise aiohttp.ClientConnectionError(str(error)) from error
 
 
 def _is_refusal(cause: OSError) -> bool:

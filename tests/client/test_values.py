@@ -1,0 +1,91 @@
+"""Numpy in, numpy out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from aiaas_async.client.values import as_array, pack, pack_all, unpack
+from aiaas_async.errors import InputError
+from aiaas_async.wire.codecs import MSGPACK
+from aiaas_async.wire.tensors import NUMPY
+
+shapes = npst.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
+numbers = st.sampled_from(sorted(NUMPY.values(), key=str)).flatmap(
+    lambda dtype: npst.arrays(dtype, shapes)
+)
+
+
+def there_and_back(value: Any) -> Any:
+    encoded = MSGPACK.encode({"a": pack(as_array(value, "a"))})
+    MSGPACK.decode(encoded)  # the server's decoder takes it
+    return unpack(msgspec.msgpack.decode(encoded))["a"]
+
+
+@given(numbers)
+def test_every_dtype_and_shape_survives_bit_by_bit(array: np.ndarray[Any, Any]) -> None:
+    back = there_and_back(array)
+    assert back.dtype == array.dtype
+    assert back.shape == array.shape
+    assert back.tobytes() == array.tobytes()
+    assert back.flags.writeable
+
+
+@given(npst.arrays(np.dtype("U8"), shapes))
+def test_texts_survive_in_every_shape(array: np.ndarray[Any, Any]) -> None:
+    back = there_and_back(array)
+    assert back.shape == array.shape
+    assert back.tolist() == array.tolist()
+
+
+def test_more_texts_than_a_list_may_have_are_sent() -> None:
+    texts = [f"text {n}" for n in range(10_000)]
+    assert there_and_back(texts).tolist() == texts
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6, dtype=">f4").reshape(2, 3),
+        np.arange(12.0).reshape(3, 4).T,
+        np.arange(10)[::-2],
+        np.array(["a", "bc"], dtype=object),
+    ],
+)
+def test_layout_and_byte_order_are_no_concern_of_the_caller(array: np.ndarray[Any, Any]) -> None:
+    assert there_and_back(array).tolist() == array.tolist()
+
+
+def test_lists_and_scalars_become_arrays() -> None:
+    assert as_array([[1, 2], [3, 4]], "a").dtype.kind == "i"
+    assert as_array(0.1, "a").dtype == np.float64
+    assert as_array(0.1, "a") == 0.1
+    assert as_array("text", "a").shape == ()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [[[1, 2], [3]], ["a", 1], [1, "a"], None, {"a": 1}, object(), b"raw", np.array([1 + 2j])],
+)
+def test_what_is_no_array_is_refused_by_name(value: Any) -> None:
+    with pytest.raises(InputError, match="input 'image'"):
+        pack_all({"image": value}, "input")
+
+
+def test_no_inputs_at_all_are_refused() -> None:
+    with pytest.raises(InputError, match="at least one"):
+        pack_all({}, "input")
+
+
+def test_scalars_and_lists_of_an_answer_stay_what_they_are() -> None:
+    assert unpack({"label": 3, "names": ["a", "b"], "none": None}) == {
+        "label": 3,
+        "names": ["a", "b"],
+        "none": None,
+    }
