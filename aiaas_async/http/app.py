@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from aiaas_async.errors import AiaasError, MethodError, NotFoundError
+from aiaas_async.errors import MethodError, NotFoundError
 from aiaas_async.http import datasets, jobs, meta, models, nodes, seed
 from aiaas_async.http.body import BodyBudget
-from aiaas_async.http.exchange import BUDGET, PLATFORM, Handler, answering, refusal
-from aiaas_async.http.guard import check_origin
+from aiaas_async.http.exchange import BUDGET, PLATFORM, Handler, answering
 from aiaas_async.names import clip
 from aiaas_async.service.platform import Platform
 
@@ -48,7 +47,9 @@ ROUTES: Final[list[tuple[str, str, Handler]]] = [
     ("DELETE", "/jobs/{id}", jobs.cancel_job),
     ("GET", "/jobs/{id}/events", jobs.follow_job),
     ("GET", "/nodes", nodes.list_nodes),
+    ("POST", "/nodes", nodes.add_node),
     ("GET", "/nodes/{id}", nodes.show_node),
+    ("DELETE", "/nodes/{id}", nodes.remove_node),
     ("GET", "/ring", nodes.explain_ring),
     ("GET", "/health/live", meta.live),
     ("GET", "/health/ready", meta.ready),
@@ -60,39 +61,25 @@ ROUTES: Final[list[tuple[str, str, Handler]]] = [
 def make_app(platform: Platform) -> web.Application:
     """The aiohttp application that serves `platform`."""
     # The body cap is ours (`body.py`); aiohttp's own applies only to its `request.read()`.
-    app = web.Application(middlewares=[_guard])
-    app.on_response_prepare.append(_name_no_versions)
+    # No middleware: every handler is wrapped by `answering`, and what no route takes is one too.
+    app = web.Application()
     app[PLATFORM] = platform
     app[BUDGET] = BodyBudget(platform.settings.in_flight_body_mb << 20)
     for method, path, handler in ROUTES:
         app.router.add_route(method, path, answering(handler))
+    app.router.add_route("*", "/{path:.*}", answering(_unrouted))
     return app
 
 
-async def _name_no_versions(request: web.Request, response: web.StreamResponse) -> None:
-    """aiohttp's own Server header tells the versions of Python and itself."""
-    del request
-    response.headers["Server"] = "aiaas"
-
-
-@web.middleware
-async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse foreign pages and hosts; say in our own form what no route answers."""
-    try:
-        check_origin(request, request.app[PLATFORM].settings.allowed_hosts)
-    except AiaasError as error:
-        return refusal(request, error)
-    if request.match_info.http_exception is None:
-        return await handler(request)
-    missing = request.match_info.http_exception
-    response = refusal(request, _unrouted(request, missing))
-    if isinstance(missing, web.HTTPMethodNotAllowed):
-        response.headers["Allow"] = ", ".join(sorted(missing.allowed_methods))
-    return response
-
-
-def _unrouted(request: web.Request, missing: web.HTTPException) -> AiaasError:
-    if isinstance(missing, web.HTTPMethodNotAllowed):
-        allowed = ", ".join(sorted(missing.allowed_methods))
-        return MethodError(f"{request.method} is not allowed here; allowed: {allowed}")
-    return NotFoundError(f"nothing is at {clip(request.path)}; GET /openapi.json lists the paths")
+async def _unrouted(request: web.Request) -> web.StreamResponse:
+    """Say what no route answers: another method, or nothing at all."""
+    allowed = []
+    for resource in request.app.router.resources():
+        _, methods = await resource.resolve(request)
+        allowed += [method for method in methods if method != hdrs.METH_ANY]
+    if allowed:
+        raise MethodError(
+            f"{request.method} is not allowed here; allowed: {', '.join(sorted(allowed))}",
+            {"allowed": sorted(allowed)},
+        )
+    raise NotFoundError(f"nothing is at {clip(request.path)}; GET /openapi.json lists the paths")

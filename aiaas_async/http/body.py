@@ -68,6 +68,11 @@ async def read_body(request: web.Request, cap: int, budget: BodyBudget, timeout_
 
 async def _collect(request: web.Request, cap: int, timeout_s: float) -> bytes:
     content = request.content
+    if content.is_eof():  # all of it is here: small bodies come with their headers
+        body = content.read_nowait()
+        if len(body) > cap:
+            raise _too_large(len(body), cap)
+        return body
     try:
         async with asyncio.timeout(timeout_s):
             first = await content.readany()

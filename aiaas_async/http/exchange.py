@@ -14,8 +14,15 @@ from typing import Any
 
 from aiohttp import web
 
-from aiaas_async.errors import AiaasError, InternalError, InvalidError, MalformedError
+from aiaas_async.errors import (
+    AiaasError,
+    InternalError,
+    InvalidError,
+    MalformedError,
+    MethodError,
+)
 from aiaas_async.http.body import BodyBudget, read_body
+from aiaas_async.http.guard import check_origin
 from aiaas_async.http.status import headers_of, problem, status_of
 from aiaas_async.names import clip
 from aiaas_async.service.platform import Platform
@@ -38,6 +45,7 @@ def answering(handler: Handler) -> Handler:
     @functools.wraps(handler)
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
+            check_origin(request, request.app[PLATFORM].settings.allowed_hosts)
             return await handler(request)
         except AiaasError as error:
             return refusal(request, error)
@@ -59,11 +67,14 @@ def refusal(request: web.Request, error: AiaasError) -> web.Response:
     status = status_of(error)
     codec = _codec_of_errors(request)
     media = "application/problem+json" if codec is JSON else codec.content_type
+    headers = headers_of(error, status)
+    if isinstance(error, MethodError):
+        headers["Allow"] = ", ".join(error.details["allowed"])
     response = web.Response(
         body=codec.encode(problem(error, status)),
         status=status,
         content_type=media,
-        headers=headers_of(error, status),
+        headers=headers,
     )
     if not request.content.at_eof():
         # The rest of a refused body is not read: the connection cannot be used again.
@@ -100,9 +111,10 @@ async def read_object(request: web.Request, cap: int | None = None) -> tuple[dic
 def reply(codec: Codec, value: Any, status: int = 200, **headers: str) -> web.Response:
     """`value` encoded."""
     response = web.Response(
-        body=codec.encode(value), status=status, content_type=codec.content_type
+        body=codec.encode(value), status=status, headers={"Content-Type": codec.content_type}
     )
-    response.headers.update({name.replace("_", "-"): text for name, text in headers.items()})
+    if headers:
+        response.headers.update({name.replace("_", "-"): text for name, text in headers.items()})
     return response
 
 

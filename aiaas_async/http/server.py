@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import signal
@@ -15,7 +16,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from aiohttp import web
+from aiohttp import web, web_response
 
 from aiaas_async.compute.base import WorkerSource
 from aiaas_async.config import Settings
@@ -27,6 +28,9 @@ from aiaas_async.service.platform import Platform
 logger = logging.getLogger(__name__)
 
 _BACKLOG = 1024
+_GC_THRESHOLD = 20_000  # allocations between collections; Python's 700 to 2,000 suit small heaps
+# aiohttp's own Server header tells the versions of Python and of itself.
+web_response.SERVER_SOFTWARE = "aiaas"  # type: ignore[attr-defined]
 
 
 @asynccontextmanager
@@ -84,6 +88,10 @@ async def serve(settings: Settings, workers: WorkerSource, on_ready: Callable[[s
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, stop)
     async with running_server(settings, workers) as (_, address):
+        # What is alive now stays: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(_GC_THRESHOLD)
         on_ready(address)
         await stop.wait()
         logger.info("stopping: waiting up to %g s for what is under way", settings.grace_s)

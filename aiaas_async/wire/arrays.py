@@ -15,6 +15,7 @@ import numpy as np
 from aiaas_async.errors import InputError, InternalError
 from aiaas_async.messages import TensorSpec
 from aiaas_async.names import clip
+from aiaas_async.wire.lists import read_floats
 from aiaas_async.wire.tensors import NUMPY, Array, is_tensor, unpack_tensor
 
 _FLOAT: Final = np.dtype(np.float32)
@@ -87,11 +88,8 @@ def read_array(raw: Any, what: str, dtype: str | None = None) -> Array:
         raise InputError(f"{what}: give nested lists or {{dtype, shape, data}}, got {clip(raw)}")
     wanted = NUMPY.get(dtype or "")
     try:
-        # Straight into floats where floats are wanted: half the time of finding the type first.
-        # A text among the numbers would be parsed, so lists are looked at first.
-        if wanted is not None and wanted.kind == "f" and not _holds_text(raw):
-            with np.errstate(over="ignore"):
-                return np.array(raw, wanted)
+        if wanted is not None and wanted.kind == "f" and type(raw) is list and not _is_text(raw):
+            return read_floats(raw, wanted)
         array = np.array(raw)
     except (ValueError, TypeError, OverflowError):
         raise InputError(
@@ -99,6 +97,13 @@ def read_array(raw: Any, what: str, dtype: str | None = None) -> Array:
             f"numbers; got {clip(raw)}"
         ) from None
     return _settle(array, raw, what)
+
+
+def _is_text(raw: Any) -> bool:
+    """Whether the first leaf is a text: then all are, or it is refused."""
+    while type(raw) is list and raw:
+        raw = raw[0]
+    return isinstance(raw, str)
 
 
 def _settle(array: Array, raw: Any, what: str) -> Array:
@@ -110,15 +115,6 @@ def _settle(array: Array, raw: Any, what: str) -> Array:
     if kind not in "biuU":
         raise InputError(f"{what}: give numbers or texts, got {clip(raw)}")
     return array
-
-
-def _holds_text(raw: Any) -> bool:
-    """Whether the first leaf is text; numpy refuses a text that comes later and is no number."""
-    while isinstance(raw, list | tuple) and raw:
-        if any(isinstance(each, str | bytes) for each in raw):
-            return True
-        raw = raw[0]
-    return isinstance(raw, str | bytes)
 
 
 def _only_text(raw: Any) -> bool:
@@ -176,12 +172,16 @@ def _check_string_bytes(array: Array, spec: TensorSpec) -> None:
 def _check_finite(array: Array, spec: TensorSpec) -> None:
     if array.dtype.kind != "f":
         return
-    # One pass without a temporary; NaN and infinity survive every sum. A sum that merely
-    # overflows is looked at again.
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = float(np.add.reduce(array, axis=None))
-    if not math.isfinite(total) and not np.isfinite(array).all():
-        at = np.argwhere(~np.isfinite(array))[0].tolist()
+    if array.dtype.itemsize > 2:  # BLAS has no product of halves
+        # One pass without a temporary (0.3 us for 784 numbers, 15 for 150,000): NaN and infinity
+        # survive every sum. One that merely overflows is looked at again.
+        flat = array.ravel()
+        with np.errstate(over="ignore", invalid="ignore"):
+            if math.isfinite(np.dot(flat, flat)):
+                return
+    finite = np.isfinite(array)
+    if not finite.all():
+        at = np.argwhere(~finite)[0].tolist()
         raise InputError(
             f"input {spec.name!r} holds {array[tuple(at)]} at {at}; this version takes finite "
             "numbers only (register it with allow_nonfinite to change that)"

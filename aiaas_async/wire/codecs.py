@@ -36,7 +36,8 @@ class Codec:
 
 def decode_json(body: bytes) -> Any:
     """A JSON value. NaN and infinity are no JSON (RFC 8259)."""
-    if body.count(b"[") + body.count(b"{") > MAX_CONTAINERS:
+    # A shorter body cannot hold so many; counting takes 0.6 ms a MiB.
+    if len(body) > 2 * MAX_CONTAINERS and body.count(b"[") + body.count(b"{") > MAX_CONTAINERS:
         raise TooLargeError(
             f"the JSON body has over {MAX_CONTAINERS} arrays and objects; send arrays as "
             "{dtype, shape, data} with base64 data, or use MessagePack"
@@ -80,6 +81,8 @@ _BY_TYPE: Final = {
 
 def codec_for(content_type: str | None) -> Codec:
     """The codec of a body. Raises `UnsupportedMediaError`."""
+    if (known := _BY_TYPE.get(content_type or "")) is not None:
+        return known
     bare = (content_type or "").partition(";")[0].strip().lower()
     try:
         return _BY_TYPE[bare]

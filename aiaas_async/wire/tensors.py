@@ -36,6 +36,7 @@ NUMPY: Final[dict[str, np.dtype[Any]]] = {
     "float32": np.dtype("<f4"),
     "float64": np.dtype("<f8"),
 }
+_NAMES: Final = {dtype: name for name, dtype in NUMPY.items()}
 # What the msgpack-numpy package writes as "type" for these.
 _FROM_MSGPACK_NUMPY: Final = {dtype.str: dtype for dtype in NUMPY.values()}
 _LENGTH_BYTES: Final = 4
@@ -45,10 +46,9 @@ def pack_tensor(array: Array) -> Any:
     """`array` as the contract's map; strings as nested lists."""
     if array.dtype.kind == "U":
         return array.tolist()
-    data = np.ascontiguousarray(array)
-    if data.dtype.byteorder == ">":
-        data = data.astype(data.dtype.newbyteorder("<"))
-    return {"dtype": data.dtype.name, "shape": list(array.shape), "data": data.tobytes()}
+    if array.dtype.byteorder == ">":
+        array = array.astype(array.dtype.newbyteorder("<"))
+    return {"dtype": _NAMES[array.dtype], "shape": array.shape, "data": array.tobytes()}
 
 
 def is_tensor(value: Any) -> bool:

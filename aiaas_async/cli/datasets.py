@@ -1,0 +1,99 @@
+"""datasets, ingest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aiaas_async.cli.options import connected, json_option
+from aiaas_async.cli.output import print_json, print_table, size, transfer_bar
+from aiaas_async.errors import InvalidError
+
+if TYPE_CHECKING:
+    from aiaas_async.client import Client
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--delete", is_flag=True, help="Delete the data set.")
+@json_option
+@connected
+def datasets(client: Client, name: str | None, delete: bool, as_json: bool) -> None:
+    """List data sets, or show the columns, placement and balance of NAME."""
+    if delete:
+        if name is None:
+            raise click.UsageError("--delete needs a NAME")
+        client.delete_dataset(name)
+        click.echo(f"deleted data set {name}")
+        return
+    if name is None:
+        _list(client.datasets(), as_json)
+        return
+    facts = client.dataset(name)
+    if as_json:
+        print_json(facts)
+        return
+    click.echo(f"{name}: {facts['count']} items, balance {facts['balance']:.3f}")
+    click.echo(f"columns: {_columns(facts)}\ndigest: {facts['digest']}")
+    rows = [(node, n["rows"], size(n["bytes"])) for node, n in facts["nodes"].items()]
+    print_table(("node", "rows", "size"), rows, "no nodes")
+
+
+def _list(found: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    rows = [(f["name"], f["count"], f["replication"], _columns(f)) for f in found]
+    empty = "no data sets yet; `aiaas ingest NAME FILE.npz` makes one"
+    print_table(("data set", "items", "copies", "columns"), rows, empty)
+
+
+def _columns(facts: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {column['dtype']}{list(column['shape'])}"
+        for name, column in facts["columns"].items()
+    )
+
+
+@click.command()
+@click.argument("name")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--replication", type=int, default=1, show_default=True, help="Copies of each item.")
+@json_option
+@connected
+def ingest(client: Client, name: str, file: Path, replication: int, as_json: bool) -> None:
+    """Upload the arrays of FILE (.npz) as columns of data set NAME.
+
+    Each array is [items, …]; an array of texts called "keys" names the items.
+    """
+    columns, keys = _read(file)
+    client.put_dataset(
+        name,
+        {n: {"dtype": a.dtype.name, "shape": list(a.shape[1:])} for n, a in columns.items()},
+        replication=replication,
+    )
+    with transfer_bar(name) as report:
+        facts = client.put_items(name, columns, keys, progress=report)
+    if as_json:
+        print_json(facts)
+    else:
+        click.echo(
+            f"{name}: {facts['written']} items written, {facts['replaced']} replaced, "
+            f"{facts['repeated']} repeated"
+        )
+
+
+def _read(file: Path) -> tuple[dict[str, Any], list[str] | None]:
+    import numpy as np  # noqa: PLC0415 - only for arrays
+
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            columns = {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InvalidError(f"{file} is no .npz file of plain arrays: {error}") from error
+    keys = columns.pop("keys", None)
+    if not columns:
+        raise InvalidError(f"{file} has no arrays")
+    return columns, None if keys is None else [str(key) for key in keys.tolist()]

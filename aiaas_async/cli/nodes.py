@@ -1,0 +1,48 @@
+"""nodes, ring."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from aiaas_async.cli.options import connected, json_option
+from aiaas_async.cli.output import print_json, print_table, size
+
+if TYPE_CHECKING:
+    from aiaas_async.client import Client
+
+
+@click.command()
+@click.argument("node_id", required=False)
+@json_option
+@connected
+def nodes(client: Client, node_id: str | None, as_json: bool) -> None:
+    """List the nodes of the ring, or everything about one."""
+    if node_id is not None:
+        print_json(client.node(node_id))
+        return
+    found = client.nodes()
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (
+            node["id"],
+            node["state"],
+            node["load"],
+            f"{size(node['memory']['used'])} of {size(node['memory']['budget'])}",
+            node["statistics"]["rows"],
+            ", ".join(node["loaded"]),
+        )
+        for node in found
+    ]
+    print_table(("node", "state", "load", "memory", "rows", "loaded"), rows, "no nodes")
+
+
+@click.command()
+@click.argument("key")
+@connected
+def ring(client: Client, key: str) -> None:
+    """Explain where KEY goes: its owner, the loads, and what would change if a node left."""
+    print_json(client.ring(key))

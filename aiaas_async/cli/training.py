@@ -1,0 +1,136 @@
+"""train, jobs."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aiaas_async.cli.models import read_json
+from aiaas_async.cli.options import connected, json_option
+from aiaas_async.cli.output import print_json, print_table, step_bar
+
+if TYPE_CHECKING:
+    from aiaas_async.client import Client
+
+_SHOWN = ("loss", "accuracy", "val_loss", "val_accuracy")
+
+
+@click.command()
+@click.argument("model")
+@click.argument("version")
+@click.option("--dataset", required=True, help="Data set to train on.")
+@click.option("--graph", metavar="JSON|@FILE", help="Layer graph to train from the start.")
+@click.option("--parent", metavar="NAME:VERSION", help="Version to train further.")
+@click.option("--method", type=click.Choice(["gd", "sgd"]), help="Full batch, or mini-batches.")
+@click.option("--epochs", type=int)
+@click.option("--batch-size", type=int)
+@click.option("--learning-rate", type=float)
+@click.option("--optimizer", type=click.Choice(["sgd", "adam", "adamw"]))
+@click.option("--seed", type=int)
+@click.option("--target", help="Column that holds what to predict.")
+@click.option("--plan", metavar="JSON|@FILE", help="Further fields of the training plan.")
+@click.option("--alias", help="Point this alias at the result.")
+@click.option("--detach", is_flag=True, help="Start the job and return.")
+@json_option
+@connected
+def train(
+    client: Client,
+    model: str,
+    version: str,
+    dataset: str,
+    graph: str | None,
+    parent: str | None,
+    plan: str | None,
+    alias: str | None,
+    detach: bool,
+    as_json: bool,
+    **fields: Any,
+) -> None:
+    """Train VERSION of MODEL on a data set; the result is committed when it is done.
+
+    Ctrl-C detaches: the job goes on, and `aiaas jobs ID --follow` shows it again.
+    """
+    given = {name: value for name, value in fields.items() if value is not None}
+    request: dict[str, Any] = {"plan": {**(read_json(plan, "--plan") if plan else {}), **given}}
+    if graph is not None:
+        request["graph"] = read_json(graph, "--graph")
+    if parent is not None:
+        request["parent"] = parent
+    if alias is not None:
+        request["alias"] = alias
+    job = client.train(model=model, version=version, dataset=dataset, **request)
+    if detach:
+        print_json(job) if as_json else click.echo(f"job {job['job']} is {job['state']}")
+        return
+    _finish(client, job["job"], as_json)
+
+
+def _finish(client: Client, job_id: str, as_json: bool) -> None:
+    """Follow a job with a bar; then its outcome."""
+    try:
+        with step_bar(f"job {job_id}") as report:
+            for event in client.follow(job_id):
+                data = event.data
+                if event.kind == "progress" and "step" in data:
+                    report(data["step"], data["steps"], _remark(data))
+    except KeyboardInterrupt:
+        click.echo(f"detached; `aiaas jobs {job_id} --follow` shows it again", err=True)
+        return
+    job = client.wait(job_id)
+    if as_json:
+        print_json(job)
+        return
+    result = job["result"]
+    click.echo(
+        f"{result['model']}:{result['version']} committed after {result['epochs']} epochs, "
+        f"{result['steps']} steps: {_remark(result['metrics'])}"
+    )
+
+
+def _remark(facts: dict[str, Any]) -> str:
+    return " ".join(f"{name} {facts[name]:.4g}" for name in _SHOWN if name in facts)
+
+
+@click.command()
+@click.argument("job_id", required=False)
+@click.option("--follow", is_flag=True, help="Show progress until it ends.")
+@click.option("--cancel", is_flag=True, help="End the job.")
+@json_option
+@connected
+def jobs(client: Client, job_id: str | None, follow: bool, cancel: bool, as_json: bool) -> None:
+    """List jobs, or show, follow or cancel one."""
+    if job_id is None:
+        _list(client.jobs(), as_json)
+    elif cancel:
+        job = client.cancel(job_id)
+        print_json(job) if as_json else click.echo(f"job {job_id} is {job['state']}")
+    elif follow:
+        _finish(client, job_id, as_json)
+    else:
+        print_json(client.job(job_id))
+
+
+def _list(found: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (
+            job["job"],
+            job["kind"],
+            job["state"],
+            f"{job['request'].get('model')}:{job['request'].get('version')}",
+            _seconds(job),
+            _remark(job["progress"]),
+        )
+        for job in found
+    ]
+    print_table(("job", "kind", "state", "result", "seconds", "progress"), rows, "no jobs")
+
+
+def _seconds(job: dict[str, Any]) -> str | None:
+    if job["started_at"] is None:
+        return None
+    return f"{(job['finished_at'] or time.time()) - job['started_at']:.1f}"

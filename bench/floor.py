@@ -1,0 +1,58 @@
+"""The floor for serving: a bare aiohttp + uvloop handler that computes in line with numpy.
+
+    python -m bench.floor PORT FOLDER
+
+It decodes the same bodies with the same libraries as the platform and answers the same outputs,
+but has no registry, no queue, no second process, and checks nothing. FOLDER holds the weights.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import msgpack
+import msgspec
+import numpy as np
+import uvloop
+from aiohttp import web
+
+from aiaas_async.formats.safetensors import map_tensors
+from bench.bodies import MODELS
+
+
+def handler(folder: Path, name: str) -> web.Application:
+    model = MODELS[name]
+    weights = map_tensors(folder / f"{name}.safetensors").tensors if model.weights else {}
+
+    async def by_msgpack(request: web.Request) -> web.Response:
+        raw = msgpack.unpackb(await request.read())["inputs"]["x"]
+        x = np.frombuffer(raw["data"], np.float32).reshape(raw["shape"])
+        y = model.compute(weights, x[None])[0]
+        out = {"dtype": "float32", "shape": list(y.shape), "data": y.tobytes()}
+        body = msgpack.packb({"outputs": {"y": out}})
+        return web.Response(body=body, content_type="application/msgpack")
+
+    async def by_json(request: web.Request) -> web.Response:
+        x = np.array(msgspec.json.decode(await request.read())["inputs"]["x"], np.float32)
+        y = model.compute(weights, x[None])[0]
+        body = msgspec.json.encode({"outputs": {"y": y.tolist()}})
+        return web.Response(body=body, content_type="application/json")
+
+    app = web.Application(client_max_size=64 << 20)
+    app.router.add_post("/msgpack", by_msgpack)
+    app.router.add_post("/json", by_json)
+    return app
+
+
+def main() -> None:
+    port, folder = int(sys.argv[1]), Path(sys.argv[2])
+    app = web.Application()
+    for name in MODELS:
+        app.add_subapp(f"/{name}/", handler(folder, name))
+    uvloop.install()
+    web.run_app(app, host="127.0.0.1", port=port, access_log=None)
+
+
+if __name__ == "__main__":
+    main()
