@@ -1,26 +1,47 @@
-"""/nodes and /ring: where things run."""
+"""/nodes and /ring: where things run, and how nodes come and go."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from aiohttp import web
 
 from aiaas_async.errors import InvalidError
-from aiaas_async.http.exchange import PLATFORM, answer_codec, reply
+from aiaas_async.http.exchange import CONTROL_BYTES, PLATFORM, answer_codec, read_object, reply
+from aiaas_async.names import clip
 
 
 async def list_nodes(request: web.Request) -> web.StreamResponse:
-    nodes = request.app[PLATFORM].cluster.nodes
-    return reply(answer_codec(request), {"nodes": [node.status() for node in nodes.values()]})
+    return reply(answer_codec(request), {"nodes": request.app[PLATFORM].cluster.statuses()})
 
 
 async def show_node(request: web.Request) -> web.StreamResponse:
-    node = request.app[PLATFORM].cluster.node(request.match_info["id"])
-    return reply(answer_codec(request), node.status())
+    cluster = request.app[PLATFORM].cluster
+    return reply(answer_codec(request), cluster.status(request.match_info["id"]))
+
+
+async def add_node(request: web.Request) -> web.StreamResponse:
+    """A node joins the ring; body `{id?}`."""
+    body: dict[str, Any] = {}
+    codec = answer_codec(request)
+    if request.can_read_body:
+        body, codec = await read_object(request, CONTROL_BYTES)
+    for field in body:
+        if field != "id":
+            raise InvalidError(f"a node has no field {clip(field)}; give 'id', or nothing")
+    facts = await request.app[PLATFORM].membership.join(body.get("id"))
+    return reply(codec, facts, 201, Location=f"/nodes/{facts['id']}")
+
+
+async def remove_node(request: web.Request) -> web.StreamResponse:
+    """A node drains and leaves; the answer comes when it has."""
+    facts = await request.app[PLATFORM].membership.leave(request.match_info["id"])
+    return reply(answer_codec(request), facts)
 
 
 async def explain_ring(request: web.Request) -> web.StreamResponse:
-    """Where ?key= goes, and why."""
+    """Where ?key= goes and why, and what would move if a node left."""
     key = request.query.get("key", "")
     if not 1 <= len(key) <= 256:
         raise InvalidError("?key= must be 1 to 256 characters")
-    return reply(answer_codec(request), request.app[PLATFORM].cluster.explain(key))
+    return reply(answer_codec(request), await request.app[PLATFORM].membership.explain(key))

@@ -60,9 +60,8 @@ class Calls:
         batch = read_inputs(request.inputs, servable.inputs, servable.allow_nonfinite)
         outputs = _outputs(servable, request.outputs)
         message = Call(servable, batch.arrays, batch.count, outputs)
-        node = self._cluster.route(request.key or servable.id)
-        item = node.submit(message, cost_of(batch.arrays), deadline)
-        return _answer(servable, batch, await item.reply)
+        key, cost = request.key or servable.id, cost_of(batch.arrays)
+        return _answer(servable, batch, await self._cluster.ask(key, message, cost, deadline))
 
     def _resolve(self, request: CallRequest) -> VersionRecord:
         catalog = self._models.catalog
@@ -85,8 +84,7 @@ class Calls:
         """Load a version on the node its calls go to; a pinned one is never evicted."""
         deadline = asyncio.get_running_loop().time() + timeout_s
         servable = await self._servable(self._models.catalog.version(name, version))
-        item = self._cluster.route(servable.id).submit(Hold(servable, pin), 0, deadline)
-        return await item.reply
+        return await self._cluster.ask(servable.id, Hold(servable, pin), 0, deadline)
 
     async def differentiate(
         self, name: str, version: str, body: Mapping[str, Any], wrt: Wrt, timeout_s: float
@@ -101,8 +99,7 @@ class Calls:
             value = read_array(raw, f"target {clip(target)}")
             arrays[f"targets/{target}"] = value if inputs.batched else value[None]
         message = Differentiation(servable, arrays, wrt, _text(body, "loss"), _text(body, "output"))
-        item = self._cluster.route(servable.id).submit(message, cost_of(arrays), deadline)
-        return record, await item.reply
+        return record, await self._cluster.ask(servable.id, message, cost_of(arrays), deadline)
 
 
 def _answer(servable: Servable, batch: Batch, result: Result) -> CallAnswer:

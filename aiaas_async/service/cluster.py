@@ -11,14 +11,18 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from aiaas_async.errors import NotFoundError, StoppingError
+from aiaas_async.errors import ConflictError, NotFoundError, StoppingError
 from aiaas_async.names import clip
 from aiaas_async.node.node import Node
+from aiaas_async.node.work import Message, Result
 from aiaas_async.ring.hashring import Ring
 
 
 class Cluster:
-    """`make_node` builds a node for an id; `secret` keys the ring's hash."""
+    """`make_node` builds a node for an id; `secret` keys the ring's hash.
+
+    A node that leaves is off the ring at once, and stays in `nodes` until its work is done.
+    """
 
     def __init__(
         self,
@@ -41,16 +45,61 @@ class Cluster:
             self._admit(node)
 
     def _admit(self, node: Node) -> None:
-        self.nodes[node.id] = node
         self.ring = self.ring.with_node(node.id)
+        self.nodes[node.id] = node
+
+    async def join(self, node_id: str) -> Node:
+        """Bring up one more node; it takes work as soon as its worker is ready.
+
+        Raises `ConflictError` when there is a node of that name, also one that leaves."""
+        if node_id in self.nodes:
+            raise ConflictError(f"node {clip(node_id)} is there already")
+        node = self._make_node(node_id)
+        await node.start()
+        self._admit(node)
+        return node
+
+    def retire(self, node_id: str) -> Node:
+        """Take a node off the ring: no new work goes to it, what it has it finishes.
+
+        Raises `NotFoundError`, and `ConflictError` for the last node or one that leaves already.
+        """
+        node = self.node(node_id)
+        if node_id not in self.ring:
+            raise ConflictError(f"node {clip(node_id)} is leaving already")
+        if len(self.ring) == 1:
+            raise ConflictError(
+                f"node {clip(node_id)} is the last one: without it nothing could be served; let "
+                "another join first"
+            )
+        self.ring = self.ring.without_node(node_id)
+        return node
+
+    async def remove(self, node: Node, grace_s: float) -> None:
+        """End a retired node, once its work is done or `grace_s` is over."""
+        await node.stop(grace_s)
+        self.nodes.pop(node.id, None)
+
+    @property
+    def loads(self) -> dict[str, int]:
+        """Requests that wait or are under way, by the ring's members."""
+        return {node_id: self.nodes[node_id].load for node_id in self.ring.members}
 
     def route(self, key: str) -> Node:
         """The node for `key` now. Raises `StoppingError` when there is none."""
-        nodes = self.nodes
-        if not nodes:
+        if not len(self.ring):
             raise StoppingError("no node is serving", retry_after=1.0)
-        loads = {node_id: node.load for node_id, node in nodes.items()}
-        return nodes[self.ring.bounded_owner(key, loads, self._load_factor)]
+        return self.nodes[self.ring.bounded_owner(key, self.loads, self._load_factor)]
+
+    async def ask(self, key: str, message: Message, cost: int, deadline: float | None) -> Result:
+        """The answer of the node for `key`. What a stopping node left undone another does."""
+        node = self.route(key)
+        try:
+            return await node.submit(message, cost, deadline).reply
+        except StoppingError:
+            if node.id in self.ring or not len(self.ring):
+                raise
+        return await self.route(key).submit(message, cost, deadline).reply
 
     def node(self, node_id: str) -> Node:
         """Raises `NotFoundError`."""
@@ -62,7 +111,16 @@ class Cluster:
 
     def explain(self, key: str) -> dict[str, Any]:
         """Where `key` goes, and why."""
-        return self.ring.explain(key, {node_id: node.load for node_id, node in self.nodes.items()})
+        return self.ring.explain(key, self.loads, self._load_factor)
+
+    def statuses(self) -> list[dict[str, Any]]:
+        """JSON-like facts of every node."""
+        return [self.status(node_id) for node_id in self.nodes]
+
+    def status(self, node_id: str) -> dict[str, Any]:
+        """JSON-like facts of one node. Raises `NotFoundError`."""
+        facts = self.node(node_id).status()
+        return facts if node_id in self.ring else {**facts, "state": "leaving"}
 
     async def stop(self, grace_s: float) -> None:
         await asyncio.gather(*(node.stop(grace_s) for node in self.nodes.values()))

@@ -97,6 +97,18 @@ class Datasets:
         """Move items to where `ring` wants them; how many copies moved."""
         return await _thread(self._library.follow, ring)
 
+    async def held(self) -> dict[str, dict[str, int]]:
+        """Rows and bytes that each node holds, of all data sets together."""
+        return await _thread(self._held)
+
+    def _held(self) -> dict[str, dict[str, int]]:
+        total: dict[str, dict[str, int]] = {}
+        for spec in self._library.specs():
+            for node, facts in self._library.get(spec.name).placement()["nodes"].items():
+                known = total.get(node, {"rows": 0, "bytes": 0})
+                total[node] = {name: known[name] + facts[name] for name in known}
+        return total
+
 
 async def _thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     return await asyncio.to_thread(work, *args, **kwargs)

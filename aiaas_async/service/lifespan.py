@@ -25,6 +25,7 @@ from aiaas_async.registry.writer import RegistryWriter
 from aiaas_async.service.calls import Calls
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.datasets import Datasets
+from aiaas_async.service.membership import Membership
 from aiaas_async.service.models import BatchLimits, Models
 from aiaas_async.service.platform import Platform
 from aiaas_async.service.training import KIND, Training
@@ -52,6 +53,7 @@ async def running_platform(settings: Settings, workers: WorkerSource) -> AsyncIt
         cluster = await _start_cluster(settings, workers, registry.secret)
         stack.push_async_callback(cluster.stop, settings.grace_s)
         platform = await _assemble(settings, workers, registry, cluster, data_dir)
+        stack.push_async_callback(platform.membership.stop)
         stack.push_async_callback(platform.jobs.stop, settings.grace_s)
         check = asyncio.create_task(platform.models.check_all(), name="check of the artifacts")
         stack.push_async_callback(_cancel, check)
@@ -111,6 +113,7 @@ async def _assemble(
         settings=settings,
         registry=registry,
         cluster=cluster,
+        membership=Membership(cluster, datasets, settings.grace_s),
         models=models,
         calls=Calls(models, cluster),
         datasets=datasets,

@@ -20,7 +20,13 @@ from aiaas_async.compute.base import WorkerSource
 from aiaas_async.compute.jobs import ArtifactFiles, Inspect, Inspected
 from aiaas_async.discovery.match import Matches, match
 from aiaas_async.discovery.query import Query
-from aiaas_async.errors import AiaasError, CorruptError, NotReadyError, WorkerDiedError
+from aiaas_async.errors import (
+    AiaasError,
+    CorruptError,
+    NotReadyError,
+    StoppingError,
+    WorkerDiedError,
+)
 from aiaas_async.messages import FileEntry, Metadata, parse_metadata
 from aiaas_async.names import ModelRef, check_name
 from aiaas_async.node.work import Release, Servable
@@ -194,10 +200,12 @@ class Models:
         """Free the version on every node that holds it."""
         self._servables.pop(ref, None)
         deadline = asyncio.get_running_loop().time() + _INSPECT_TIMEOUT_S
-        items = [
-            node.submit(Release(str(ref)), 0, deadline) for node in self._cluster.nodes.values()
-        ]
-        await asyncio.gather(*(item.reply for item in items))
+        nodes = [self._cluster.node(node_id) for node_id in self._cluster.ring.members]
+        items = [node.submit(Release(str(ref)), 0, deadline) for node in nodes]
+        for done in await asyncio.gather(*(item.reply for item in items), return_exceptions=True):
+            # A node that left meanwhile holds nothing any more.
+            if isinstance(done, BaseException) and not isinstance(done, StoppingError):
+                raise done
 
     def servable_now(self, record: VersionRecord) -> Servable | None:
         """The servable form of `record`, if its files have been found sound already."""

@@ -12,6 +12,7 @@ from aiaas_async.registry.writer import RegistryWriter
 from aiaas_async.service.calls import Calls
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.datasets import Datasets
+from aiaas_async.service.membership import Membership
 from aiaas_async.service.models import Models
 from aiaas_async.service.training import Training
 
@@ -23,6 +24,7 @@ class Platform:
     settings: Settings
     registry: RegistryWriter
     cluster: Cluster
+    membership: Membership
     models: Models
     calls: Calls
     datasets: Datasets

@@ -1,0 +1,108 @@
+"""Membership: nodes join and leave while calls and jobs run, and their data moves with the ring.
+
+A joining node serves once its worker is ready; a leaving one is off the ring first, so nothing
+new comes, then hands over its data and finishes what waits. One change at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from itertools import count
+from typing import Any, Final, TypeVar
+
+from aiaas_async.errors import AiaasError, OverloadedError
+from aiaas_async.names import check_name
+from aiaas_async.service.cluster import Cluster
+from aiaas_async.service.datasets import Datasets
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MAX_NODES: Final = 256
+_SAMPLES: Final = 4096  # keys that stand for all when shares of the key space are estimated
+
+
+class Membership:
+    """`grace_s` is what a leaving node has to finish what waits at it."""
+
+    def __init__(self, cluster: Cluster, datasets: Datasets, grace_s: float) -> None:
+        self._cluster, self._datasets, self._grace_s = cluster, datasets, grace_s
+        self._changing = asyncio.Lock()
+        self._changes: set[asyncio.Task[Any]] = set()
+
+    async def join(self, node_id: str | None = None) -> dict[str, Any]:
+        """Add a node (the first free "node-N" by default); its status, and what moved to it.
+
+        Raises `InvalidNameError`, `ConflictError`, `OverloadedError` beyond 256 nodes.
+        """
+        if node_id is not None:
+            check_name(node_id, "node id")
+        return await self._uninterrupted(self._join(node_id))
+
+    async def _join(self, node_id: str | None) -> dict[str, Any]:
+        async with self._changing:
+            if len(self._cluster.nodes) >= MAX_NODES:
+                raise OverloadedError(f"there are {MAX_NODES} nodes; no more can join")
+            node = await self._cluster.join(node_id or self._free_id())
+            return {**self._cluster.status(node.id), "moved": await self._follow()}
+
+    def _free_id(self) -> str:
+        names = (f"node-{number}" for number in count())
+        return next(name for name in names if name not in self._cluster.nodes)
+
+    async def leave(self, node_id: str) -> dict[str, Any]:
+        """Drain and remove a node; what moved away from it.
+
+        Raises `NotFoundError`, and `ConflictError` for the last node.
+        """
+        return await self._uninterrupted(self._leave(node_id))
+
+    async def _leave(self, node_id: str) -> dict[str, Any]:
+        async with self._changing:
+            node = self._cluster.retire(node_id)
+            waiting = node.load
+            moved = await self._follow()
+            await self._cluster.remove(node, self._grace_s)
+            return {"id": node_id, "state": "left", "finished": waiting, "moved": moved}
+
+    async def _follow(self) -> dict[str, Any]:
+        """Let the data follow the ring. What could not move stays readable where it is, and
+        follows at the next change or start."""
+        try:
+            return {"copies": await self._datasets.follow(self._cluster.ring)}
+        except AiaasError as error:
+            logger.error("data could not follow the ring: %s", error.message)  # noqa: TRY400
+            return {"copies": 0, "error": error.message}
+
+    async def _uninterrupted(self, change: Coroutine[Any, Any, T]) -> T:
+        """`change` to its end, also when the one who asked goes away."""
+        task = asyncio.create_task(change)
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        return await asyncio.shield(task)
+
+    async def explain(self, key: str) -> dict[str, Any]:
+        """Where `key` goes and why; and, as a dry run, what each node's leaving would move."""
+        return {**self._cluster.explain(key), "would_move": await self._would_move()}
+
+    async def _would_move(self) -> dict[str, Any]:
+        """By node: its share of the key space, its rows and bytes of data, its waiting work."""
+        held, ring = await self._datasets.held(), self._cluster.ring
+        owners = [ring.owner(f"sample {number}") for number in range(_SAMPLES)]
+        nothing = {"rows": 0, "bytes": 0}
+        return {
+            node_id: {
+                "keys": owners.count(node_id) / _SAMPLES,
+                "requests": load,
+                **held.get(node_id, nothing),
+            }
+            for node_id, load in self._cluster.loads.items()
+        }
+
+    async def stop(self) -> None:
+        """Wait for a change under way."""
+        if self._changes:
+            await asyncio.wait(self._changes)
