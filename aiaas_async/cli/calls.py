@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,7 @@ def _json(text: str, name: str) -> Any:
 @connected
 def call(
     client: Client,
+    /,
     model: str,
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],
@@ -75,14 +77,14 @@ def call(
         timeout=timeout,
     )
     if as_json:
-        print_json(answer._asdict())
+        print_json(asdict(answer))
         return
     for output, value in answer.outputs.items():
         click.echo(f"{output}: {value}")
     timing = answer.timing
     click.echo(
-        f"{answer.model}:{answer.version} on {timing['node']}, queued {timing['queue_us']} us, "
-        f"computed {timing['compute_us']} us, batch of {timing['batch_size']}",
+        f"{answer.model}:{answer.version} on {timing.node}, queued {timing.queue_us} us, "
+        f"computed {timing.compute_us} us, batch of {timing.batch_size}",
         err=True,
     )
 
@@ -93,7 +95,7 @@ def call(
 @click.option("--pin", is_flag=True, help="Never evict it.")
 @json_option
 @connected
-def load(client: Client, name: str, version: str, pin: bool, as_json: bool) -> None:
+def load(client: Client, /, name: str, version: str, pin: bool, as_json: bool) -> None:
     """Load VERSION of model NAME onto the node its calls go to."""
     facts = client.load(name, version, pin=pin)
     if as_json:
@@ -106,7 +108,7 @@ def load(client: Client, name: str, version: str, pin: bool, as_json: bool) -> N
 @click.argument("name")
 @click.argument("version", default=LATEST)
 @connected
-def unload(client: Client, name: str, version: str) -> None:
+def unload(client: Client, /, name: str, version: str) -> None:
     """Free VERSION of model NAME on every node."""
     client.unload(name, version)
     click.echo(f"{name}:{version} is unloaded")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--delete", is_flag=True, help="Delete the data set.")
 @json_option
 @connected
-def datasets(client: Client, name: str | None, delete: bool, as_json: bool) -> None:
+def datasets(client: Client, /, name: str | None, delete: bool, as_json: bool) -> None:
     """List data sets, or show the columns, placement and balance of NAME."""
     if delete:
         if name is None:
@@ -63,7 +63,7 @@ def _columns(facts: dict[str, Any]) -> str:
 @click.option("--replication", type=int, default=1, show_default=True, help="Copies of each item.")
 @json_option
 @connected
-def ingest(client: Client, name: str, file: Path, replication: int, as_json: bool) -> None:
+def ingest(client: Client, /, name: str, file: Path, replication: int, as_json: bool) -> None:
     """Upload the arrays of FILE (.npz) as columns of data set NAME.
 
     Each array is [items, …]; an array of texts called "keys" names the items.

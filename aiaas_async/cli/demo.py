@@ -40,7 +40,7 @@ def demo(keep: bool) -> None:
     with (
         one_line_errors(),
         tempfile.TemporaryDirectory(prefix="aiaas-demo-") as folder,
-        server(Path(folder) / "data") as running,
+        server(Path(folder) / "data", "--log-level", "warning") as running,
     ):
         _say(1, f"server at {running.url}, data in a temporary folder")
         with Client(running.url) as client:

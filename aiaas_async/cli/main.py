@@ -54,8 +54,7 @@ class _LazyGroup(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            error.message = f"{error.message}{_near(args[0])}"
-            raise
+            raise click.UsageError(f"{error.message}{_near(args[0])}", ctx) from None
 
 
 def _near(given: str) -> str:

@@ -57,6 +57,7 @@ def _amounts(pairs: tuple[str, ...], what: str) -> dict[str, float]:
 @connected
 def register(
     client: Client,
+    /,
     name: str,
     version: str,
     inputs: tuple[str, ...],
@@ -100,6 +101,7 @@ def register(
 @connected
 def push(
     client: Client,
+    /,
     name: str,
     version: str,
     path: Path,
@@ -137,7 +139,7 @@ def push(
 @click.option("--limit", type=int)
 @json_option
 @connected
-def discover(client: Client, as_json: bool, **conditions: Any) -> None:
+def discover(client: Client, /, as_json: bool, **conditions: Any) -> None:
     """Find versions by NAME, VERSION (exact, or like ">=1.0,<2"), and what they can do."""
     query = {name: value for name, value in conditions.items() if value not in (None, ())}
     if "resource" in query:
@@ -169,7 +171,7 @@ def _metrics(metadata: dict[str, Any]) -> str:
 @json_option
 @connected
 def models(
-    client: Client, name: str | None, version: str | None, delete: bool, as_json: bool
+    client: Client, /, name: str | None, version: str | None, delete: bool, as_json: bool
 ) -> None:
     """List all models, the versions of NAME, or everything about one VERSION."""
     if delete:
@@ -225,7 +227,7 @@ def _list_models(found: list[dict[str, Any]], as_json: bool) -> None:
 @json_option
 @connected
 def alias(
-    client: Client, name: str, alias: str, version: str | None, delete: bool, as_json: bool
+    client: Client, /, name: str, alias: str, version: str | None, delete: bool, as_json: bool
 ) -> None:
     """Point ALIAS of model NAME at VERSION."""
     if delete:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.argument("node_id", required=False)
 @json_option
 @connected
-def nodes(client: Client, node_id: str | None, as_json: bool) -> None:
+def nodes(client: Client, /, node_id: str | None, as_json: bool) -> None:
     """List the nodes of the ring, or everything about one."""
     if node_id is not None:
         print_json(client.node(node_id))
@@ -43,6 +43,6 @@ def nodes(client: Client, node_id: str | None, as_json: bool) -> None:
 @click.command()
 @click.argument("key")
 @connected
-def ring(client: Client, key: str) -> None:
+def ring(client: Client, /, key: str) -> None:
     """Explain where KEY goes: its owner, the loads, and what would change if a node left."""
     print_json(client.ring(key))

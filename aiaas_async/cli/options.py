@@ -6,7 +6,7 @@ import functools
 import sys
 from collections.abc import Callable
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 import click
 
@@ -33,17 +33,16 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(TRY_AGAIN if again else REFUSED)
 
 
-def connected(
-    command: Callable[Concatenate[Client, P], None],
-) -> Callable[P, None]:
+def connected(command: Callable[Concatenate[Client, P], None]) -> Callable[..., None]:
     """Give `command` a client for --url, which is its first argument."""
 
     @click.option("--url", metavar="URL", help="Server; default $AIAAS_URL or port 8080 here.")
     @functools.wraps(command)
-    def run(*args: Any, url: str | None, **kwargs: Any) -> None:
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
         from aiaas_async.client import Client  # noqa: PLC0415 - aiohttp, once it is needed
 
-        with one_line_errors(), Client(url) as client:
+        url = kwargs.pop("url")
+        with one_line_errors(), Client(url if isinstance(url, str) else None) as client:
             command(client, *args, **kwargs)
 
     return run

@@ -37,6 +37,7 @@ _SHOWN = ("loss", "accuracy", "val_loss", "val_accuracy")
 @connected
 def train(
     client: Client,
+    /,
     model: str,
     version: str,
     dataset: str,
@@ -99,7 +100,7 @@ def _remark(facts: dict[str, Any]) -> str:
 @click.option("--cancel", is_flag=True, help="End the job.")
 @json_option
 @connected
-def jobs(client: Client, job_id: str | None, follow: bool, cancel: bool, as_json: bool) -> None:
+def jobs(client: Client, /, job_id: str | None, follow: bool, cancel: bool, as_json: bool) -> None:
     """List jobs, or show, follow or cancel one."""
     if job_id is None:
         _list(client.jobs(), as_json)
