@@ -237,7 +237,8 @@ class _Placing:
         layers = []
         for node in mine:
             sources = [self._source(node, source) for source in node.inputs]
-            layers.append(rendered[node.name] | self._options(node, shard) | {"inputs": sources})
+            own = self._options(node, shard) | {"inputs": sources}
+            layers.append({**rendered[node.name], **own})
             slices |= self._slices(node, shard)
         read = dict.fromkeys(source for layer in layers for source in layer["inputs"])
         spec = {"inputs": self._declared(read), "layers": layers, "outputs": outputs}

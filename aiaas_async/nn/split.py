@@ -13,7 +13,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 
@@ -75,33 +75,11 @@ def pipeline_stages(
 
     Raises `InvalidError` for more stages than layers, `GraphError` when no cut is possible.
     """
-    cuts = pipeline_cuts(network, costs, n, budgets)
+    cuts = Runs.of(network, costs).cuts(n, budgets)
     if cuts is None:
         within = "" if budgets is None else f" within {list(budgets)} bytes"
         raise GraphError(f"the graph cannot be cut into {n} stages{within}")
     return [stage(network, a, b) for a, b in itertools.pairwise(cuts)]
-
-
-def pipeline_cuts(
-    network: Network, costs: Costs, n: int, budgets: Sequence[int] | None = None
-) -> list[int] | None:
-    """Where stages begin and end in `live_layers`: 0, …, their number. None: nothing fits.
-
-    Raises `InvalidError` for more stages than layers.
-    """
-    runs = _Runs.of(network, costs)
-    if not 1 <= n <= runs.count:
-        raise InvalidError(f"{n} stages were asked for; the graph has {runs.count} layers to share")
-    limits = [math.inf] * n if budgets is None else list(budgets)
-    fastest = _partition(runs.seconds, runs.nbytes, limits)
-    if fastest is None:
-        return None
-    in_time = runs.seconds <= fastest.worst * _SLACK
-    smallest = _partition(np.where(in_time, runs.nbytes, np.inf), runs.nbytes, limits)
-    assert smallest is not None  # the fastest is one such partition
-    limits = [min(limit, smallest.worst) for limit in limits]
-    found = _partition(runs.seconds, runs.nbytes, limits)
-    return None if found is None else found.cuts
 
 
 def spec_bytes(spec: TensorSpec) -> int:
@@ -118,16 +96,16 @@ def boundary_bytes(submodel: Submodel) -> tuple[int, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Runs:
-    """All contiguous runs [i, j) of `count` layers: seconds and bytes, infinite where i >= j or
-    a run has more boundary values than a graph may have inputs or outputs."""
+class Runs:
+    """All contiguous runs [i, j) of the `count` live layers: seconds and bytes, infinite where
+    i >= j or a run has more boundary values than a graph may have inputs or outputs."""
 
     count: int
     seconds: Array
     nbytes: Array
 
     @classmethod
-    def of(cls, network: Network, costs: Costs) -> _Runs:
+    def of(cls, network: Network, costs: Costs) -> Self:
         nodes = live_layers(network)
         places = range(len(nodes) + 1)
         weights = [_parameter_bytes(node) for node in nodes]
@@ -137,6 +115,28 @@ class _Runs:
         possible = np.less.outer(places, places) & (widest <= MAX_TENSORS)
         nbytes = np.where(possible, _between(weights), np.inf)
         return cls(len(nodes), np.where(possible, seconds, np.inf), nbytes)
+
+    def cuts(self, n: int, budgets: Sequence[int] | None = None) -> list[int] | None:
+        """Where the stages begin and end: 0, …, `count`. None: nothing fits the budgets.
+
+        Raises `InvalidError` for more stages than layers.
+        """
+        if not 1 <= n <= self.count:
+            raise InvalidError(f"{n} stages were asked for; the graph has {self.count} layers")
+        limits: Sequence[float] = [math.inf] * n if budgets is None else budgets
+        fastest = _partition(self.seconds, self.nbytes, limits)
+        if fastest is None:
+            return None
+        in_time = np.where(self.seconds <= fastest.worst * _SLACK, self.nbytes, np.inf)
+        smallest = _partition(in_time, self.nbytes, limits)
+        assert smallest is not None  # the fastest is one such partition
+        limits = [min(limit, smallest.worst) for limit in limits]
+        found = _partition(self.seconds, self.nbytes, limits)
+        return None if found is None else found.cuts
+
+    def slowest(self, cuts: Sequence[int]) -> float:
+        """Seconds of the slowest stage."""
+        return max(float(self.seconds[a, b]) for a, b in itertools.pairwise(cuts))
 
 
 def _between(costs: Sequence[float]) -> Array:

@@ -6,17 +6,18 @@ each touching only what is its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Self
 
 import msgspec
+import numpy as np
 
 from aiaas_async.errors import InvalidError
 from aiaas_async.messages import TensorSpec
 from aiaas_async.nn.graph import Value, render_graph
-from aiaas_async.nn.layer import FLOAT
+from aiaas_async.nn.layer import FLOAT, Array
 from aiaas_async.nn.network import Network
 
 BYTES_PER_PARAMETER = 4  # weights are served as float32
@@ -56,9 +57,9 @@ class Submodel:
     network: Network
 
     @classmethod
-    def of(cls, spec: Mapping[str, Any], slices: Mapping[str, Slice] | None = None) -> Self:
-        network = Network.from_spec(spec)
-        return cls(Part(network.to_spec(), dict(slices or {})), network)
+    def of(cls, graph: Mapping[str, Any], slices: Mapping[str, Slice] | None = None) -> Self:
+        """Raises `GraphError`."""
+        return cls(Part(dict(graph), dict(slices or {})), Network.from_spec(graph))
 
     @cached_property
     def layers(self) -> tuple[str, ...]:
@@ -109,7 +110,8 @@ def _discrete(value: Value, source: str | None) -> str:
     return "int64" if source is None or source.startswith("float") else source
 
 
-def layer_specs(network: Network) -> dict[str, dict[str, Any]]:
+@lru_cache(maxsize=4)  # a search for the best split asks again and again, and rendering is slow
+def layer_specs(network: Network) -> Mapping[str, Mapping[str, Any]]:
     """Each layer's canonical description by name, with its inputs written out."""
     rendered = render_graph(network.graph)["layers"]
     return {
@@ -121,3 +123,21 @@ def layer_specs(network: Network) -> dict[str, dict[str, Any]]:
 def input_specs(specs: Mapping[str, TensorSpec], names: Iterable[str]) -> list[dict[str, Any]]:
     """The values `names` as a graph's inputs."""
     return [msgspec.to_builtins(specs[name]) for name in names]
+
+
+def computed_inputs(network: Network, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """A whole network's inputs as its submodels take them: floats in what they are computed in.
+
+    A submodel without parameters would else compute on float64 where the whole does not.
+    """
+    narrow = {spec.name for spec in value_specs(network).values() if spec.dtype == "float32"}
+    computed = bool(network.parameter_specs())
+    return {
+        name: array.astype(np.float32, copy=False) if computed and name in narrow else array
+        for name, array in inputs.items()
+    }
+
+
+def join_rows(pieces: Sequence[Array]) -> Array:
+    """The rows of a batch that was computed in pieces."""
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)

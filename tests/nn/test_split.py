@@ -16,9 +16,9 @@ from aiaas_async.nn.layer import Array
 from aiaas_async.nn.network import Network
 from aiaas_async.nn.split import (
     Costs,
+    Runs,
     boundary_bytes,
     live_layers,
-    pipeline_cuts,
     pipeline_stages,
     spec_bytes,
     stage,
@@ -70,13 +70,15 @@ def test_a_cut_s_slowest_stage_is_as_fast_as_that_of_any_other_cut(
     live = [node.name for node in live_layers(network)]
     times = data.draw(st.lists(st.integers(0, 9), min_size=len(live), max_size=len(live)))
     n = data.draw(st.integers(1, len(live)))
-    cuts = pipeline_cuts(network, Costs(dict(zip(live, times, strict=True))), n)
+    runs = Runs.of(network, Costs(dict(zip(live, times, strict=True))))
+    cuts = runs.cuts(n)
     assert cuts is not None
     slowest = max(sum(times[a:b]) for a, b in itertools.pairwise(cuts))
     others = itertools.combinations(range(1, len(live)), n - 1)
     ways = [(0, *inner, len(live)) for inner in others]
     best = min(max(sum(times[a:b]) for a, b in itertools.pairwise(way)) for way in ways)
     assert best <= slowest <= 1.05 * best
+    assert runs.slowest(cuts) == slowest
     assert len(cuts) == n + 1
     assert cuts == sorted(set(cuts))
 
@@ -149,7 +151,7 @@ def test_of_cuts_equally_fast_the_one_with_the_smallest_largest_stage_is_taken()
 
 
 def test_more_stages_than_layers_are_refused_with_both_numbers() -> None:
-    with pytest.raises(InvalidError, match="5 stages were asked for; the graph has 4 layers"):
+    with pytest.raises(InvalidError, match="5 stages were asked for; the graph has 4"):
         pipeline_stages(
             *_with_costs([{"name": f"l{i}", "op": "relu"} for i in range(4)], ["l3"]), 5
         )

@@ -1,0 +1,217 @@
+"""The planner: which node holds what of a version, within each node's free memory. Pure.
+
+Centralized: whole on one node, or on several as replicas. Distributed: as a pipeline of stages or
+as tensor shards. The same plan is what a dry run shows and what a deployment carries out; what
+cannot fit is refused with each node's numbers, and with a split that would fit if there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from aiaas_async.deploy.assign import Pieces, Split, by_size, could_fit, pieces
+from aiaas_async.deploy.costs import HOP_BYTES_PER_S, estimate_costs
+from aiaas_async.deploy.figures import Figures, of_shards, of_stage, of_whole
+from aiaas_async.errors import InvalidError, MemoryBudgetError
+from aiaas_async.nn.network import Network
+from aiaas_async.nn.shards import TensorPlan
+from aiaas_async.nn.split import Costs
+from aiaas_async.nn.submodel import Submodel
+
+Mode = Literal["centralized", "distributed"]
+Count = Annotated[int, msgspec.Meta(ge=1, le=1024)]
+
+
+class PlanRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is asked for. `replicas` is for centralized, `split` and `nodes` for distributed;
+    without `nodes` the fewest are taken that hold it, two at least."""
+
+    mode: Mode = "centralized"
+    split: Split = "pipeline"
+    nodes: Count | None = None
+    replicas: Count = 1
+    max_batch_size: Count = 32
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """A version as the planner sees it. `network` is None for what has no layer graph, which can
+    be placed whole only; `measured` are seconds by layer for a batch of `max_batch_size`."""
+
+    nbytes: int
+    network: Network | None = None
+    measured: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlan:
+    """What one node holds; `submodel` is None where it holds the whole version, `figures` where
+    nothing is known of its layers."""
+
+    node: str
+    free: int
+    nbytes: int
+    figures: Figures | None = None
+    submodel: Submodel | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`nodes` in the order of stages or shards; seconds that a batch takes, and items a second
+    with batches in flight. `network` and `tensor` are what `execute.py` needs of a split."""
+
+    request: PlanRequest
+    nodes: tuple[NodePlan, ...]
+    latency_s: float | None = None
+    items_per_s: float | None = None
+    network: Network | None = None
+    tensor: TensorPlan | None = None
+
+    def to_data(self) -> dict[str, Any]:
+        """The dry run, JSON-like; bytes in and out are per item."""
+        split = {"split": self.request.split} if self.request.mode == "distributed" else {}
+        latency, rate = self.latency_s, self.items_per_s
+        return {
+            "mode": self.request.mode,
+            **split,
+            "max_batch_size": self.request.max_batch_size,
+            "bytes": sum(each.nbytes for each in self.nodes),
+            "expected_latency_ms": None if latency is None else _ms(latency),
+            "expected_items_per_s": None if rate is None else round(rate, 1),
+            "nodes": [_rendered(each, self.network) for each in self.nodes],
+        }
+
+
+def plan(request: PlanRequest, facts: ModelFacts, nodes: Mapping[str, int]) -> Plan:
+    """Place a version on `nodes` (id → free bytes).
+
+    Raises `MemoryBudgetError` for what cannot fit, `InvalidError` for more nodes than there are
+    or for what cannot be split so.
+    """
+    if request.mode == "centralized":
+        return _centralized(request, facts, nodes)
+    if facts.network is None:
+        raise InvalidError("only a version with a layer graph can be split; deploy it centralized")
+    if request.nodes is not None:
+        _check_count(request.nodes, nodes)
+        counts = [request.nodes]
+    else:
+        _check_count(2, nodes)
+        possible = (n for n in range(2, len(nodes) + 1) if could_fit(facts.network, n, nodes))
+        counts = list(possible) or [len(nodes)]
+    costs = _costs(request, facts, facts.network)
+    for count in counts:
+        found = pieces(request.split, facts.network, costs, count, nodes)
+        if found.nodes is not None:
+            return _distributed(request, facts.network, found, found.nodes, costs, nodes)
+    raise _refusal(request, facts, nodes, found.sizes)
+
+
+def _centralized(request: PlanRequest, facts: ModelFacts, nodes: Mapping[str, int]) -> Plan:
+    _check_count(request.replicas, nodes)
+    sizes = [facts.nbytes] * request.replicas
+    chosen = by_size(sizes, nodes)
+    if chosen is None:
+        raise _refusal(request, facts, nodes, sizes)
+    if facts.network is None:
+        whole = tuple(NodePlan(node, nodes[node], facts.nbytes) for node in chosen)
+        return Plan(request, whole)
+    costs = _costs(request, facts, facts.network)
+    figures = of_whole(facts.network, costs.seconds)
+    latency = figures.seconds + figures.moving(request.max_batch_size)
+    placed = tuple(NodePlan(node, nodes[node], facts.nbytes, figures) for node in chosen)
+    rate = len(placed) * request.max_batch_size / latency
+    return Plan(request, placed, latency, rate, facts.network)
+
+
+def _distributed(
+    request: PlanRequest,
+    network: Network,
+    found: Pieces,
+    chosen: tuple[str, ...],
+    costs: Costs,
+    nodes: Mapping[str, int],
+) -> Plan:
+    batch = request.max_batch_size
+    if found.tensor is None:
+        figures = [of_stage(each, costs.seconds) for each in found.submodels]
+        times = [each.seconds + each.moving(batch) for each in figures]
+        latency, rate = sum(times), batch / max(times)
+    else:
+        figures, latency = of_shards(found.tensor, network, costs.seconds, batch)
+        rate = batch / latency
+    placed = tuple(
+        NodePlan(node, nodes[node], each.nbytes, figure, each)
+        for node, each, figure in zip(chosen, found.submodels, figures, strict=True)
+    )
+    return Plan(request, placed, latency, rate, network, found.tensor)
+
+
+def _costs(request: PlanRequest, facts: ModelFacts, network: Network) -> Costs:
+    batch = request.max_batch_size
+    found = estimate_costs(network, batch, facts.measured)
+    return Costs({cost.layer: cost.seconds for cost in found}, batch / HOP_BYTES_PER_S)
+
+
+def _check_count(count: int, nodes: Mapping[str, int]) -> None:
+    if count > len(nodes):
+        raise InvalidError(f"{count} nodes were asked for; there are {len(nodes)}: {list(nodes)}")
+
+
+def _refusal(
+    request: PlanRequest, facts: ModelFacts, nodes: Mapping[str, int], sizes: list[int]
+) -> MemoryBudgetError:
+    free = ", ".join(f"{node} {nbytes}" for node, nbytes in nodes.items())
+    what = "the whole version" if request.mode == "centralized" else f"a {request.split} split"
+    instead = _instead(request, facts, nodes)
+    hint = "use more nodes, unload versions, or raise node_memory_mb"
+    if instead is not None:
+        hint = f"it would fit with {_words(instead)}"
+    return MemoryBudgetError(
+        f"{what} needs {' + '.join(map(str, sizes))} bytes, one piece on each node; free bytes: "
+        f"{free}; {hint}",
+        {"needed": sizes, "free": dict(nodes), "instead": instead},
+    )
+
+
+def _instead(
+    request: PlanRequest, facts: ModelFacts, nodes: Mapping[str, int]
+) -> dict[str, Any] | None:
+    """A request that would fit, with as few nodes as can be."""
+    if facts.network is None:
+        return None
+    costs = _costs(request, facts, facts.network)
+    splits: tuple[Split, ...] = ("pipeline", "tensor")
+    for count in range(2, min(len(nodes), 8) + 1):
+        for split in splits if could_fit(facts.network, count, nodes) else ():
+            try:
+                found = pieces(split, facts.network, costs, count, nodes)
+            except InvalidError:
+                continue
+            if found.nodes is not None:
+                return {"mode": "distributed", "split": split, "nodes": count}
+    return None
+
+
+def _words(request: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in request.items())
+
+
+def _rendered(placed: NodePlan, network: Network | None) -> dict[str, Any]:
+    found: dict[str, Any] = {"node": placed.node, "bytes": placed.nbytes, "free": placed.free}
+    if placed.submodel is not None:
+        found["layers"] = list(placed.submodel.layers)
+    elif network is not None:
+        found["layers"] = [node.name for node in network.graph.nodes]
+    if placed.figures is not None:
+        found["expected_ms"] = _ms(placed.figures.seconds)
+        found["bytes_in"], found["bytes_out"] = placed.figures.bytes_in, placed.figures.bytes_out
+    return found
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1e3, 3)
