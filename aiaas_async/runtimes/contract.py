@@ -37,8 +37,8 @@ def check_inputs(arrays: Arrays, specs: Sequence[TensorSpec]) -> int:
 
 
 def _check_input(array: Array, spec: TensorSpec) -> None:
-    wanted = ("N", *("any" if d == -1 else d for d in spec.shape or ()))
-    if not _fits(array.shape, spec) or _dtype_of(array) != spec.dtype:
+    if not _fits(array.shape, spec) or not _is_of(array, spec):
+        wanted = ("N", *("any" if d == -1 else d for d in spec.shape or ()))
         raise InputError(
             f"input {spec.name!r} must be {spec.dtype} [{', '.join(map(str, wanted))}], "
             f"got {_dtype_of(array)} {list(array.shape)}"
@@ -52,6 +52,13 @@ def _fits(shape: tuple[int, ...], spec: TensorSpec) -> bool:
     return len(shape) == 1 + len(spec.shape) and all(
         want in (-1, got) for want, got in zip(spec.shape, shape[1:], strict=True)
     )
+
+
+def _is_of(array: Array, spec: TensorSpec) -> bool:
+    """Whether `array` has the dtype of `spec`."""
+    if spec.dtype == STRING:
+        return array.dtype.kind == "U"
+    return bool(array.dtype == NUMPY[spec.dtype or ""])
 
 
 def _dtype_of(array: Array) -> str:

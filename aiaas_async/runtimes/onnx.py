@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -109,7 +109,12 @@ def _session(path: Path, outside: Mapping[str, memoryview]) -> onnxruntime.Infer
         sizes = [len(buffer) for buffer in buffers]
         options.add_external_initializers_from_files_in_memory(names, buffers, sizes)
     try:
-        return onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            str(path),
+            options,
+            ["CPUExecutionProvider"],
+            enable_fallback=0,  # it would try again, and print
+        )
     except Exception as error:
         raise told(error, "onnxruntime cannot load the model", ArtifactError, path) from error
 
@@ -128,24 +133,22 @@ class OnnxModel:
     takes: tuple[Tensor, ...]
     gives: tuple[Tensor, ...]
     nbytes: int
+    inputs: tuple[TensorSpec, ...] = field(init=False)
+    outputs: tuple[TensorSpec, ...] = field(init=False)
+    item_by_item: bool = field(init=False)
 
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        return specs_of(self.takes)
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        return specs_of(self.gives)
+    def __post_init__(self) -> None:
+        self.inputs, self.outputs = specs_of(self.takes), specs_of(self.gives)
+        self.item_by_item = any(tensor.is_one_item for tensor in (*self.takes, *self.gives))
 
     def predict(self, arrays: Arrays, outputs: Sequence[str] | None) -> dict[str, Array]:
         names = asked(outputs, self.outputs)
         rows = check_inputs(arrays, self.inputs)
-        if any(tensor.is_one_item for tensor in (*self.takes, *self.gives)):
+        if self.item_by_item:
             found = self._one_by_one(names, arrays, rows)
         else:
             found = self._run(names, arrays)
-        kinds = {tensor.name: tensor.dtype for tensor in self.gives}
-        return {n: texts(a, n) if kinds[n] == "string" else a for n, a in found.items()}
+        return {n: texts(a, n) if a.dtype.kind == "O" else a for n, a in found.items()}
 
     def _one_by_one(self, names: list[str], arrays: Arrays, rows: int) -> dict[str, Array]:
         if rows == 0:

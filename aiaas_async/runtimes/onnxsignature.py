@@ -58,9 +58,11 @@ def specs_of(tensors: Sequence[Tensor]) -> tuple[TensorSpec, ...]:
 def read_tensors(side: str, given: Sequence[Any], shapeless: Collection[str]) -> tuple[Tensor, ...]:
     """The inputs or outputs (`side`) of a session. Raises `ArtifactError` for what cannot be
     served."""
-    tensors = tuple(_read(side, value, shapeless) for value in given)
     try:
+        tensors = tuple(_read(side, value, shapeless) for value in given)
         check_specs(f"{side}s", specs_of(tensors))
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"{side}s: a name is not UTF-8") from error
     except InvalidError as error:
         raise ArtifactError(error.message, error.details) from error
     return tensors

@@ -196,6 +196,15 @@ def test_names_that_the_platform_cannot_carry_are_refused(tmp_path: Path) -> Non
         load(tmp_path, made)
 
 
+def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    node = helper.make_node("Relu", ["input"], ["y"])
+    made = model([node], [value("input", FLOAT, ("batch", 3))], [value("y", FLOAT, None)])
+    for name in (b"input", b"batch"):
+        data = made.SerializeToString().replace(name, b"\xff" * len(name))
+        with pytest.raises(ArtifactError):
+            load(tmp_path, data)
+
+
 def test_weights_outside_the_model_are_read_from_the_artifact_s_own_files(tmp_path: Path) -> None:
     padded = np.concatenate([np.zeros(16, np.float32), BIAS])
     made = linear_with_bias_in("data/b.bin", offset="64", length="8")
