@@ -63,7 +63,8 @@ def run(settings: Settings) -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     # First of all: its import of numpy overlaps ours of aiohttp.
-    workers = WorkerForks(settings.worker_threads, settings.worker_memory_mb << 20)
+    targets = {name: runtime.target for name, runtime in settings.runtimes.items()}
+    workers = WorkerForks(settings.worker_threads, settings.worker_memory_mb << 20, targets)
     from aiaas_async.http.server import serve as serve_http  # noqa: PLC0415
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:

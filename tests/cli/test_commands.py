@@ -1,0 +1,189 @@
+"""The command line against a real server: the README's tasks, and what a user gets wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from aiaas_async.cli.main import main
+from aiaas_async.formats.safetensors import write_tensors
+from aiaas_async.testing import server
+
+pytestmark = pytest.mark.real
+
+Run = Callable[..., Result]
+GRAPH = {
+    "inputs": [{"name": "points", "dtype": "float32", "shape": [2]}],
+    "layers": [
+        {"name": "hidden", "op": "dense", "units": 16},
+        {"name": "active", "op": "tanh"},
+        {"name": "logits", "op": "dense", "units": 2},
+        {"name": "where", "op": "argmax", "labels": ["outside", "inside"]},
+    ],
+    "outputs": ["where", "logits"],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of a model, and of a data set it can learn."""
+    found = tmp_path_factory.mktemp("cli")
+    (found / "shapes").mkdir()
+    (found / "shapes" / "graph.json").write_text(json.dumps(GRAPH))
+    rng = np.random.default_rng(0)
+    shapes = {"hidden.weight": (2, 16), "hidden.bias": (16,)}
+    shapes |= {"logits.weight": (16, 2), "logits.bias": (2,)}
+    weights = {n: rng.standard_normal(shape).astype(np.float32) for n, shape in shapes.items()}
+    write_tensors(found / "shapes" / "weights.safetensors", weights)
+    points = rng.uniform(-2, 2, (1500, 2)).astype(np.float32)
+    inside = (np.hypot(points[:, 0], points[:, 1]) < 1).astype(np.int64)
+    np.savez(found / "points.npz", points=points, inside=inside)
+    return found
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Iterator[Run]:
+    with server(folder / "data", "--nodes", "2", "--log-level", "warning") as running:
+
+        def invoke(*arguments: str, status: int = 0) -> Result:
+            result = CliRunner().invoke(main, [*arguments, "--url", running.url])
+            assert result.exit_code == status, result.output
+            return result
+
+        yield invoke
+
+
+@pytest.fixture(scope="module")
+def pushed(run: Run, folder: Path) -> Run:
+    output = run("push", "shapes", "1.0", str(folder / "shapes"), "--alias", "first").output
+    assert "shapes:1.0 is ready" in output
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(pushed: Run, folder: Path) -> Run:
+    pushed("ingest", "points", str(folder / "points.npz"))
+    output = pushed(
+        *("train", "shapes", "1.1", "--parent", "shapes:first", "--dataset", "points"),
+        *("--target", "inside", "--epochs", "8", "--optimizer", "adam"),
+        *("--learning-rate", "0.02", "--alias", "champion"),
+    ).output
+    assert "shapes:1.1 committed after 8 epochs" in output
+    return pushed
+
+
+def as_json(result: Result) -> Any:
+    return json.loads(result.stdout)
+
+
+def test_a_pushed_folder_is_called_by_version_and_alias(pushed: Run) -> None:
+    for model in ("shapes", "shapes:1.0", "shapes:first"):
+        answer = as_json(pushed("call", model, "points=[0.5, 0.5]", "-o", "where", "--json"))
+        assert answer["outputs"]["where"] in ("inside", "outside")
+        assert answer["timing"]["batch_size"] == 1
+
+
+def test_an_input_may_be_a_file_of_numpy(pushed: Run, folder: Path) -> None:
+    np.save(folder / "two.npy", np.zeros((2, 2), np.float32))
+    answer = as_json(pushed("call", "shapes", f"points=@{folder / 'two.npy'}", "--json"))
+    assert len(answer["outputs"]["where"]) == 2
+
+
+def test_training_further_commits_a_better_version_with_its_lineage(trained: Run) -> None:
+    version = as_json(trained("models", "shapes", "1.1"))
+    assert version["metrics"]["val_accuracy"] > 0.9
+    assert version["lineage"]["parent"] == "shapes:1.0"
+    assert version["lineage"]["dataset"] == "points"
+    listing = trained("models", "shapes").output
+    assert "champion" in listing
+
+
+def test_jobs_shows_what_ran(trained: Run) -> None:
+    found = as_json(trained("jobs", "--json"))
+    assert found[0]["state"] == "succeeded"
+    job = as_json(trained("jobs", found[0]["job"]))
+    assert "_manifest" not in job["request"]
+
+
+def test_discover_finds_by_metric_and_says_what_failed(trained: Run) -> None:
+    assert "1.1" in trained("discover", "--metric", "val_accuracy=>=0.9").output
+    missed = trained("discover", "--metric", "val_accuracy=>=2", status=1)
+    assert "asked >=2" in missed.output
+
+
+def test_an_alias_moves_and_goes(trained: Run) -> None:
+    assert "revision" in trained("alias", "shapes", "canary", "1.0").output
+    trained("alias", "shapes", "canary", "--delete")
+    assert (
+        "has no version or alias 'canary'"
+        in trained("call", "shapes:canary", "points=[0,0]", status=1).output
+    )
+
+
+def test_load_pins_and_nodes_show_it(trained: Run) -> None:
+    facts = as_json(trained("load", "shapes", "1.0", "--pin", "--json"))
+    nodes = {node["id"]: node for node in as_json(trained("nodes", "--json"))}
+    assert "shapes:1.0" in nodes[facts["node"]]["pinned"]
+    trained("unload", "shapes", "1.0")
+    assert as_json(trained("ring", "shapes:1.0"))["owner"] in nodes
+
+
+def test_data_sets_are_listed_shown_and_deleted(trained: Run, folder: Path) -> None:
+    trained("ingest", "again", str(folder / "points.npz"))
+    assert "points float32[2]" in trained("datasets").output
+    assert "1500 items" in trained("datasets", "again").output
+    trained("datasets", "again", "--delete")
+    assert "no data set" in trained("datasets", "again", status=1).output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("call", "shapes", "points=[1]"), "float32 [2]"),
+        (("call", "shapes", "points"), "name=JSON"),
+        (("call", "shapes", "points=nonsense"), "is not JSON"),
+        (("call", "shapes", "points=@/nonexistent.npy"), "cannot be read"),
+        (("call", "nobody", "points=[1,2]"), "no model is called 'nobody'"),
+        (("call", "shapes:9", "points=[1,2]"), "no version or alias '9'"),
+        (("train", "x", "1", "--dataset", "points"), "either 'graph'"),
+        (("train", "x", "1", "--dataset", "none", "--parent", "shapes:1.0"), "no data set"),
+        (
+            (
+                "train",
+                "x",
+                "1",
+                "--dataset",
+                "points",
+                "--parent",
+                "shapes",
+                "--plan",
+                '{"epoch":1}',
+            ),
+            "did you mean 'epochs'",
+        ),
+        (("register", "Bad Name", "1", "-i", "x", "-o", "y"), "is not allowed"),
+        (("jobs", "nope"), "no job has the id"),
+        (("nodes", "nope"), "no node is called"),
+    ],
+)
+def test_mistakes_are_answered_in_one_line(
+    trained: Run, arguments: tuple[str, ...], said: str
+) -> None:
+    result = trained(*arguments, status=1)
+    assert said in result.output
+    assert len(result.output.strip().splitlines()) == 1
+
+
+def test_the_demo_reaches_its_accuracy() -> None:
+    result = CliRunner().invoke(main, ["demo"])
+    assert result.exit_code == 0, result.output
+    accuracy = next(
+        float(line.split()[-1]) for line in result.output.splitlines() if "test accuracy" in line
+    )
+    assert accuracy >= 0.97
