@@ -114,17 +114,19 @@ async def load(desks: list[Desk], network: Network, path: Path, batch: int) -> W
     return Ways(desks, plans)
 
 
-async def rate(way: Batch, x: Array, batches: int, in_flight: int) -> float:
-    """Rows a second."""
-    room = asyncio.Semaphore(in_flight)
-
-    async def one() -> None:
-        async with room:
-            await way(x)
-
+async def rate(way: Batch, x: Array, seconds: float, in_flight: int) -> float:
+    """Rows a second: `in_flight` callers, each of whom waits for its answers."""
     start = time.perf_counter()
-    await asyncio.gather(*(one() for _ in range(batches)))
-    return batches * len(x) / (time.perf_counter() - start)
+
+    async def caller() -> int:
+        count = 0
+        while time.perf_counter() < start + seconds or not count:
+            await way(x)
+            count += 1
+        return count
+
+    counts = await asyncio.gather(*(caller() for _ in range(in_flight)))
+    return sum(counts) * len(x) / (time.perf_counter() - start)
 
 
 Rates = dict[str, list[float]]
@@ -143,15 +145,13 @@ async def measure(ways: Ways, x: Array, rounds: int, seconds: float) -> tuple[Ra
         for name, expected in answers["one"].items():
             scale = float(np.abs(expected).max())
             np.testing.assert_allclose(answer[name], expected, rtol=1e-5, atol=1e-5 * scale)
-    quick = await rate(ways.one, x, 3, 1) / len(x)
-    batches = max(8, int(quick * seconds))
     flight = {"one": 2, "replicas": 4, "pipeline": 4, "tensor": 2}
     busy: Rates = {name: [] for name in found}
     alone: Rates = {name: [] for name in found}
     for _ in range(rounds):
         for name, way in found.items():
-            busy[name].append(await rate(way, x, batches, flight[name]))
-            alone[name].append(await rate(way, x, max(4, batches // 4), 1))
+            busy[name].append(await rate(way, x, seconds, flight[name]))
+            alone[name].append(await rate(way, x, seconds / 3, 1))
     return busy, alone
 
 

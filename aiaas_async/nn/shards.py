@@ -14,46 +14,21 @@ file and is mapped; every other slice is copied once, at load.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any
 
 import numpy as np
 
 from aiaas_async.errors import GraphError, InvalidError
 from aiaas_async.messages import MAX_TENSORS
-from aiaas_async.nn.activations import Gelu, Relu, Relu6, Sigmoid, Silu, Tanh
-from aiaas_async.nn.convolution import Conv2d
-from aiaas_async.nn.dense import Dense, Embedding
 from aiaas_async.nn.dependence import needed
-from aiaas_async.nn.depthwise import DepthwiseConv2d
 from aiaas_async.nn.graph import Node
-from aiaas_async.nn.layer import Array, Layer
+from aiaas_async.nn.layer import Array
 from aiaas_async.nn.network import Network
-from aiaas_async.nn.normalisation import BatchNorm, Dropout
-from aiaas_async.nn.pooling import AvgPool, GlobalAvgPool, MaxPool
-from aiaas_async.nn.processing import Normalise, Scale
-from aiaas_async.nn.split import live_layers
-from aiaas_async.nn.structure import Add, Flatten
-from aiaas_async.nn.submodel import (
-    BYTES_PER_PARAMETER,
-    Slice,
-    Submodel,
-    input_specs,
-    layer_specs,
-    value_specs,
-)
-
-Reduce = Literal["sum", "concat", "first"]
-Role = Literal["replicated", "columns", "rows", "local"]
-
-_WIDTHS: Final[dict[type[Layer], str]] = {Dense: "units", Conv2d: "filters", Embedding: "units"}
-_BY_ROWS: Final = (Dense, Conv2d)
-_BY_CHANNEL: Final = (
-    *(Relu, Relu6, Sigmoid, Tanh, Silu, Gelu, Dropout, Scale, Normalise, Add, BatchNorm),
-    *(MaxPool, AvgPool, GlobalAvgPool, DepthwiseConv2d),
-)
+from aiaas_async.nn.placing import WIDTHS, Placing, Reduce
+from aiaas_async.nn.processing import Normalise
+from aiaas_async.nn.submodel import Slice, Submodel, input_specs, layer_specs
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +70,19 @@ def tensor_shards(network: Network, n: int, smallest: int = 0) -> TensorPlan:
     split. Raises `GraphError` when no layer can be split, or too many reductions would follow."""
     if n < 1:
         raise InvalidError(f"a split is over one shard or more, got {n}")
-    placing = _Placing(network, n, smallest)
+    placing = Placing(network, n, smallest)
     if not any(placed.split for placed in placing.of.values()):
         raise GraphError(
             f"no layer can be split over {n} shards: there is no dense, conv2d or embedding layer "
             f"of {n} or more units and {smallest} bytes; split it as a pipeline, or replicate it"
         )
-    values = len(network.inputs) + len(placing.reductions)
-    if values > MAX_TENSORS:
+    shards = _Shards(placing)
+    if len(network.inputs) + len(shards.reductions) > MAX_TENSORS:
         raise GraphError(
-            f"the split needs {len(placing.reductions)} reductions; with its inputs a shard may "
+            f"the split needs {len(shards.reductions)} reductions; with its inputs a shard may "
             f"have {MAX_TENSORS} values: raise 'smallest', or split the graph as a pipeline"
         )
-    return placing.plan()
+    return shards.plan()
 
 
 def reduce_values(how: Reduce, pieces: Sequence[Array]) -> Array:
@@ -122,93 +97,23 @@ def reduce_values(how: Reduce, pieces: Sequence[Array]) -> Array:
     return total
 
 
-@dataclass(frozen=True, slots=True)
-class _Placed:
-    """A layer's segment and role. `bounds`: shard s has its channels bounds[s] to bounds[s + 1];
-    () where it does not hold a share of the channels."""
+class _Shards:
+    """The shards' graphs, and the order in which they are run."""
 
-    segment: int = 0
-    role: Role = "replicated"
-    bounds: tuple[int, ...] = ()
-
-    @property
-    def split(self) -> bool:
-        return self.role != "replicated"
-
-    @property
-    def reduce(self) -> Reduce:
-        if self.bounds:
-            return "concat"
-        return "sum" if self.role == "rows" else "first"
-
-
-class _Placing:
-    """Where each layer runs, decided in the order of the graph."""
-
-    def __init__(self, network: Network, n: int, smallest: int) -> None:
-        self.network, self.n, self.smallest = network, n, smallest
-        self.nodes = {node.name: node for node in live_layers(network)}
-        self.specs = value_specs(network)
-        self.inputs = [spec.name for spec in network.inputs]
-        self.of = {name: _Placed() for name in self.inputs}
-        for node in self.nodes.values():
-            self.of[node.name] = self._place(node)
-        self.reductions = self._reductions()
-
-    def _place(self, node: Node) -> _Placed:
-        given = [self.of[source] for source in node.inputs]
-        bounds = given[0].bounds
-        if bounds and all(g.bounds == bounds and g.segment == given[0].segment for g in given):
-            if isinstance(node.layer, _BY_ROWS):
-                return _Placed(given[0].segment, "rows")
-            if isinstance(node.layer, _BY_CHANNEL) or self._moves_nothing(node):
-                return _Placed(given[0].segment, "local", bounds)
-        segment = max(g.segment + (g.reduce != "first") for g in given)
-        units = self._units(node)
-        if units is None:
-            return _Placed(segment)
-        ends = tuple(units * shard // self.n for shard in range(self.n + 1))
-        return _Placed(segment, "columns", ends)
-
-    def _moves_nothing(self, node: Node) -> bool:
-        """Whether it flattens vectors."""
-        whole = self.specs[node.inputs[0]].shape
-        return isinstance(node.layer, Flatten) and whole is not None and len(whole) == 1
-
-    def _units(self, node: Node) -> int | None:
-        """How many columns there are to share; None when the layer is not worth a split."""
-        width = _WIDTHS.get(type(node.layer))
-        if width is None:
-            return None
-        size = BYTES_PER_PARAMETER * sum(math.prod(p.shape) for p in node.parameters.values())
-        units: int = getattr(node.layer, width)
-        return units if units >= self.n and size >= self.smallest else None
-
-    def _reads_reduced(self, node: Node, source: str) -> bool:
-        return source in self.nodes and self.of[source].segment < self.of[node.name].segment
-
-    def _reductions(self) -> dict[str, Reduction]:
-        """By layer: those whose whole value a later segment reads, and the outputs."""
-        crossing = dict.fromkeys(
-            source
-            for node in self.nodes.values()
-            for source in node.inputs
-            if self._reads_reduced(node, source)
-        )
-        crossing |= dict.fromkeys(self.network.graph.outputs)
+    def __init__(self, placing: Placing) -> None:
+        self.placing, self.network, self.of = placing, placing.network, placing.of
         mark = "~"  # makes a name that no layer has
         while any(name.startswith(mark) for name in self.of):
             mark += "~"
-        order = [name for name in self.nodes if name in crossing]
-        return {
+        self.reductions = {
             name: Reduction(name, self.of[name].reduce, f"{mark}{i}")
-            for i, name in enumerate(order)
+            for i, name in enumerate(placing.crossing())
         }
 
     def plan(self) -> TensorPlan:
         count = 1 + max(placed.segment for placed in self.of.values())
         asked = [self._asked(segment) for segment in range(count)]
-        shards = tuple(self._shard(shard, asked) for shard in range(self.n))
+        shards = tuple(self._shard(shard, asked) for shard in range(self.placing.n))
         segments = []
         for number, outputs in enumerate(asked):
             found = tuple(r for r in self.reductions.values() if self._at(r) == number)
@@ -224,7 +129,7 @@ class _Placing:
         """Shard by shard, the layers it is to give at the end of `segment`."""
         here = [r for r in self.reductions.values() if self._at(r) == segment]
         everyone = tuple(r.source for r in here if r.reduce != "first")
-        return [tuple(r.source for r in here), *[everyone] * (self.n - 1)]
+        return [tuple(r.source for r in here), *[everyone] * (self.placing.n - 1)]
 
     def _step(self, shard: Submodel, number: int, outputs: tuple[str, ...]) -> Step:
         read = {s for node in needed(shard.network.graph, outputs) for s in node.inputs}
@@ -247,20 +152,22 @@ class _Placing:
     def _computed_for(self, outputs: Sequence[str]) -> list[Node]:
         """The layers `outputs` depend on within their segments, in order."""
         wanted, found = set(outputs), []
-        for node in reversed(self.nodes.values()):
+        for node in reversed(self.placing.nodes.values()):
             if node.name in wanted:
                 found.append(node)
-                wanted.update(s for s in node.inputs if not self._reads_reduced(node, s))
+                wanted.update(s for s in node.inputs if not self.placing.reads_reduced(node, s))
         return found[::-1]
 
     def _source(self, node: Node, source: str) -> str:
-        reduced = self._reads_reduced(node, source)
+        reduced = self.placing.reads_reduced(node, source)
         return self.reductions[source].target if reduced else source
 
     def _declared(self, read: Mapping[str, None]) -> list[dict[str, Any]]:
-        whole = input_specs(self.specs, [name for name in self.inputs if name in read])
+        whole = input_specs(
+            self.placing.specs, [name for name in self.placing.inputs if name in read]
+        )
         reduced = [r for r in self.reductions.values() if r.target in read]
-        described = input_specs(self.specs, [r.source for r in reduced])
+        described = input_specs(self.placing.specs, [r.source for r in reduced])
         named = [d | {"name": r.target} for d, r in zip(described, reduced, strict=True)]
         return whole + named
 
@@ -273,7 +180,7 @@ class _Placing:
             return {}
         start, stop = placed.bounds[shard], placed.bounds[shard + 1]
         if placed.role == "columns":
-            return {_WIDTHS[type(layer)]: stop - start}
+            return {WIDTHS[type(layer)]: stop - start}
         if isinstance(layer, Normalise):
             return {
                 name: list(values[start:stop] if len(values) > 1 else values)
