@@ -159,8 +159,10 @@ class Models:
         """Raises `NoMatchError`, which says why each near miss failed."""
         return match(self.catalog, query)
 
-    def path_of(self, entry: FileEntry) -> Path:
-        """Where the bytes of a version's file lie."""
+    async def path_of(self, entry: FileEntry) -> Path:
+        """Where the bytes of a version's file lie. Raises `CorruptError` if they were damaged."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self._artifacts.verify, entry)
         return self._artifacts.path_of(entry.sha256)
 
     def artifact_of(self, record: VersionRecord) -> ArtifactFiles:

@@ -71,7 +71,8 @@ class Training:
         request = parse_request(body)
         network, parent = await self._start_of(request)
         plan = render_plan(parse_plan(request.plan))
-        self._check_free(_metadata(request, network.inputs, network.outputs, {}, None))
+        metadata = _metadata(request, network.inputs, network.outputs, {}, None)
+        self._check_free(metadata, request.alias)
         source = await self._datasets.source(request.dataset)
         if not len(source):
             raise InvalidError(f"data set {request.dataset} is empty; put items into it first")
@@ -84,11 +85,14 @@ class Training:
         }
         return await board.submit(KIND, facts)
 
-    def _check_free(self, metadata: Metadata) -> None:
+    def _check_free(self, metadata: Metadata, alias: str | None) -> None:
         """Refuse what could not be committed in the end."""
         ref = metadata.ref
         model = self._models.catalog.find(ref.name)
         known = model.versions.get(ref.version) if model is not None else None
+        taken = {ref.version, *(model.versions if model is not None else ())}
+        if alias in taken:
+            raise ConflictError(f"{clip(alias)} cannot be an alias of {ref.name}: it is a version")
         if known is None:
             return
         if known.committed_at is not None:
@@ -186,12 +190,21 @@ def parse_request(body: Mapping[str, Any]) -> TrainRequest:
         raise InvalidError(f"training request: {error}") from error
     check_name(request.model, "model name")
     check_version(request.version)
+    if request.alias is not None:
+        _check_alias(request.alias)
     if (request.graph is None) == (request.parent is None):
         raise InvalidError(
             "give either 'graph', a layer graph to train from the start, or 'parent', a version "
             "(name:version) to train further"
         )
     return request
+
+
+def _check_alias(alias: str) -> None:
+    """Now, not when the training is done."""
+    check_name(alias, "alias")
+    if alias == LATEST:
+        raise InvalidError("the alias 'latest' is computed; choose another")
 
 
 def _request_of(facts: Mapping[str, Any]) -> TrainRequest:

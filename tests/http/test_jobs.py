@@ -1,0 +1,167 @@
+"""/train and /jobs: start, follow, cancel, and the version that comes out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.http.api import Api
+from tests.http.conftest import Served
+from tests.http.models import V, commit_doubler, succeed
+from tests.training.data import GRAPH, points
+
+PLAN = {"epochs": 2, "batch_size": 16, "target": "y"}
+ORDER: dict[str, Any] = {
+    "model": "m",
+    "version": "1.0",
+    "dataset": "points",
+    "graph": GRAPH,
+    "plan": PLAN,
+}
+
+
+async def store(api: Api, count: int = 60) -> None:
+    columns = {"x": {"dtype": "float32", "shape": [6]}, "y": {"dtype": "int64", "shape": []}}
+    await succeed(api.put("/datasets/points", {"columns": columns}))
+    if not count:
+        return
+    given = {name: array.tolist() for name, array in points(count).items()}
+    await succeed(api.post("/datasets/points/items", {"columns": given}))
+
+
+async def events(api: Api, job: str, **headers: str) -> list[dict[str, str]]:
+    """A job's events, as fields, to the end."""
+    async with api.session.get(f"{api.url}/jobs/{job}/events", headers=headers) as response:
+        assert response.status == 200
+        assert response.headers["Content-Type"].startswith("text/event-stream")
+        return [_fields(block) for block in (await response.text()).split("\n\n") if block]
+
+
+def _fields(block: str) -> dict[str, str]:
+    return dict(line.split(": ", 1) for line in block.splitlines())
+
+
+async def test_training_ends_in_a_version_with_its_lineage(api: Api) -> None:
+    await store(api)
+    started = await api.post("/train", ORDER)
+    assert started.status == 202
+    job = started.value["job"]
+    assert started.headers["Location"] == f"/jobs/{job}"
+    seen = await events(api, job)
+    assert seen[-1]["event"] == "end"
+    assert "progress" in [event["event"] for event in seen]
+    shown = (await api.get(f"/jobs/{job}")).value
+    assert shown["state"] == "succeeded"
+    version = (await api.get(V.format("m"))).value
+    assert version["state"] == "ready"
+    assert version["lineage"]["job"] == job
+    assert version["lineage"]["dataset_digest"]
+    answer = await succeed(api.post("/call", {"x": [0] * 6}))
+    assert answer.value["model"] == "m"
+
+
+async def test_events_go_on_after_the_last_one_seen(served: Served) -> None:
+    api = served.api
+    await store(api)
+    job = (await succeed(api.post("/train", ORDER))).value["job"]
+    everything = await events(api, job)
+    later = await events(api, job, **{"Last-Event-ID": everything[0]["id"]})
+    assert later == everything[1:]
+
+
+@pytest.mark.parametrize("last", ["x", "-1", "9" * 13, "٣"])
+async def test_an_event_id_that_is_none_is_refused(served: Served, last: str) -> None:
+    api = served.api
+    await store(api)
+    job = (await succeed(api.post("/train", ORDER))).value["job"]
+    reply = await api.get(f"/jobs/{job}/events", headers={"Last-Event-ID": last})
+    assert (reply.status, reply.code) == (422, "invalid")
+
+
+async def test_a_job_is_cancelled_and_commits_nothing(api: Api) -> None:
+    await store(api)
+    job = (await succeed(api.post("/train", {**ORDER, "plan": {**PLAN, "epochs": 9999}}))).value
+    await succeed(api.delete(f"/jobs/{job['job']}"))
+    assert (await events(api, job["job"]))[-1]["event"] == "end"
+    assert (await api.get(f"/jobs/{job['job']}")).value["state"] == "cancelled"
+    assert (await api.get("/models/m")).status == 404
+
+
+async def test_jobs_are_listed_by_kind_and_state(api: Api) -> None:
+    await store(api)
+    job = (await succeed(api.post("/train", ORDER))).value["job"]
+    await events(api, job)
+    for query, found in (("", 1), ("?state=succeeded", 1), ("?state=failed", 0), ("?limit=0", 0)):
+        assert len((await api.get(f"/jobs{query}")).value["jobs"]) == found
+    assert (await api.get("/jobs?limit=1001")).status == 422
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "../x"},
+        {"version": "latest"},
+        {"version": ""},
+        {"dataset": 7},
+        {"graph": None},
+        {"graph": {}},
+        {"graph": {"inputs": "x"}},
+        {"parent": "m:1.0"},
+        {"plan": {"epochs": -1}},
+        {"plan": {"epochs": "many"}},
+        {"plan": {"speed": 1}},
+        {"plan": 5},
+        {"metadata": {"inputs": [{"name": "x", "dtype": "object"}]}},
+        {"metadata": {"colour": "red"}},
+        {"alias": "latest"},
+        {"alias": "../x"},
+        {"alias": "UPPER"},
+        {"alias": "1.0"},
+        {"alias": 5},
+        {"what": 1},
+    ],
+)
+async def test_a_wrong_order_is_refused_at_once(api: Api, change: dict[str, Any]) -> None:
+    await store(api)
+    reply = await api.post("/train", {**ORDER, **change})
+    assert reply.status in (409, 422), reply.value
+    assert (await api.get("/jobs")).value["jobs"] == []
+
+
+async def test_unknown_things_are_404(api: Api) -> None:
+    assert (await api.post("/train", ORDER)).status == 404
+    for path in ("/jobs/nothing", "/jobs/nothing/events"):
+        assert (await api.get(path)).status == 404
+    assert (await api.delete("/jobs/nothing")).status == 404
+    await store(api)
+    order = {**ORDER, "graph": None, "parent": "nobody:1.0"}
+    assert (await api.post("/train", order)).status == 404
+
+
+async def test_a_committed_version_is_not_trained_over(api: Api) -> None:
+    await store(api)
+    await commit_doubler(api, "m")
+    reply = await api.post("/train", ORDER)
+    assert (reply.status, reply.code) == (409, "conflict")
+
+
+async def test_an_empty_data_set_is_refused(api: Api) -> None:
+    await store(api, 0)
+    reply = await api.post("/train", ORDER)
+    assert (reply.status, reply.code) == (422, "invalid")
+
+
+async def test_a_follower_who_leaves_does_not_stop_the_job(served: Served) -> None:
+    api = served.api
+    await store(api)
+    order = {**ORDER, "plan": {**PLAN, "epochs": 9999}}
+    job = (await succeed(api.post("/train", order))).value["job"]
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{api.url}/jobs/{job}/events") as response,
+    ):
+        await response.content.readline()
+    assert (await api.get(f"/jobs/{job}")).value["state"] == "running"
+    assert (await succeed(api.delete(f"/jobs/{job}"))).value["job"] == job
