@@ -25,7 +25,7 @@ from aiaas_async.nn.submodel import BYTES_PER_PARAMETER, value_specs
 from aiaas_async.nn.table import NAMES
 
 # Multiply-adds a second of one core (Zen 3, numpy with OpenBLAS).
-_MACS_PER_S: Final[dict[type[Layer], float]] = {Dense: 45e9, Conv2d: 18e9, DepthwiseConv2d: 5e9}
+_MACS_PER_S: Final[dict[type[Layer], float]] = {Dense: 36e9, Conv2d: 18e9, DepthwiseConv2d: 5e9}
 _WEIGHT_BYTES_PER_S: Final = 24e9
 _VALUE_BYTES_PER_S: Final = 6e9
 # A job to a worker and back, and each byte of its arrays on the way: laid, read, laid, copied.

@@ -17,7 +17,7 @@ from aiaas_async.errors import InputError, InvalidError
 from aiaas_async.nn.batches import minibatches
 from aiaas_async.nn.network import Network
 from aiaas_async.nn.shards import Segment, TensorPlan, reduce_values
-from aiaas_async.nn.submodel import Submodel, computed_inputs, join_rows
+from aiaas_async.nn.submodel import Submodel, blank_inputs, computed_inputs, join_rows
 
 Arrays = Mapping[str, Array]
 
@@ -58,6 +58,13 @@ async def _in_turn(
 ) -> dict[str, Array]:
     async with room:
         return await _one(plan, network, arrays, run)
+
+
+async def warm(plan: Plan, run: Run) -> None:
+    """Run every piece once on a full batch of zeros, so that its weights are in memory."""
+    if plan.network is not None:
+        rows = plan.request.max_batch_size
+        await execute(plan, blank_inputs(plan.network, rows), rows, run)
 
 
 def _one(

@@ -80,7 +80,7 @@ def tensor_shards(network: Network, n: int, smallest: int = 0) -> TensorPlan:
     if len(network.inputs) + len(shards.reductions) > MAX_TENSORS:
         raise GraphError(
             f"the split needs {len(shards.reductions)} reductions; with its inputs a shard may "
-            f"have {MAX_TENSORS} values: raise 'smallest', or split the graph as a pipeline"
+            f"have {MAX_TENSORS} values; split it as a pipeline"
         )
     return shards.plan()
 

@@ -141,3 +141,12 @@ def computed_inputs(network: Network, inputs: Mapping[str, Array]) -> dict[str, 
 def join_rows(pieces: Sequence[Array]) -> Array:
     """The rows of a batch that was computed in pieces."""
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+
+def blank_inputs(network: Network, rows: int) -> dict[str, Array]:
+    """Zeros as inputs, to warm a model with; a length that is open (-1) is one."""
+    found = {}
+    for spec in network.inputs:
+        shape = [max(1, size) for size in spec.shape or ()]
+        found[spec.name] = np.zeros((rows, *shape), spec.dtype)  # a dtype from the list, checked
+    return found

@@ -16,7 +16,7 @@ from aiaas_async.compute.frames import Array, whole
 from aiaas_async.compute.inloop import InLoopWorkers
 from aiaas_async.compute.jobs import ArtifactFiles, Infer, Load
 from aiaas_async.compute.pool import WorkerForks
-from aiaas_async.deploy.execute import Run, execute
+from aiaas_async.deploy.execute import Run, execute, warm
 from aiaas_async.deploy.plan import ModelFacts, Plan, PlanRequest, plan
 from aiaas_async.errors import InputError, InvalidError, WorkerDiedError
 from aiaas_async.formats.safetensors import write_tensors
@@ -92,6 +92,23 @@ async def test_a_large_batch_goes_in_pieces_that_overlap(
         np.testing.assert_allclose(answer[name], y, rtol=1e-5, atol=1e-6)
     assert max(pieces.rows) == 4
     assert 2 <= pieces.most <= 2 * n
+
+
+@pytest.mark.parametrize(("split", "n"), SPLITS)
+async def test_warming_runs_every_piece_on_a_full_batch(tmp_path: Path, split: str, n: int) -> None:
+    network = classifier()
+    found, met = planned(network, split, n), set[int]()
+    pieces = Pieces(found, tmp_path, network.init(1))
+
+    async def run(
+        place: int, arrays: Mapping[str, Array], outputs: tuple[str, ...]
+    ) -> Mapping[str, Array]:
+        met.add(place)
+        return await pieces.run(place, arrays, outputs)
+
+    await warm(found, run)
+    assert met == set(range(n))
+    assert set(pieces.rows) == {4}
 
 
 async def test_wide_inputs_are_computed_in_float32_by_every_stage(tmp_path: Path) -> None:

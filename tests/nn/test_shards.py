@@ -130,6 +130,36 @@ def test_convolutions_split_by_filters_and_channels(n: int) -> None:
     assert reduced == {"a1": "concat", "c2": "sum", "q3": "concat", "y": "sum", "z": reduced["z"]}
 
 
+@st.composite
+def pictures(draw: st.DrawFn) -> Network:
+    """Rows of layers on images, with branches joined where they fit."""
+    layers: list[Option] = []
+    channels, options = 3, ("conv2d", "conv2d", "depthwise_conv2d", "batch_norm", "relu", "add")
+    for i in range(draw(st.integers(2, 8))):
+        op = draw(st.sampled_from(options))
+        layer: Option = {"name": f"l{i}", "op": op}
+        if op == "conv2d":
+            channels = draw(st.integers(1, 6))
+            layer |= {"filters": channels, "use_bias": draw(st.booleans())}
+        if op in ("conv2d", "depthwise_conv2d"):
+            layer |= {"kernel": draw(st.sampled_from(([1, 1], [3, 3], [2, 3])))}
+        if op == "add":
+            layer["inputs"] = [f"l{i - 1}" if i else "x"] * 2
+        layers.append(layer)
+    ends = {"gap": "global_avg_pool", "flat": "flatten"}
+    name = draw(st.sampled_from(sorted(ends)))
+    layers += [{"name": name, "op": ends[name]}, {"name": "y", "op": "dense", "units": 3}]
+    outputs = ["y", *draw(st.lists(st.sampled_from([f["name"] for f in layers[:-1]]), max_size=1))]
+    return Network.from_spec(spec(layers, outputs, (5, 4, 3)))
+
+
+@given(pictures(), st.integers(1, 3))
+def test_shards_of_image_networks_give_the_whole_network_s_answers(
+    network: Network, n: int
+) -> None:
+    assert_same(network, tensor_shards(network, n), {"x": normal((2, 5, 4, 3)).astype("f4")})
+
+
 def test_an_embedding_is_split_by_columns() -> None:
     inputs = [{"name": "ids", "dtype": "int32", "shape": [-1]}]
     layers = [

@@ -23,7 +23,7 @@ from aiaas_async.nn.split import (
     spec_bytes,
     stage,
 )
-from aiaas_async.nn.submodel import BYTES_PER_PARAMETER, Part, Submodel, value_specs
+from aiaas_async.nn.submodel import BYTES_PER_PARAMETER, Part, Submodel, blank_inputs, value_specs
 from tests.nn.graphs import Option, classifier, images, normal, residual, spec
 from tests.nn.test_network import networks
 
@@ -190,6 +190,15 @@ def test_boundary_values_are_declared_as_what_they_hold() -> None:
     assert spec_bytes(found["hidden"]) == 16
     assert spec_bytes(found["moved"]) == 4
     assert spec_bytes(TensorSpec("y", "float64", (-1, 3))) == 24
+
+
+def test_blank_inputs_fit_any_network() -> None:
+    made = classifier()
+    assert made.predict(made.init(1), blank_inputs(made, 2))["label"].shape == (2,)
+    inputs = [{"name": "ids", "dtype": "int64", "shape": [-1]}]
+    layers = [{"name": "e", "op": "embedding", "vocabulary": 3, "units": 2}]
+    table = Network.from_spec({"inputs": inputs, "layers": layers, "outputs": ["e"]})
+    assert table.predict(table.init(1), blank_inputs(table, 4))["e"].shape == (4, 1, 2)
 
 
 def test_a_part_survives_the_line_and_nonsense_is_refused() -> None:

@@ -13,6 +13,7 @@ import pytest
 from aiaas_async.errors import ArtifactError, InvalidError
 from aiaas_async.formats.safetensors import map_tensors, write_tensors
 from aiaas_async.nn.layer import Array
+from aiaas_async.nn.network import Network
 from aiaas_async.nn.shards import tensor_shards
 from aiaas_async.nn.split import Costs, pipeline_stages
 from aiaas_async.nn.submodel import Part, Slice, Submodel
@@ -80,6 +81,36 @@ def test_rows_are_mapped_and_columns_are_copied(tmp_path: Path) -> None:
     assert isinstance(map_under(loaded["logits.weight"]), mmap.mmap)
     assert shard.part.slices["hidden.weight"].axis == 1
     assert not isinstance(map_under(loaded["hidden.weight"]), mmap.mmap)
+
+
+def test_no_more_of_the_file_is_mapped_than_the_part_s_own_bytes(tmp_path: Path) -> None:
+    units, page = 512, mmap.PAGESIZE
+    layers = [{"name": f"d{i}", "op": "dense", "units": units} for i in range(4)]
+    inputs = [{"name": "x", "dtype": "float32", "shape": [units]}]
+    wide = Network.from_spec({"inputs": inputs, "layers": layers, "outputs": ["d3"]})
+    path = tmp_path / "wide"
+    write_tensors(path, wide.init(1))
+    given = Artifact({"w.safetensors": path})
+    first = pipeline_stages(wide, Costs(dict.fromkeys(("d0", "d1", "d2", "d3"), 1.0)), 2)[0]
+    model = load(given, first.part)
+    assert first.nbytes <= mapped_bytes(path) <= first.nbytes + 2 * page * len(model.params)
+    model.close()
+    assert mapped_bytes(path) == 0
+    shard = tensor_shards(wide, 2).shards[1]
+    by_rows = [name for name, cut in shard.part.slices.items() if cut.axis == 0]
+    model = load(given, shard.part)
+    rows_alone = sum(model.params[name].nbytes for name in by_rows)
+    assert rows_alone <= mapped_bytes(path) <= rows_alone + 2 * page * len(by_rows)
+
+
+def mapped_bytes(path: Path) -> int:
+    """How much of a file this process maps."""
+    found = 0
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if line.endswith(f" {path}"):
+            start, stop = line.split()[0].split("-")
+            found += int(stop, 16) - int(start, 16)
+    return found
 
 
 @pytest.mark.parametrize("dtype", ["F16", "F64", "BF16"])
