@@ -1,0 +1,57 @@
+"""What a push takes from a folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from aiaas_async.client.folder import examine
+from aiaas_async.errors import ArtifactError, InvalidError
+
+GRAPH = {"inputs": [{"name": "x"}], "outputs": ["y"], "layers": []}
+
+
+def fill(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("{}")
+
+
+def test_files_are_called_by_their_path_within_the_folder(tmp_path: Path) -> None:
+    fill(tmp_path, "b.bin", "a/c.bin", ".git/config", "a/.DS_Store", "metadata.json")
+    contents = examine(tmp_path)
+    assert list(contents.files) == ["a/c.bin", "b.bin"]
+    assert contents.nbytes() == 4
+
+
+def test_a_single_file_is_called_by_its_name(tmp_path: Path) -> None:
+    fill(tmp_path, "model.onnx")
+    contents = examine(tmp_path / "model.onnx")
+    assert list(contents.files) == ["model.onnx"]
+    assert contents.metadata is None
+
+
+def test_the_graph_gives_the_signature_and_metadata_has_the_last_word(tmp_path: Path) -> None:
+    fill(tmp_path, "w")
+    assert examine(tmp_path).metadata is None
+    (tmp_path / "graph.json").write_text(json.dumps(GRAPH))
+    assert examine(tmp_path).metadata == {"inputs": [{"name": "x"}], "outputs": ["y"]}
+    (tmp_path / "metadata.json").write_text('{"outputs": ["z"], "tags": ["t"]}')
+    assert examine(tmp_path).metadata == {
+        "inputs": [{"name": "x"}],
+        "outputs": ["z"],
+        "tags": ["t"],
+    }
+
+
+def test_what_is_no_folder_of_files_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidError, match="neither a file nor a folder"):
+        examine(tmp_path / "nothing")
+    with pytest.raises(InvalidError, match="no files"):
+        examine(tmp_path)
+    fill(tmp_path, "w")
+    (tmp_path / "metadata.json").write_text("{")
+    with pytest.raises(ArtifactError, match=r"metadata\.json is not sound JSON"):
+        examine(tmp_path)
