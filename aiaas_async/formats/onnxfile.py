@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from aiaas_async.errors import ArtifactError
+from aiaas_async.errors import ArtifactError, MemoryBudgetError
 from aiaas_async.formats.files import opened
 from aiaas_async.names import clip
 
@@ -52,11 +52,21 @@ class OnnxFile:
 def read_onnx(path: Path, label: str) -> OnnxFile:
     """Walk the file at `path`; `label` is what its user calls it. Raises `ArtifactError`."""
     what = f"the model {clip(label)}"
+    with map_file(path, what) as data:
+        return _walked(data, what)
+
+
+def map_file(path: Path, what: str) -> mmap.mmap:
+    """The bytes at `path`, none of them read yet. Raises `ArtifactError`, `MemoryBudgetError`."""
     with opened(path, what) as (file, size):
         if size == 0:
             raise ArtifactError(f"{what} is empty")
-        with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
-            return _walked(data, what)
+        try:
+            return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise MemoryBudgetError(
+                f"{what} has {size} bytes, more than its worker may map: {error.strerror}"
+            ) from error
 
 
 def _walked(data: mmap.mmap, what: str) -> OnnxFile:

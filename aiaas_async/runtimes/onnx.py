@@ -6,7 +6,6 @@ under the name the model gives them, so no name out of a model ever becomes a pa
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,8 +16,7 @@ import numpy as np
 import onnxruntime
 
 from aiaas_async.errors import ArtifactError, InputError
-from aiaas_async.formats.files import opened
-from aiaas_async.formats.onnxfile import OnnxFile, read_onnx
+from aiaas_async.formats.onnxfile import OnnxFile, map_file, read_onnx
 from aiaas_async.messages import TensorSpec
 from aiaas_async.names import clip
 from aiaas_async.runtimes.base import Array, Arrays, Artifact, Inspection
@@ -49,7 +47,10 @@ class OnnxRuntime:
         label, path = _model_file(artifact)
         file = read_onnx(path, label)
         _check_files(artifact, label, file)
-        outside = {name: _mapped(artifact.files[name], name) for name in sorted(file.locations)}
+        outside = {
+            name: memoryview(map_file(artifact.files[name], f"the file {clip(name)}"))
+            for name in sorted(file.locations)
+        }
         session = _session(path, outside)
         nbytes = file.size + sum(map(len, outside.values()))
         return OnnxModel(
@@ -86,13 +87,6 @@ def _check_files(artifact: Artifact, label: str, file: OnnxFile) -> None:
             f"the model does not refer to {clip(sorted(unused))}; an artifact for runtime onnx "
             "is one model and the files that hold its weights"
         )
-
-
-def _mapped(path: Path, label: str) -> memoryview:
-    with opened(path, f"the file {clip(label)}") as (file, size):
-        if size == 0:
-            raise ArtifactError(f"the file {clip(label)} is empty")
-        return memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
 
 
 def _session(path: Path, outside: Mapping[str, memoryview]) -> onnxruntime.InferenceSession:

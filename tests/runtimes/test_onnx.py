@@ -196,6 +196,16 @@ def test_names_that_the_platform_cannot_carry_are_refused(tmp_path: Path) -> Non
         load(tmp_path, made)
 
 
+def test_a_weight_that_is_declared_as_an_input_as_well_is_not_asked_for(tmp_path: Path) -> None:
+    made = linear()
+    made.graph.input.append(value("b", FLOAT, (2,)))
+    loaded = load(tmp_path, made)
+    assert [spec.name for spec in loaded.inputs] == ["x"]
+    np.testing.assert_allclose(
+        loaded.predict({"x": rows(2)}, ["y"])["y"], rows(2) @ WEIGHT + BIAS, rtol=1e-5
+    )
+
+
 def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
     node = helper.make_node("Relu", ["input"], ["y"])
     made = model([node], [value("input", FLOAT, ("batch", 3))], [value("y", FLOAT, None)])
