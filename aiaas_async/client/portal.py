@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -34,12 +35,8 @@ class Portal:
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Its result. An interrupt (Ctrl-C) cancels it and is raised here."""
-        future = self._submit(coroutine)
-        try:
+        with _watched(self._submit(coroutine)) as future:
             return future.result()
-        except BaseException:
-            future.cancel()
-            raise
 
     def run_telling(self, start: Callable[[Told], Coroutine[Any, Any, T]], told: Told | None) -> T:
         """Like `run`, with what the coroutine reports passed to `told` in the caller's thread,
@@ -47,15 +44,11 @@ class Portal:
         if told is None:
             return self.run(start(_ignore))
         news: SimpleQueue[tuple[int, int] | None] = SimpleQueue()
-        future = self._submit(start(lambda done, total: news.put((done, total))))
-        future.add_done_callback(lambda _: news.put(None))
-        try:
+        with _watched(self._submit(start(lambda *report: news.put(report)))) as future:
+            future.add_done_callback(lambda _: news.put(None))
             while (report := news.get()) is not None:
                 told(*report)
             return future.result()
-        except BaseException:
-            future.cancel()
-            raise
 
     def _submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
         if threading.current_thread() is self._thread or not self._thread.is_alive():
@@ -83,6 +76,18 @@ class Portal:
             await self._loop.shutdown_default_executor()
         finally:
             self._loop.call_soon(self._loop.stop)
+
+
+@contextmanager
+def _watched(future: Future[T]) -> Iterator[Future[T]]:
+    """Whoever stops waiting for it cancels it."""
+    try:
+        yield future
+    except CancelledError:
+        raise RuntimeError("this client was closed while it was asked") from None
+    except BaseException:
+        future.cancel()
+        raise
 
 
 def _ignore(done: int, total: int) -> None:

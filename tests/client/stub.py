@@ -49,6 +49,17 @@ class Stub:
     def paths(self) -> list[str]:
         return [f"{asked.method} {asked.path}" for asked in self.asked]
 
+    async def start(self) -> web.AppRunner:
+        """Listen on a free port; `cleanup()` of what it returns ends that."""
+        app = web.Application(client_max_size=1 << 30)
+        app.router.add_route("*", "/{tail:.*}", self.handle)
+        runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        self.url = f"http://{host}:{port}"
+        return runner
+
     async def handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read() if self.read_bodies else b""
         headers = {name: value for name, value in request.headers.items()}  # noqa: C416
@@ -122,14 +133,7 @@ async def hang_up(request: web.Request) -> web.StreamResponse:
 @asynccontextmanager
 async def running() -> AsyncIterator[Stub]:
     stub = Stub()
-    app = web.Application(client_max_size=1 << 30)
-    app.router.add_route("*", "/{tail:.*}", stub.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    stub.url = f"http://{host}:{port}"
+    runner = await stub.start()
     try:
         yield stub
     finally:
