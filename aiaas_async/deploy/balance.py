@@ -23,8 +23,8 @@ _WORTH_MOVING: Final = 1.1
 def measured_layers(old: Plan, seconds: Sequence[float]) -> dict[str, float]:
     """Seconds by layer for `ModelFacts.measured`, from those of each stage of a pipeline.
 
-    `seconds` are of compute, for one batch of the plan's size. Raises `InvalidError` for another
-    number of times than stages.
+    `seconds` are of compute for `max_batch_size` rows; of several micro-batches, their sum.
+    Raises `InvalidError` for another number of times than stages.
     """
     if old.tensor is not None or len(seconds) != len(old.nodes):
         raise InvalidError(

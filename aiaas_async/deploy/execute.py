@@ -33,7 +33,7 @@ class Run(Protocol):
 async def execute(plan: Plan, arrays: Arrays, rows: int, run: Run) -> dict[str, Array]:
     """The outputs of the whole version for a batch of `rows`.
 
-    More than `max_batch_size` rows go as several batches; in a pipeline they are under way at the
+    More than `micro_batch` rows go as several batches; in a pipeline they are under way at the
     same time. The first failure is raised, once what else is under way was cancelled.
     """
     network = plan.network
@@ -43,7 +43,7 @@ async def execute(plan: Plan, arrays: Arrays, rows: int, run: Run) -> dict[str, 
         if spec.name not in arrays:
             raise InputError(f"input {spec.name!r} is missing; given: {sorted(arrays)}")
     given = computed_inputs(network, arrays)
-    size = plan.request.max_batch_size
+    size = plan.micro_batch
     if rows <= size:
         return await _one(plan, network, given, run)
     batches = [{name: a[at] for name, a in given.items()} for at in minibatches(rows, size)]
@@ -63,7 +63,7 @@ async def _in_turn(
 async def warm(plan: Plan, run: Run) -> None:
     """Run every piece once on a full batch of zeros, so that its weights are in memory."""
     if plan.network is not None:
-        rows = plan.request.max_batch_size
+        rows = plan.micro_batch
         await execute(plan, blank_inputs(plan.network, rows), rows, run)
 
 

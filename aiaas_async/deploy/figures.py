@@ -17,11 +17,13 @@ Seconds = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """`seconds` of compute for a batch; bytes of one item's values on their way in and out."""
+    """`seconds` of compute for a batch; bytes of one item's values on their way in and out;
+    `largest` is the most of them that one job or one answer carries."""
 
     seconds: float
     bytes_in: int = 0
     bytes_out: int = 0
+    largest: int = 0
 
     def moving(self, batch: int) -> float:
         """Seconds of a job to the piece and back, beside its compute."""
@@ -32,11 +34,12 @@ def of_whole(network: Network, seconds: Seconds) -> Figures:
     specs = value_specs(network)
     given = sum(spec_bytes(spec) for spec in network.inputs)
     answered = sum(spec_bytes(specs[name]) for name in network.graph.outputs)
-    return Figures(sum(seconds.values()), given, answered)
+    return Figures(sum(seconds.values()), given, answered, max(given, answered))
 
 
 def of_stage(stage: Submodel, seconds: Seconds) -> Figures:
-    return Figures(sum(seconds[layer] for layer in stage.layers), *boundary_bytes(stage))
+    moved = boundary_bytes(stage)
+    return Figures(sum(seconds[layer] for layer in stage.layers), *moved, max(moved))
 
 
 def of_shards(
@@ -66,11 +69,11 @@ def _of_steps(plan: TensorPlan, segment: Segment, shares: Sequence[Seconds]) -> 
 def _of_step(shard: Submodel, step: Step, seconds: Seconds) -> Figures:
     specs = value_specs(shard.network)
     run = needed(shard.network.graph, step.outputs)
-    return Figures(
-        sum(seconds[node.name] for node in run),
-        sum(spec_bytes(specs[name]) for name in step.inputs),
-        sum(spec_bytes(specs[name]) for name in step.outputs),
+    inward, outward = (
+        sum(spec_bytes(specs[name]) for name in names) for names in (step.inputs, step.outputs)
     )
+    spent = sum(seconds[node.name] for node in run)
+    return Figures(spent, inward, outward, max(inward, outward))
 
 
 def _share(shard: Submodel, slower: Seconds, batch: int) -> Seconds:
@@ -84,4 +87,9 @@ def _estimates(network: Network, batch: int) -> Seconds:
 
 
 def _sum(a: Figures, b: Figures) -> Figures:
-    return Figures(a.seconds + b.seconds, a.bytes_in + b.bytes_in, a.bytes_out + b.bytes_out)
+    return Figures(
+        a.seconds + b.seconds,
+        a.bytes_in + b.bytes_in,
+        a.bytes_out + b.bytes_out,
+        max(a.largest, b.largest),
+    )

@@ -21,6 +21,7 @@ from aiaas_async.nn.network import Network
 from aiaas_async.nn.shards import TensorPlan
 from aiaas_async.nn.split import Costs
 from aiaas_async.nn.submodel import Submodel
+from aiaas_async.node.coalesce import MAX_BATCH_BYTES
 
 Mode = Literal["centralized", "distributed"]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1024)]
@@ -71,6 +72,13 @@ class Plan:
     network: Network | None = None
     tensor: TensorPlan | None = None
 
+    @property
+    def micro_batch(self) -> int:
+        """Rows that go through the pieces together: no more than `max_batch_size`, nor than lie
+        in a message the event loop lays in about a millisecond."""
+        largest = max((each.figures.largest for each in self.nodes if each.figures), default=0)
+        return max(1, min(self.request.max_batch_size, MAX_BATCH_BYTES // max(1, largest)))
+
     def to_data(self) -> dict[str, Any]:
         """The dry run, JSON-like; bytes in and out are per item."""
         split = {"split": self.request.split} if self.request.mode == "distributed" else {}
@@ -79,6 +87,7 @@ class Plan:
             "mode": self.request.mode,
             **split,
             "max_batch_size": self.request.max_batch_size,
+            "micro_batch": self.micro_batch,
             "bytes": sum(each.nbytes for each in self.nodes),
             "expected_latency_ms": None if latency is None else _ms(latency),
             "expected_items_per_s": None if rate is None else round(rate, 1),

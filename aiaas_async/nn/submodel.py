@@ -130,12 +130,19 @@ def computed_inputs(network: Network, inputs: Mapping[str, Array]) -> dict[str, 
 
     A submodel without parameters would else compute on float64 where the whole does not.
     """
-    narrow = {spec.name for spec in value_specs(network).values() if spec.dtype == "float32"}
-    computed = bool(network.parameter_specs())
+    narrow = _narrowed(network)
     return {
-        name: array.astype(np.float32, copy=False) if computed and name in narrow else array
+        name: array.astype(np.float32, copy=False) if name in narrow else array
         for name, array in inputs.items()
     }
+
+
+@lru_cache(maxsize=64)  # asked once a call
+def _narrowed(network: Network) -> frozenset[str]:
+    """The inputs that are computed in float32 whatever they come as."""
+    if not network.parameter_specs():
+        return frozenset()
+    return frozenset(s.name for s in network.inputs if (s.dtype or "").startswith("float"))
 
 
 def join_rows(pieces: Sequence[Array]) -> Array:

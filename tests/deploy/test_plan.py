@@ -180,6 +180,7 @@ def test_a_version_without_a_layer_graph_is_placed_whole() -> None:
     assert found.to_data() == {
         "mode": "centralized",
         "max_batch_size": 32,
+        "micro_batch": 32,
         "bytes": 100,
         "expected_latency_ms": None,
         "expected_items_per_s": None,
@@ -199,6 +200,18 @@ def test_a_dry_run_shows_each_node_s_bytes_layers_time_and_boundary(split: Any) 
     assert "d3" in second["layers"]
     assert first["bytes_in"] >= 4 * 64
     assert 0 < first["expected_ms"] < data["expected_latency_ms"]
+
+
+@pytest.mark.parametrize("split", ["pipeline", "tensor"])
+def test_batches_whose_values_are_large_are_cut_smaller(split: Any) -> None:
+    layers: list[Option] = [
+        {"name": f"c{i}", "op": "conv2d", "filters": 16, "kernel": [3, 3]} for i in range(3)
+    ]
+    network = Network.from_spec(spec(layers, ["c2"], (128, 128, 3)))
+    nodes = {"a": 1 << 30, "b": 1 << 30}
+    found = plan(asked(split), ModelFacts(4 * network.parameter_count, network), nodes)
+    assert found.micro_batch == (4 << 20) // (4 * 16 * 128 * 128)
+    assert plan(asked(split), facts(), nodes).micro_batch == 32
 
 
 def test_whole_versions_show_their_layers_too() -> None:
