@@ -17,6 +17,7 @@ import msgspec
 
 from aiaas_async.errors import InvalidError
 from aiaas_async.names import check_name, clip
+from aiaas_async.schedule.disciplines import make_discipline
 
 ENVIRONMENT_PREFIX: Final = "AIAAS_"
 # Read by the clients, not by the server.
@@ -81,6 +82,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         int, _whole(1, 1 << 20, "requests that may wait at a node; beyond, 503")
     ] = 1024
     mailbox_mb: Annotated[int, _whole(1, 1 << 20, "MiB of requests that may wait at a node")] = 256
+    schedule: Annotated[
+        str, _text("order of what waits at a node: fifo, priority, sjf, edf or fair")
+    ] = "fair"
     max_batch_size: Annotated[
         int, _whole(1, 65536, "items that go to a worker as one batch, at most")
     ] = 32
@@ -159,6 +163,7 @@ def check_settings(settings: Settings) -> Settings:
         raise InvalidError(
             f"log_level must be debug, info, warning or error, got {clip(settings.log_level)}"
         )
+    make_discipline(settings.schedule)
     cores = len(os.sched_getaffinity(0))
     threads = settings.worker_threads
     if threads > 1 and threads * settings.node_count > cores:

@@ -7,62 +7,19 @@ free, computed from the measured drain rate. Only the owner waits, in `wait_none
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from aiaas_async.actors.envelope import Envelope
 from aiaas_async.errors import OverloadedError, StoppingError
+from aiaas_async.schedule.fifo import Fifo
+from aiaas_async.schedule.waiting import Discipline
 
 E = TypeVar("E", bound=Envelope[Any, Any])
 
 MIN_RETRY_S, MAX_RETRY_S = 0.05, 30.0
 _SMOOTHING = 0.2  # weight of the newest interval in the drain rate's moving average
-
-
-class Discipline(Protocol[E]):
-    """The order in which waiting envelopes are taken; pure, knows no loop."""
-
-    def push(self, item: E) -> None: ...
-    def pop(self) -> E: ...
-    def take_like(self, fits: Callable[[E], bool], limit: int) -> list[E]:
-        """Remove and return up to `limit` further envelopes that satisfy `fits`, in order."""
-
-    def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[E]: ...
-
-
-class Fifo(Generic[E]):
-    """First come, first served."""
-
-    def __init__(self) -> None:
-        self._items: deque[E] = deque()
-
-    def push(self, item: E) -> None:
-        self._items.append(item)
-
-    def pop(self) -> E:
-        return self._items.popleft()
-
-    def take_like(self, fits: Callable[[E], bool], limit: int) -> list[E]:
-        taken: list[E] = []
-        items = self._items
-        while items and len(taken) < limit and fits(items[0]):
-            taken.append(items.popleft())
-        if not items or len(taken) == limit:
-            return taken
-        rest: list[E] = []
-        for item in items:
-            (taken if len(taken) < limit and fits(item) else rest).append(item)
-        self._items = deque(rest)
-        return taken
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __iter__(self) -> Iterator[E]:
-        return iter(self._items)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Coalescing: which waiting calls go to the worker as one batch. Pure policy.
 
-Calls join when they are of the same version, ask for the same outputs, and their arrays agree in
-dtype and item shape (a version may accept any length). Nothing waits for company by default.
+Calls join when they are of the same flow and version, ask for the same outputs, and their arrays
+agree in dtype and item shape (a version may accept any length). Nothing waits for company by
+default.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Batch:
         self._shape = _shape(call.arrays)
         self.servable = call.servable
         self.outputs = call.outputs
-        self._alone = first.alone
+        self._alone, self._flow = first.alone, first.flow
 
     @property
     def space(self) -> int:
@@ -53,6 +54,7 @@ class Batch:
     def _fits(self, item: WorkItem, call: Call) -> bool:
         return (
             not item.alone
+            and item.flow == self._flow
             and call.servable is self.servable
             and call.outputs == self.outputs
             and _shape(call.arrays) == self._shape

@@ -33,6 +33,8 @@ from aiaas_async.node.work import (
     Servable,
     WorkItem,
 )
+from aiaas_async.schedule.disciplines import CALLS, make_discipline
+from aiaas_async.schedule.rates import Rates
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +44,8 @@ MAX_ATTEMPTS = 2
 @dataclass(frozen=True, slots=True)
 class NodeLimits:
     """Bytes and seconds. A job may run `patience_s` even when its callers wanted it sooner,
-    and `overtime_s` past its latest deadline, before its worker is ended."""
+    and `overtime_s` past its latest deadline, before its worker is ended. `schedule` names the
+    discipline of the mailbox."""
 
     memory: int = 4 << 30
     mailbox_items: int = 1024
@@ -50,6 +53,7 @@ class NodeLimits:
     load_timeout_s: float = 300.0
     patience_s: float = 1.0
     overtime_s: float = 0.25
+    schedule: str = "fair"
 
 
 @dataclass(slots=True)
@@ -72,7 +76,10 @@ class Node:
         self.id = node_id
         self._limits = limits
         self._quarantine = quarantine
-        self._mailbox: Mailbox[WorkItem] = Mailbox(limits.mailbox_items, limits.mailbox_bytes)
+        self._mailbox: Mailbox[WorkItem] = Mailbox(
+            limits.mailbox_items, limits.mailbox_bytes, make_discipline(limits.schedule)
+        )
+        self.rates = Rates()
         self._residency = Residency(limits.memory)
         self._pins: set[str] = set()
         self._seat = WorkerSeat(source, self._residency.clear)
@@ -88,6 +95,11 @@ class Node:
         """Requests that wait here or are under way."""
         return len(self._mailbox) + self._under_way
 
+    @property
+    def free_bytes(self) -> int:
+        """Memory that no pinned version holds."""
+        return self._residency.free
+
     async def start(self) -> None:
         """Start the worker, and begin to take work."""
         await self._seat.start()
@@ -95,13 +107,25 @@ class Node:
             supervise(f"node {self.id}", self._run, self._give_up), name=f"node {self.id}"
         )
 
-    def submit(self, message: Message, cost: int, deadline: float | None) -> WorkItem:
-        """Queue `message`; its answer comes in the returned envelope's `reply`.
+    def submit(
+        self,
+        message: Message,
+        cost: int,
+        deadline: float | None,
+        *,
+        flow: str = CALLS,
+        priority: int = 0,
+    ) -> WorkItem:
+        """Queue `message`; its answer comes in the returned envelope's `reply`. The node's
+        schedule goes by `flow` (who competes) and `priority` (the higher the sooner).
 
         Raises `OverloadedError`, `StoppingError`, or `QuarantinedError`.
         """
         self._check_quarantine(message)
         item = WorkItem(message, cost, deadline, self._loop)
+        item.flow, item.priority = flow, priority
+        if isinstance(message, Call):
+            item.expected_s = self.rates.expected_s(message.servable.id, message.rows)
         self._mailbox.put_nowait(item)
         return item
 
@@ -225,6 +249,7 @@ class Node:
         self._pins.discard(asked.servable_id)
         if asked.servable_id in self._residency:
             await self._unload(asked.servable_id)
+        self.rates.forget(asked.servable_id)
         return Result(self.id)
 
     def _on_batch(self, batch: Batch, submitted: float, done: asyncio.Future[Answer]) -> None:
@@ -234,6 +259,7 @@ class Node:
             return
         answer = done.result()
         self._count(batch.rows, answer)
+        self.rates.record(batch.servable.id, batch.rows, answer.compute_us / 1e6)
         self._settle(len(batch.items))
         seconds = answer.compute_us / 1e6
         for item, arrays in zip(batch.items, batch.split(answer.arrays), strict=True):
@@ -316,6 +342,7 @@ class Node:
             "loaded": sorted(self._residency),
             "pinned": sorted(self._pins),
             "memory": {"budget": self._residency.budget, "used": self._residency.used},
+            "schedule": self._limits.schedule,
             "mailbox": asdict(self._mailbox.statistics()),
             "workers_started": self._seat.started,
             "statistics": asdict(self.statistics),

@@ -40,6 +40,12 @@ class Residency:
         return sum(resident.nbytes for resident in self._residents.values())
 
     @property
+    def free(self) -> int:
+        """Bytes that are not held by pinned versions: the others may be unloaded."""
+        held = sum(resident.nbytes for resident in self._residents.values() if resident.pinned)
+        return max(0, self.budget - held)
+
+    @property
     def pinned(self) -> frozenset[str]:
         return frozenset(m for m, resident in self._residents.items() if resident.pinned)
 

@@ -12,6 +12,7 @@ from aiaas_async.compute.frames import Array
 from aiaas_async.compute.jobs import ArtifactFiles
 from aiaas_async.messages import TensorSpec
 from aiaas_async.names import ModelRef
+from aiaas_async.schedule.disciplines import CALLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +28,11 @@ class Servable:
     max_batch_size: int = 32
     max_delay_s: float = 0.0
     allow_nonfinite: bool = False
+    piece: str = ""  # which piece of a deployment; empty for the version as it is
 
     @property
     def id(self) -> str:
-        return str(self.ref)
+        return f"{self.ref}{self.piece}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +88,10 @@ class Result:
 
 class WorkItem(Envelope[Message, Result]):
     """An envelope for a node. `attempts` counts the workers that died while they ran it; `alone`
-    forbids company: what failed in a batch runs again by itself, so that it harms no other."""
+    forbids company: what failed in a batch runs again by itself, so that it harms no other.
+    `flow`, `priority` and `expected_s` are what the node's schedule goes by."""
 
-    __slots__ = ("alone", "attempts")
+    __slots__ = ("alone", "attempts", "expected_s", "flow", "priority")
 
     def __init__(
         self,
@@ -100,6 +103,9 @@ class WorkItem(Envelope[Message, Result]):
         super().__init__(message, cost, deadline, loop)
         self.attempts = 0
         self.alone = False
+        self.flow = CALLS
+        self.priority = 0
+        self.expected_s = 0.0
 
 
 def cost_of(arrays: Mapping[str, Array]) -> int:

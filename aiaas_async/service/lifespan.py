@@ -78,6 +78,7 @@ async def _start_cluster(settings: Settings, workers: WorkerSource, secret: byte
         mailbox_items=settings.mailbox_items,
         mailbox_bytes=settings.mailbox_mb * _MIB,
         load_timeout_s=settings.load_timeout_s,
+        schedule=settings.schedule,
     )
     quarantine = Quarantine()
     cluster = Cluster(

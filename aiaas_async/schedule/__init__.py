@@ -1,0 +1,1 @@
+"""Policies of division, assignment and scheduling: pure, they know no loop, no node, no array."""

@@ -1,0 +1,60 @@
+"""Division: a job over shards becomes tasks, each within one shard and none too long.
+
+A task shall take about 10 ms: long enough that handing it over costs little, short enough that a
+call which comes meanwhile hardly notices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+TASK_S: Final = 0.010
+TASK_BYTES: Final = 2 << 20
+MAX_TASK_ITEMS: Final = 4096
+PILOT_ITEMS: Final = 16  # what is run first when nothing has been measured
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Items `start` to `stop` - 1 of the shard that node `home` holds. `failures` counts the
+    nodes that could not do it."""
+
+    home: str
+    start: int
+    stop: int
+    failures: int = 0
+
+    @property
+    def key(self) -> str:
+        return f"{self.home}/{self.start}"
+
+    @property
+    def items(self) -> int:
+        return self.stop - self.start
+
+
+def divide(counts: Mapping[str, int], task_items: int) -> list[Task]:
+    """Tasks of at most `task_items` items that cover each shard's `counts` items once.
+
+    The tasks of a shard differ by one item at most; shards take turns, so that all nodes have
+    work from the start.
+    """
+    rows = [list(_pieces(home, count, task_items)) for home, count in counts.items()]
+    longest = max(map(len, rows), default=0)
+    return [row[turn] for turn in range(longest) for row in rows if turn < len(row)]
+
+
+def _pieces(home: str, count: int, task_items: int) -> list[Task]:
+    pieces = -(-count // task_items)
+    edges = [count * piece // pieces for piece in range(pieces + 1)] if pieces else []
+    return [Task(home, start, stop) for start, stop in pairwise(edges)]
+
+
+def fitting_items(item_bytes: int, row_s: float | None) -> int:
+    """How many items a task should have, from the bytes of one and the seconds it takes."""
+    by_bytes = TASK_BYTES // max(1, item_bytes)
+    by_time = PILOT_ITEMS if row_s is None else int(TASK_S / max(row_s, 1e-9))
+    return max(1, min(by_bytes, by_time, MAX_TASK_ITEMS))

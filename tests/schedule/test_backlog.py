@@ -1,0 +1,86 @@
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiaas_async.schedule.assign import DataLocal, LeastLoaded
+from aiaas_async.schedule.backlog import Backlog
+from aiaas_async.schedule.divide import Task, divide
+
+counts = st.dictionaries(st.sampled_from("abcd"), st.integers(0, 200))
+actions = st.lists(
+    st.one_of(
+        st.sampled_from("abcd"),
+        st.sets(st.sampled_from("abcd"), min_size=1),
+        st.just("fail"),
+    ),
+    max_size=80,
+)
+
+
+@given(counts, actions)
+def test_no_task_is_lost_and_none_is_done_twice(
+    counts: dict[str, int], actions: list[str | set[str]]
+) -> None:
+    backlog, tasks, taken = Backlog(DataLocal()), divide(counts, 7), list[tuple[Task, str]]()
+    backlog.set_nodes("abcd")
+    backlog.add(tasks)
+    nodes = set("abcd")
+    for action in actions:
+        if isinstance(action, set):
+            backlog.set_nodes(action)
+            nodes = action
+        elif action == "fail" and taken:
+            backlog.put_back(*taken.pop())
+        elif action in nodes and (task := backlog.take(action)) is not None:
+            taken.append((task, action))
+        assert len(backlog) + len(taken) == len(tasks)
+        assert sum(backlog.loads.values()) == sum(t.items for t in tasks) - sum(
+            t.items for t, _ in taken
+        )
+    rest = [backlog.take(min(nodes)) for _ in range(len(backlog))]
+    assert Counter([*rest, *(task for task, _ in taken)]) == Counter(tasks)
+
+
+@given(counts, st.sampled_from("abcd"))
+def test_a_node_never_idles_while_anything_waits(counts: dict[str, int], node: str) -> None:
+    backlog = Backlog(DataLocal())
+    backlog.set_nodes("abcd")
+    backlog.add(divide(counts, 10))
+    while len(backlog):
+        assert backlog.take(node) is not None
+    assert backlog.take(node) is None
+
+
+def test_a_node_does_its_own_tasks_in_order_before_it_steals_the_others_last() -> None:
+    backlog = Backlog(DataLocal())
+    backlog.set_nodes("ab")
+    backlog.add(divide({"a": 2, "b": 3}, 1))
+    taken = [backlog.take("a") for _ in range(4)]
+    assert [(t.home, t.start) for t in taken if t] == [("a", 0), ("a", 1), ("b", 2), ("b", 1)]
+    assert backlog.stolen == 2
+
+
+def test_what_failed_goes_first_and_elsewhere() -> None:
+    backlog, failed = Backlog(DataLocal()), Task("a", 90, 99)
+    backlog.set_nodes("ab")
+    backlog.add(divide({"b": 3}, 1))
+    backlog.put_back(failed, "a")
+    assert backlog.take("b") == failed
+
+
+def test_with_one_node_what_failed_is_done_there_again() -> None:
+    backlog, failed = Backlog(DataLocal()), Task("a", 0, 9)
+    backlog.set_nodes("a")
+    backlog.put_back(failed, "a")
+    assert backlog.take("a") == failed
+
+
+def test_the_tasks_of_a_node_that_left_go_to_those_that_stay() -> None:
+    backlog = Backlog(LeastLoaded())
+    backlog.set_nodes("abc")
+    backlog.add(divide({"a": 90}, 10))
+    backlog.set_nodes("bc")
+    assert backlog.loads == pytest.approx({"b": 45, "c": 45}, abs=10)
+    assert backlog.take("a") is None

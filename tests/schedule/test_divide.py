@@ -1,0 +1,55 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiaas_async.schedule.divide import (
+    MAX_TASK_ITEMS,
+    PILOT_ITEMS,
+    TASK_BYTES,
+    divide,
+    fitting_items,
+)
+
+shards = st.dictionaries(st.sampled_from("abcd"), st.integers(0, 500))
+
+
+@given(shards, st.integers(1, 100))
+def test_tasks_cover_every_item_once_and_none_is_too_long(
+    counts: dict[str, int], task_items: int
+) -> None:
+    found: dict[str, list[int]] = {home: [] for home in counts}
+    for task in divide(counts, task_items):
+        assert 1 <= task.items <= task_items
+        found[task.home] += range(task.start, task.stop)
+    assert {home: sorted(items) for home, items in found.items()} == {
+        home: list(range(count)) for home, count in counts.items()
+    }
+
+
+@given(shards, st.integers(1, 100))
+def test_the_tasks_of_a_shard_are_even(counts: dict[str, int], task_items: int) -> None:
+    for home in counts:
+        sizes = [task.items for task in divide(counts, task_items) if task.home == home]
+        assert max(sizes, default=0) - min(sizes, default=0) <= 1
+
+
+def test_shards_take_turns() -> None:
+    homes = [task.home for task in divide({"a": 30, "b": 10, "c": 20}, 10)]
+    assert homes == ["a", "b", "c", "a", "c", "a"]
+
+
+@given(st.integers(1, 16 << 20), st.none() | st.floats(0, 100))
+def test_a_task_has_an_item_at_least_and_stays_within_its_bounds(
+    item_bytes: int, row_s: float | None
+) -> None:
+    items = fitting_items(item_bytes, row_s)
+    assert 1 <= items <= MAX_TASK_ITEMS
+    assert items == 1 or items * item_bytes <= TASK_BYTES
+
+
+def test_what_was_never_measured_starts_small() -> None:
+    assert fitting_items(4, None) == PILOT_ITEMS
+
+
+def test_slow_models_get_short_tasks() -> None:
+    assert fitting_items(4, 0.001) == 10
+    assert fitting_items(4, 10.0) == 1
