@@ -62,7 +62,7 @@ def answering(handler: Handler) -> Handler:
     return answer
 
 
-def refusal(request: web.Request, error: AiaasError) -> web.Response:
+def refusal(request: web.BaseRequest, error: AiaasError) -> web.Response:
     """`error` as a response, in the encoding the caller understands."""
     status = status_of(error)
     codec = _codec_of_errors(request)
@@ -82,7 +82,7 @@ def refusal(request: web.Request, error: AiaasError) -> web.Response:
     return response
 
 
-def _codec_of_errors(request: web.Request) -> Codec:
+def _codec_of_errors(request: web.BaseRequest) -> Codec:
     try:
         asked = codec_for(request.headers.get("Content-Type", JSON.content_type))
         return reply_codec(request.headers.get("Accept"), asked)
@@ -104,7 +104,10 @@ async def read_object(request: web.Request, cap: int | None = None) -> tuple[dic
     """Like `read`, for bodies that must be an object."""
     value, codec = await read(request, cap)
     if not isinstance(value, dict):
-        raise MalformedError(f"the body must be an object, got {clip(value)}")
+        raise MalformedError(f"the body must be an object, got {type(value).__name__}")
+    odd = [key for key in value if not isinstance(key, str)]
+    if odd:
+        raise MalformedError(f"the names of the body's fields must be texts, got {clip(odd[0])}")
     return value, codec
 
 

@@ -22,6 +22,7 @@ from aiaas_async.compute.base import WorkerSource
 from aiaas_async.config import Settings
 from aiaas_async.errors import InvalidError
 from aiaas_async.http.app import make_app
+from aiaas_async.http.protocol import Connection
 from aiaas_async.service.lifespan import running_platform
 from aiaas_async.service.platform import Platform
 
@@ -46,20 +47,43 @@ async def running_server(
         async with running_platform(settings, workers) as platform:
             runner = web.AppRunner(
                 make_app(platform),
-                access_log=None,
-                auto_decompress=False,  # `body.py` inflates, within bounds
-                keepalive_timeout=settings.keepalive_s,
+                handler_cancellation=True,  # who hangs up no longer waits for an answer
                 shutdown_timeout=settings.grace_s,
             )
             await runner.setup()
             try:
-                await web.SockSite(runner, listening, backlog=_BACKLOG).start()
-                yield platform, _address(listening)
+                async with _accepting(listening, runner, settings):
+                    yield platform, _address(listening)
             finally:
                 platform.stopping.set()
                 await runner.cleanup()
     finally:
         listening.close()
+
+
+@asynccontextmanager
+async def _accepting(
+    listening: socket.socket, runner: web.AppRunner, settings: Settings
+) -> AsyncIterator[None]:
+    """Serve connections of our own kind; at the end no more are accepted."""
+    loop, manager = asyncio.get_running_loop(), runner.server
+    assert manager is not None
+
+    def connection() -> Connection:
+        return Connection(
+            manager,
+            loop=loop,
+            access_log=None,
+            auto_decompress=False,  # `body.py` inflates, within bounds
+            keepalive_timeout=settings.keepalive_s,
+        )
+
+    acceptor = await loop.create_server(connection, sock=listening, backlog=_BACKLOG)
+    try:
+        yield
+    finally:
+        # Not waited for: the connections that are open end with the runner.
+        acceptor.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:

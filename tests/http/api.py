@@ -116,6 +116,6 @@ def _tree() -> set[type[Any]]:
 
 def decoded(content_type: str, raw: bytes) -> Any:
     kind = content_type.partition(";")[0]
-    if kind in ("application/json", "application/problem+json"):
+    if raw and kind in ("application/json", "application/problem+json"):
         return JSON.decode(raw)
-    return MSGPACK.decode(raw) if kind == "application/msgpack" else raw
+    return MSGPACK.decode(raw) if kind == "application/msgpack" and raw else raw

@@ -1,0 +1,69 @@
+"""A connection: aiohttp's, with a deadline for the first request and errors in our own form.
+
+aiohttp waits for ever for a request's head, answers what is no HTTP in plain text that repeats
+the bytes, and logs a traceback for each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from http import HTTPStatus
+from typing import Any, Final
+
+from aiohttp import web
+
+from aiaas_async.errors import AiaasError, InternalError, MalformedError
+from aiaas_async.http.exchange import refusal
+from aiaas_async.names import clip
+
+logger = logging.getLogger(__name__)
+
+HEAD_TIMEOUT_S: Final = 10.0  # from the connection to its first request
+
+
+class Connection(web.RequestHandler):
+    """Takes the arguments of aiohttp's own."""
+
+    __slots__ = ("_head_timer",)
+
+    def __init__(self, manager: web.Server, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._head_timer = self._loop.call_later(HEAD_TIMEOUT_S, self._give_up_waiting)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+        super().connection_lost(exc)
+
+    def _give_up_waiting(self) -> None:
+        # Between later requests the keep-alive timer does this.
+        if self._request_count == 0:
+            self.force_close()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = HTTPStatus.INTERNAL_SERVER_ERROR,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what never reached a handler, or to an error that left one."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer is under way already")
+        response = refusal(request, _as_ours(status, exc, message))
+        response.force_close()
+        return response
+
+
+def _as_ours(status: int, exc: BaseException | None, message: str | None) -> AiaasError:
+    if status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        reason = (message or "").partition("\n")[0].rstrip(":")
+        logger.debug("a request that is not HTTP: %s", clip(reason))
+        return MalformedError(f"the request is not HTTP/1.1: {clip(reason)}")
+    logger.error("defect outside of a handler", exc_info=exc)
+    return InternalError("a defect of the server; its log tells more")
