@@ -184,6 +184,8 @@ def test_a_graph_given_in_two_pieces_is_read_whole(tmp_path: Path) -> None:
         (b"\x3a\x05abc", "5 bytes announced, 3 there"),
         (b"\x3a\x02\x2d\x01", "ends within a field"),
         (b"\x0d123", "ends within a field"),
+        (b"\x3a\x02\x2a\x05" + b"\x12\x05hello", "5 bytes announced, 0 there"),  # in a graph
+        (b"\x3a\x02\x2d\x01" + b"\x12\x05hello", "ends within a field"),
         (b"\x00\x00", "no field has tag 0"),
         (b"\xf8\xff\xff\xff\x7f\x01", "no field has tag"),
         (b"\x0b\x0c", "a field of kind 3"),
@@ -194,6 +196,13 @@ def test_a_graph_given_in_two_pieces_is_read_whole(tmp_path: Path) -> None:
 def test_what_is_no_model_is_said_to_be_damaged(tmp_path: Path, data: bytes, reason: str) -> None:
     with pytest.raises(ArtifactError, match=reason):
         read(tmp_path, data)
+
+
+def test_a_type_given_in_two_pieces_keeps_the_shape_of_the_first(tmp_path: Path) -> None:
+    shaped, bare = (value("x", shape=shape).type.SerializeToString() for shape in (["N"], None))
+    for types, shapeless in (([shaped, bare], set()), ([bare, bare], {"x"})):
+        declared = _field(1, b"x") + b"".join(_field(2, each) for each in types)
+        assert read(tmp_path, _field(7, _field(11, declared))).shapeless == shapeless
 
 
 def test_depth_costs_no_stack(tmp_path: Path) -> None:

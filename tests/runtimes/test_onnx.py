@@ -14,6 +14,7 @@ from aiaas_async.errors import ArtifactError, InputError, MemoryBudgetError
 from aiaas_async.messages import TensorSpec
 from aiaas_async.runtimes.base import Artifact, Differentiable
 from aiaas_async.runtimes.onnx import OnnxModel, OnnxRuntime
+from aiaas_async.runtimes.onnxerrors import told
 from tests.runtimes.onnxmodels import (
     BIAS,
     FLOAT,
@@ -49,6 +50,7 @@ def test_the_signature_comes_from_the_file_and_the_batch_is_left_out(tmp_path: P
     assert found.outputs == loaded.outputs
     assert found.nbytes == loaded.nbytes == given.files["model.onnx"].stat().st_size
     assert not isinstance(loaded, Differentiable)
+    assert load(tmp_path, one_node("Relu", shape=("N", 0, "K", 3))).inputs[0].shape == (0, -1, 3)
     loaded.close()
 
 
@@ -206,13 +208,16 @@ def test_a_weight_that_is_declared_as_an_input_as_well_is_not_asked_for(tmp_path
     )
 
 
-def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+def test_names_that_are_no_text_are_refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     node = helper.make_node("Relu", ["input"], ["y"])
     made = model([node], [value("input", FLOAT, ("batch", 3))], [value("y", FLOAT, None)])
     for name in (b"input", b"batch"):
         data = made.SerializeToString().replace(name, b"\xff" * len(name))
         with pytest.raises(ArtifactError):
             load(tmp_path, data)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_weights_outside_the_model_are_read_from_the_artifact_s_own_files(tmp_path: Path) -> None:
@@ -282,13 +287,59 @@ def test_weights_that_do_not_fill_their_tensor_are_refused(
         load(tmp_path, linear_with_bias_in("b.bin", offset=offset), b__bin=content)
 
 
-def test_what_onnxruntime_says_is_told_without_paths(tmp_path: Path) -> None:
+def test_what_onnxruntime_says_is_told_without_paths_and_not_logged(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(ArtifactError, match="No Op registered for Nope") as caught:
         load(tmp_path, one_node("Nope", name="/my/node\x1b[31m"))
     assert str(tmp_path) not in caught.value.message
     assert "/my/node" in caught.value.message
     assert "\x1b" not in caught.value.message
     assert "ONNXRuntimeError" not in caught.value.message
+    loaded = load(tmp_path, model(*_lookup()))
+    with pytest.raises(InputError, match="indices element out of data bounds, idx=9") as failed:
+        loaded.predict({"x": np.array([9])}, None)
+    assert "onnxruntime_src" not in failed.value.message
+    assert capfd.readouterr() == ("", "")
+
+
+def _lookup() -> tuple[Any, ...]:
+    """y = table[x]."""
+    node = helper.make_node("Gather", ["table", "x"], ["y"])
+    inputs, outputs = [value("x", INT64, ("N",))], [value("y", FLOAT, ("N",))]
+    return [node], inputs, outputs, {"table": np.ones(4, np.float32)}
+
+
+def test_a_session_spins_on_no_core_and_takes_no_other_format(tmp_path: Path) -> None:
+    session = load(tmp_path, linear()).session
+    assert session is not None
+    options = session.get_session_options()
+    for key, expected in (
+        ("session.intra_op.allow_spinning", "0"),
+        ("session.inter_op.allow_spinning", "0"),
+        ("session.load_model_format", "ONNX"),
+    ):
+        assert options.get_session_config_entry(key) == expected
+    assert options.inter_op_num_threads == 1
+
+
+def test_several_rows_for_one_item_are_no_answer(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("NonZero", ["x"], ["at"]),
+        helper.make_node("Transpose", ["at"], ["y"]),
+    ]
+    outputs = [value("y", INT64, ("K", 2))]
+    loaded = load(tmp_path, model(nodes, [value("x", FLOAT, (1, 3))], outputs))
+    one, two = np.array([[0, 5, 0]], np.float32), np.array([[5, 5, 0]], np.float32)
+    assert loaded.predict({"x": one}, None)["y"].tolist() == [[0, 1]]
+    with pytest.raises(ArtifactError, match=r"shape \[2, 2\] for one item"):
+        loaded.predict({"x": two}, None)
+
+
+def test_neither_the_file_nor_its_folder_is_told() -> None:
+    path = Path("/srv/data/artifacts/0a/0a1b")
+    error = told(ValueError(f"{path}, and {path.parent}/w"), "no", ArtifactError, path)
+    assert error.message == "no: 'it, and its folder/w'"
 
 
 def test_a_tensor_beyond_memory_is_an_error_of_that_call(tmp_path: Path) -> None:
