@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from errno import ECONNREFUSED
-from typing import Any
+from typing import Any, Final
+from weakref import WeakSet
 
 import aiohttp
 from yarl import URL
@@ -25,7 +27,8 @@ from aiaas_async.client.retry import RetryBudget, RetryPolicy, is_refusal
 from aiaas_async.errors import AiaasError, DeadlineError
 from aiaas_async.wire.codecs import MSGPACK
 
-_HEADERS = {"User-Agent": f"aiaas-async/{__version__}", "Accept": MSGPACK.content_type}
+_TURNS: Final = 100  # of the event loop; a connection takes three or four to close
+_HEADERS: Final = {"User-Agent": f"aiaas-async/{__version__}", "Accept": MSGPACK.content_type}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class Transport:
         self.url, self.timeout_s, self.policy = url, timeout_s, policy
         self._budget = RetryBudget(policy)
         self._open: aiohttp.ClientSession | None = None
+        self._sockets: WeakSet[socket.socket] = WeakSet()
         self._closed = False
 
     async def send(self, request: Request) -> Reply:
@@ -183,16 +187,35 @@ class Transport:
             raise RuntimeError("this client is closed: make another")
         if self._open is None:
             self._open = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(socket_factory=self._make_socket),
                 timeout=aiohttp.ClientTimeout(total=None),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 middlewares=(_sent_once,),
             )
         return self._open
 
+    def _make_socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, *_ = address
+        made = socket.socket(family, kind, protocol)
+        self._sockets.add(made)
+        return made
+
     async def close(self) -> None:
+        """Close every connection now, also one whose upload was cancelled: it would wait for the
+        rest of its buffer to be taken, and outlive its event loop."""
         self._closed = True
         if self._open is not None:
             await self._open.close()
+        for left in self._connected():
+            with suppress(OSError):
+                left.shutdown(socket.SHUT_RDWR)
+        for _ in range(_TURNS):
+            if not self._connected():
+                return
+            await asyncio.sleep(0)
+
+    def _connected(self) -> list[socket.socket]:
+        return [each for each in self._sockets if each.fileno() >= 0]
 
 
 async def _sent_once(

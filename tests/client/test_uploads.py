@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from aiaas_async import AsyncClient
+from aiaas_async.client import portal
 from aiaas_async.client.body import CHUNK
 from aiaas_async.errors import (
     ConflictError,
@@ -21,7 +23,7 @@ from aiaas_async.errors import (
     NotFoundError,
     OverloadedError,
 )
-from tests.client.stub import Stub, hang_up, refusal, value
+from tests.client.stub import Stub, hang_up, refusal, running, value
 
 DONE = value({"path": "w", "sha256": "0", "size": 1}, 201)
 
@@ -122,6 +124,33 @@ async def test_what_progress_raises_ends_the_upload_and_is_raised(
     stub.will(DONE)
     with pytest.raises(EnoughError):
         await client.upload("m", "1.0", "w", bytes(8 * CHUNK), stop)
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, portal._new_loop])
+def test_a_cancelled_upload_leaves_no_connection_behind(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """Its buffer is full, and nobody reads."""
+
+    async def deaf(request: web.Request) -> web.StreamResponse:
+        return await asyncio.Future()
+
+    def stop(sent: int, total: int) -> None:
+        raise ZeroDivisionError
+
+    async def run() -> None:
+        async with running() as stub:
+            stub.read_bodies = False
+            stub.will(deaf)
+            client = AsyncClient(stub.url)
+            with pytest.raises(ZeroDivisionError):
+                await client.upload("m", "1.0", "w", bytes(16 * CHUNK), stop)
+            assert client._transport._connected()
+            await client.close()
+            assert not client._transport._connected()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(run())
 
 
 async def test_a_file_that_changes_while_it_is_sent_is_not_taken(
