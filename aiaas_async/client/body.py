@@ -53,7 +53,10 @@ class Encoded:
         value = self._value
         if self._timed:
             value = {**value, "timeout_ms": server_timeout_ms(remaining_s)}
-        body = MSGPACK.encode(value)
+        try:
+            body = MSGPACK.encode(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InvalidError(f"the request cannot be sent: {error}") from error
         return body if len(body) <= _IN_ONE_GO else io.BytesIO(body)
 
 

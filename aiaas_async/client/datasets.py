@@ -12,10 +12,10 @@ from aiaas_async.client.address import path
 from aiaas_async.client.body import Encoded, Progress
 from aiaas_async.client.surface import Surface, field_of
 from aiaas_async.client.transport import Request
-from aiaas_async.client.values import as_array, pack, unpack
+from aiaas_async.client.values import as_array, pack, pack_texts, unpack
 from aiaas_async.errors import InputError
 from aiaas_async.names import clip
-from aiaas_async.wire.tensors import Array, pack_strings
+from aiaas_async.wire.tensors import Array
 
 # Big enough to hide the round trip, small enough that many clients fit into the server's memory.
 BODY_BYTES: Final = 4 << 20
@@ -51,10 +51,12 @@ class DatasetMethods(Surface):
         per_node: Counter[str] = Counter()
         for at in range(0, count, step):
             body: dict[str, Any] = {
-                "columns": {n: pack(a[at : at + step]) for n, a in arrays.items()}
+                "columns": {
+                    n: pack(a[at : at + step], f"column {clip(n)}") for n, a in arrays.items()
+                }
             }
             if keys is not None:
-                body["keys"] = pack_strings(list(keys[at : at + step]))
+                body["keys"] = pack_texts(list(keys[at : at + step]), "keys")
             report = await self._post(where, body)
             per_node.update(report.get("per_node", {}))
             total.update({field: field_of(report, field) for field in list(total)})
@@ -101,9 +103,18 @@ def _columns(columns: Mapping[str, Any], keys: Sequence[str] | None) -> dict[str
     lengths = {name: len(array) if array.ndim else None for name, array in arrays.items()}
     if keys is not None:
         lengths["keys"] = len(keys)
+        if not all(isinstance(key, str) for key in keys):
+            raise InputError(f"keys must all be texts, got {clip(list(keys[:20]))}")
     if None in lengths.values() or len(set(lengths.values())) != 1:
         raise InputError(f"columns and keys must lead with one number of items, got {lengths}")
     return arrays
+
+
+def _body(arrays: Mapping[str, Array], keys: Sequence[str] | None, part: slice) -> dict[str, Any]:
+    columns = {name: pack(array[part], f"column {clip(name)}") for name, array in arrays.items()}
+    if keys is None:
+        return {"columns": columns}
+    return {"columns": columns, "keys": pack_texts(list(keys[part]), "keys")}
 
 
 def _rows_per_body(arrays: Mapping[str, Array], keys: Sequence[str] | None, count: int) -> int:

@@ -17,15 +17,31 @@ def pack_all(values: Mapping[str, Any], what: str) -> dict[str, Any]:
     """Each value as a tensor. Raises `InputError` naming `what` and the key."""
     if not isinstance(values, Mapping) or not values:
         raise InputError(f"{what}: give at least one, as name → array, got {clip(values)}")
-    return {name: pack(as_array(value, f"{what} {clip(name)}")) for name, value in values.items()}
+    packed = {}
+    for name, value in values.items():
+        place = f"{what} {clip(name)}"
+        packed[name] = pack(as_array(value, place), place)
+    return packed
 
 
-def pack(array: Array) -> dict[str, Any]:
-    """`array` as a tensor map; texts too, which the server takes as lists only in small numbers."""
+def pack(array: Array, what: str) -> dict[str, Any]:
+    """`array` as a tensor map. Raises `InputError` for texts that are not Unicode."""
     if array.dtype.kind == "U":
-        return pack_strings(array.ravel().tolist()) | {"shape": list(array.shape)}
+        return pack_texts(array.ravel().tolist(), what) | {"shape": list(array.shape)}
     packed: dict[str, Any] = pack_tensor(array)
     return packed
+
+
+def pack_texts(texts: list[str], what: str) -> dict[str, Any]:
+    """Texts as a tensor map; the server takes lists of them only in small numbers."""
+    try:
+        return pack_strings(texts)
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{what} holds a text that is not Unicode: {clip(error.object)}"
+        ) from error
+    except AttributeError:
+        raise InputError(f"{what} must all be texts") from None
 
 
 def as_array(value: Any, what: str) -> Array:

@@ -61,6 +61,8 @@ async def test_no_items_take_no_requests(client: AsyncClient, stub: Stub) -> Non
         ({"x": [1, 2]}, ["a"]),
         ({"x": 3}, None),
         ({"x": [[1], [1, 2]]}, None),
+        ({"x": [1]}, [7]),
+        ({"x": [1]}, ["half \ud800"]),
     ],
 )
 async def test_columns_that_do_not_match_are_refused_before_anything_is_sent(

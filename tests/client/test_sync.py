@@ -136,12 +136,15 @@ async def test_a_closed_client_says_so_and_its_thread_has_ended(stub: Stub) -> N
 
 
 async def test_a_forgotten_client_takes_its_thread_with_it(stub: Stub) -> None:
+    def use_and_forget() -> list[threading.Thread]:
+        client = Client(stub.url)
+        client.call(x=1)
+        del client
+        gc.collect()
+        return client_threads()
+
     stub.will(value(ANSWER))
-    client = Client(stub.url)
-    await asyncio.to_thread(client.call, x=1)
-    del client
-    gc.collect()
-    assert client_threads() == []
+    assert await asyncio.to_thread(use_and_forget) == []
 
 
 async def test_a_request_under_way_is_cancelled_by_closing(sync_client: Client, stub: Stub) -> None:

@@ -18,6 +18,7 @@ from aiaas_async.client.retry import RetryPolicy
 from aiaas_async.errors import (
     DeadlineError,
     InputError,
+    InvalidError,
     NotFoundError,
     OverloadedError,
     QuotaError,
@@ -220,6 +221,15 @@ async def test_not_ready_is_an_answer_and_is_not_waited_for(
     assert len(stub.asked) == 1
     stub.will(value({"ready": True}))
     assert await client.ready() is True
+
+
+@pytest.mark.parametrize("strange", [object(), 2**70, "half \ud800", {1, 2}])
+async def test_metadata_that_has_no_encoding_is_refused_before_it_is_sent(
+    client: AsyncClient, stub: Stub, strange: object
+) -> None:
+    with pytest.raises(InvalidError, match="cannot be sent"):
+        await client.register(name="m", tags=[strange])
+    assert stub.asked == []
 
 
 async def test_a_closed_client_says_so(client: AsyncClient) -> None:

@@ -17,13 +17,14 @@ from aiaas_async.wire.codecs import MSGPACK
 from aiaas_async.wire.tensors import NUMPY
 
 shapes = npst.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
+unicode = st.characters(exclude_categories=["Cs"])
 numbers = st.sampled_from(sorted(NUMPY.values(), key=str)).flatmap(
     lambda dtype: npst.arrays(dtype, shapes)
 )
 
 
 def there_and_back(value: Any) -> Any:
-    encoded = MSGPACK.encode({"a": pack(as_array(value, "a"))})
+    encoded = MSGPACK.encode({"a": pack(as_array(value, "a"), "a")})
     MSGPACK.decode(encoded)  # the server's decoder takes it
     return unpack(msgspec.msgpack.decode(encoded))["a"]
 
@@ -37,7 +38,7 @@ def test_every_dtype_and_shape_survives_bit_by_bit(array: np.ndarray[Any, Any]) 
     assert back.flags.writeable
 
 
-@given(npst.arrays(np.dtype("U8"), shapes))
+@given(npst.arrays(np.dtype("U8"), shapes, elements=st.text(unicode, max_size=8)))
 def test_texts_survive_in_every_shape(array: np.ndarray[Any, Any]) -> None:
     back = there_and_back(array)
     assert back.shape == array.shape
@@ -76,6 +77,11 @@ def test_lists_and_scalars_become_arrays() -> None:
 def test_what_is_no_array_is_refused_by_name(value: Any) -> None:
     with pytest.raises(InputError, match="input 'image'"):
         pack_all({"image": value}, "input")
+
+
+def test_a_text_that_is_not_unicode_is_refused_by_name() -> None:
+    with pytest.raises(InputError, match="input 'name' holds a text that is not Unicode"):
+        pack_all({"name": ["fine", "half \ud800"]}, "input")
 
 
 def test_no_inputs_at_all_are_refused() -> None:
