@@ -91,6 +91,8 @@ class Echo:
     def load(self, files: Mapping[str, Path], graph: Mapping[str, Any] | None) -> None:
         if "refused" in files:
             raise ArtifactError("the file 'refused' is not wanted")
+        if "large" in files:
+            raise MemoryError
         if "broken" in files:
             raise KeyError("/a/path/on/the/server")
 

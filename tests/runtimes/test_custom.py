@@ -6,6 +6,8 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,12 +25,20 @@ from aiaas_async.compute.frames import whole
 from aiaas_async.compute.inloop import InLoopWorkers
 from aiaas_async.compute.jobs import ArtifactFiles, Differentiate, Infer, Inspect, Load, Unload
 from aiaas_async.compute.pool import WorkerForks
-from aiaas_async.errors import ArtifactError, InputError, InvalidError, WorkerError
+from aiaas_async.errors import (
+    ArtifactError,
+    InputError,
+    InvalidError,
+    MemoryBudgetError,
+    WorkerDiedError,
+    WorkerError,
+)
 from aiaas_async.messages import TensorSpec
 from aiaas_async.runtimes import table
 from aiaas_async.runtimes.base import Artifact, Differentiable
 from aiaas_async.runtimes.custom import CustomModel, CustomRuntime
 from aiaas_async.runtimes.table import Runtimes
+from tests.compute.processes import fork_server_of
 from tests.runtimes.operators import Echo, Polynomial, store_pipeline
 
 HERE = "tests.runtimes.operators"
@@ -95,8 +105,28 @@ async def test_losses_and_gradients_are_asked_of_the_class(tmp_path: Path) -> No
         await worker.submit(Differentiate("lossy", "both"), arrays)
     with pytest.raises(InvalidError, match="computes no losses or gradients"):
         await worker.submit(Differentiate("echo", "nothing"), arrays)
-    with pytest.raises(InputError, match="'x' is missing"):
-        await worker.submit(Differentiate("poly", "nothing"), arrays[1:])
+    for wrt in ("nothing", "both"):
+        with pytest.raises(InputError, match="'x' is missing"):
+            await worker.submit(Differentiate("poly", wrt), arrays[1:])
+
+
+@pytest.mark.real
+async def test_a_fork_server_that_is_started_again_knows_the_same_runtimes(tmp_path: Path) -> None:
+    forks = WorkerForks(runtimes={"poly": f"{HERE}:Polynomial"})
+    first = await forks.spawn()
+    os.kill(fork_server_of(forks), signal.SIGKILL)
+    await first.wait_dead()
+    while True:  # the first try may still meet the dead one
+        try:
+            worker = await forks.spawn()
+        except WorkerDiedError:
+            continue
+        break
+    files = {label: str(path) for label, path in polynomial(tmp_path).files.items()}
+    await worker.submit(Load("m", ArtifactFiles("poly", files, None, (X,), (Y,))))
+    answer = await worker.submit(Infer("m", 1), whole({"x": column(2)}))
+    assert answer.arrays["y"].tolist() == [[13.0]]
+    await forks.close()
 
 
 def test_inspection_says_what_was_registered_and_leaves_nothing_open(tmp_path: Path) -> None:
@@ -184,6 +214,10 @@ async def test_what_the_class_raises_is_logged_and_not_told(
                 await worker.submit(job)
             assert "/a/path" not in caught.value.message
     assert "/a/path/on/the/server" in caplog.text
+    with pytest.raises(MemoryBudgetError):
+        await worker.submit(
+            Load("m", ArtifactFiles("echo", {"large": "/absent"}, None, (X,), (Y,)))
+        )
     await worker.submit(Load("m", ArtifactFiles("echo", {}, None, (X,), (Y,))))
     for error, kind in ((ZeroDivisionError("secret"), WorkerError), (InputError("no"), InputError)):
         monkeypatch.setattr(Echo, "gives", error)
