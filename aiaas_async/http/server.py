@@ -42,7 +42,11 @@ async def running_server(
 
     Raises `InvalidError` when the address cannot be had.
     """
-    listening = _listen(settings.host, settings.port)
+    try:
+        listening = _listen(settings.host, settings.port)
+    except InvalidError:
+        await workers.close()  # else the platform does
+        raise
     try:
         async with running_platform(settings, workers) as platform:
             runner = web.AppRunner(

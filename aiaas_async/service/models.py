@@ -256,7 +256,9 @@ class Models:
 
     def _files_of(self, metadata: Metadata, entries: Iterable[FileEntry]) -> ArtifactFiles:
         files = {entry.path: str(self._artifacts.path_of(entry.sha256)) for entry in entries}
-        return ArtifactFiles(metadata.runtime, files, metadata.graph)
+        return ArtifactFiles(
+            metadata.runtime, files, metadata.graph, metadata.inputs, metadata.outputs
+        )
 
     async def check_all(self) -> None:
         """Examine every committed version's files, one after the other."""

@@ -13,6 +13,7 @@ from tests.runtimes.artifacts import BARE, GRAPH, params
 
 V = "/models/{}/versions/1.0"
 OCTETS = {"Content-Type": "application/octet-stream"}
+BARE_CALL = [1.0, 2.0, 3.0, 4.0]
 
 
 def metadata(name: str = "m", **more: Any) -> dict[str, Any]:
