@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from aiaas_async.errors import MethodError, NotFoundError
-from aiaas_async.http import datasets, jobs, meta, models, nodes, seed
+from aiaas_async.http import batch, datasets, deployments, jobs, meta, models, nodes, seed
 from aiaas_async.http.body import BodyBudget
 from aiaas_async.http.exchange import BUDGET, PLATFORM, Handler, answering
 from aiaas_async.names import clip
@@ -41,7 +41,12 @@ ROUTES: Final[list[tuple[str, str, Handler]]] = [
     ("GET", "/datasets/{name}/items", datasets.get_items),
     ("POST", "/datasets/{name}/items", datasets.post_items),
     ("DELETE", "/datasets/{name}/items", datasets.delete_items),
+    ("GET", "/deployments", deployments.list_deployments),
+    ("POST", "/deployments", deployments.deploy),
+    ("GET", "/deployments/{id}", deployments.show_deployment),
+    ("DELETE", "/deployments/{id}", deployments.delete_deployment),
     ("POST", "/train", jobs.train),
+    ("POST", "/batch", batch.start_batch),
     ("GET", "/jobs", jobs.list_jobs),
     ("GET", "/jobs/{id}", jobs.show_job),
     ("DELETE", "/jobs/{id}", jobs.cancel_job),

@@ -18,6 +18,7 @@ from aiaas_async.names import LATEST, clip
 from aiaas_async.node.work import Call, Differentiation, Hold, Result, Servable, cost_of
 from aiaas_async.registry.records import VersionRecord
 from aiaas_async.service.cluster import Cluster
+from aiaas_async.service.deployments import Deployments
 from aiaas_async.service.models import Models
 from aiaas_async.wire.arrays import Batch, read_array, read_inputs, squeeze
 
@@ -50,8 +51,8 @@ class CallAnswer:
 
 
 class Calls:
-    def __init__(self, models: Models, cluster: Cluster) -> None:
-        self._models, self._cluster = models, cluster
+    def __init__(self, models: Models, cluster: Cluster, deployments: Deployments) -> None:
+        self._models, self._cluster, self._deployments = models, cluster, deployments
 
     async def call(self, request: CallRequest) -> CallAnswer:
         """Raises whatever is wrong with the request, the version, or the compute."""
@@ -60,6 +61,11 @@ class Calls:
         batch = read_inputs(request.inputs, servable.inputs, servable.allow_nonfinite)
         outputs = _outputs(servable, request.outputs)
         message = Call(servable, batch.arrays, batch.count, outputs)
+        deployment = self._deployments.ready(servable.ref)
+        if deployment is not None:
+            return _answer(
+                servable, batch, await self._deployments.call(deployment, message, deadline)
+            )
         key, cost = request.key or servable.id, cost_of(batch.arrays)
         return _answer(servable, batch, await self._cluster.ask(key, message, cost, deadline))
 

@@ -22,9 +22,11 @@ from aiaas_async.registry.artifacts import ArtifactStore
 from aiaas_async.registry.draft import Draft
 from aiaas_async.registry.lock import DataDirectoryLock
 from aiaas_async.registry.writer import RegistryWriter
+from aiaas_async.service.batch import BATCH_KIND, BatchInference
 from aiaas_async.service.calls import Calls
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.datasets import Datasets
+from aiaas_async.service.deployments import Deployments
 from aiaas_async.service.membership import Membership
 from aiaas_async.service.models import BatchLimits, Models
 from aiaas_async.service.platform import Platform
@@ -57,6 +59,8 @@ async def running_platform(settings: Settings, workers: WorkerSource) -> AsyncIt
         stack.push_async_callback(platform.jobs.stop, settings.grace_s)
         check = asyncio.create_task(platform.models.check_all(), name="check of the artifacts")
         stack.push_async_callback(_cancel, check)
+        placing = asyncio.create_task(platform.deployments.restore(), name="deployments")
+        stack.push_async_callback(_cancel, placing)
         stack.callback(platform.stopping.set)
         yield platform
 
@@ -107,18 +111,22 @@ async def _assemble(
     batching = BatchLimits(settings.max_batch_size, settings.max_delay_ms / 1000)
     models = Models(registry, artifacts, workers, cluster, batching)
     datasets = Datasets(library)
+    deployments = Deployments(models, cluster, data_dir / "deployments.json")
     training = Training(models, datasets, workers, data_dir / "jobs", settings.job_nice)
-    jobs = JobBoard({KIND: training}, _saver(registry), settings.running_jobs)
+    batch = BatchInference(models, datasets, cluster)
+    jobs = JobBoard({KIND: training, BATCH_KIND: batch}, _saver(registry), settings.running_jobs)
     jobs.restore(_records(registry.jobs()))
     return Platform(
         settings=settings,
         registry=registry,
         cluster=cluster,
-        membership=Membership(cluster, datasets, settings.grace_s),
+        membership=Membership(cluster, datasets, deployments, settings.grace_s),
         models=models,
-        calls=Calls(models, cluster),
+        calls=Calls(models, cluster, deployments),
+        deployments=deployments,
         datasets=datasets,
         training=training,
+        batch=batch,
         jobs=jobs,
     )
 

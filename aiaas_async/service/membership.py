@@ -16,6 +16,7 @@ from aiaas_async.errors import AiaasError, OverloadedError
 from aiaas_async.names import check_name
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.datasets import Datasets
+from aiaas_async.service.deployments import Deployments
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +29,11 @@ _SAMPLES: Final = 4096  # keys that stand for all when shares of the key space a
 class Membership:
     """`grace_s` is what a leaving node has to finish what waits at it."""
 
-    def __init__(self, cluster: Cluster, datasets: Datasets, grace_s: float) -> None:
+    def __init__(
+        self, cluster: Cluster, datasets: Datasets, deployments: Deployments, grace_s: float
+    ) -> None:
         self._cluster, self._datasets, self._grace_s = cluster, datasets, grace_s
+        self._deployments = deployments
         self._changing = asyncio.Lock()
         self._changes: set[asyncio.Task[Any]] = set()
 
@@ -64,6 +68,7 @@ class Membership:
         async with self._changing:
             node = self._cluster.retire(node_id)
             waiting = node.load
+            await self._deployments.vacate(node_id)
             moved = await self._follow()
             await self._cluster.remove(node, self._grace_s)
             return {"id": node_id, "state": "left", "finished": waiting, "moved": moved}

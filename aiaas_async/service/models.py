@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from aiaas_async.discovery.match import Matches, match
 from aiaas_async.discovery.query import Query
 from aiaas_async.errors import (
     AiaasError,
+    ConflictError,
     CorruptError,
     NotReadyError,
     StoppingError,
@@ -68,6 +69,8 @@ class Models:
         self._workers, self._cluster = workers, cluster
         self._batching = batching
         self._servables: dict[ModelRef, tuple[VersionRecord, Servable]] = {}
+        # Who else holds on to a version: each says why it may not go, or None.
+        self.users: list[Callable[[ModelRef], str | None]] = []
 
     @property
     def catalog(self) -> Catalog:
@@ -188,6 +191,8 @@ class Models:
             if version is not None
             else list(self.catalog.model(name).versions.values())
         )
+        for record in records:
+            self._check_unused(record.ref)
         if version is None:
             await self._writer.mutate(lambda draft: draft.delete_model(name))
         else:
@@ -197,6 +202,11 @@ class Models:
         await asyncio.get_running_loop().run_in_executor(
             None, self._artifacts.sweep, lambda: set(self.catalog.digests())
         )
+
+    def _check_unused(self, ref: ModelRef) -> None:
+        for user in self.users:
+            if (reason := user(ref)) is not None:
+                raise ConflictError(f"{ref} is in use by {reason}; delete that first")
 
     async def unload(self, ref: ModelRef) -> None:
         """Free the version on every node that holds it."""

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from aiaas_async.config import Settings
 from aiaas_async.jobs.board import JobBoard
 from aiaas_async.registry.writer import RegistryWriter
+from aiaas_async.service.batch import BatchInference
 from aiaas_async.service.calls import Calls
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.datasets import Datasets
+from aiaas_async.service.deployments import Deployments
 from aiaas_async.service.membership import Membership
 from aiaas_async.service.models import Models
 from aiaas_async.service.training import Training
@@ -28,7 +30,9 @@ class Platform:
     models: Models
     calls: Calls
     datasets: Datasets
+    deployments: Deployments
     training: Training
+    batch: BatchInference
     jobs: JobBoard
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     started_at: float = field(default_factory=time.time)

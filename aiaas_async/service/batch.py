@@ -1,0 +1,210 @@
+"""Batch inference: a model over a whole data set, as a job.
+
+Everything that can be checked is checked before the job is accepted. Its results go into a data
+set of their own under the items' keys, each exactly once: whatever interrupts it, the next run
+looks at which keys are there and does the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from aiaas_async.data.source import Source
+from aiaas_async.errors import CancelledJobError, ConflictError, DeadlineError, InvalidError
+from aiaas_async.jobs.board import JobBoard, Running
+from aiaas_async.names import LATEST, check_name, clip
+from aiaas_async.node.work import Servable
+from aiaas_async.schedule.assign import ASSIGNMENTS
+from aiaas_async.service.batchdata import Reader, Sink, result_columns, wire
+from aiaas_async.service.batchrun import BatchRun, Terms
+from aiaas_async.service.cluster import Cluster
+from aiaas_async.service.datasets import Datasets
+from aiaas_async.service.models import Models
+from aiaas_async.wire.tensors import NUMPY
+
+BATCH_KIND: Final = "batch"
+# Below calls, which have 0, where the nodes' schedule goes by priority.
+DEFAULT_PRIORITY: Final = -1
+
+
+class BatchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which model over which data set; `inputs` says which column goes to which input where the
+    names differ. `timeout_s` is for the whole job."""
+
+    model: str
+    dataset: str
+    version: str = LATEST
+    output_dataset: str | None = None
+    inputs: dict[str, str] = {}
+    outputs: tuple[str, ...] | None = None
+    assignment: str = "data_local"
+    task_items: Annotated[int, msgspec.Meta(ge=1, le=65_536)] | None = None
+    priority: Annotated[int, msgspec.Meta(ge=-100, le=100)] = DEFAULT_PRIORITY
+    timeout_s: Annotated[float, msgspec.Meta(gt=0, le=30 * 86_400)] | None = None
+
+
+class BatchInference:
+    """The runner of jobs of kind "batch"."""
+
+    def __init__(self, models: Models, datasets: Datasets, cluster: Cluster) -> None:
+        self._models, self._datasets, self._cluster = models, datasets, cluster
+        self._claimed: set[str] = set()  # result data sets of jobs that are just being accepted
+
+    async def start(self, board: JobBoard, body: Mapping[str, Any]) -> Running:
+        """Check everything that can be checked now, and accept the job.
+
+        Raises `InvalidError`, `InputError`, `NotFoundError`, `ConflictError`.
+        """
+        request = parse_batch(body)
+        record = self._models.catalog.version(request.model, request.version)
+        servable = await self._models.servable(record)
+        source = await self._datasets.source(request.dataset)
+        if not len(source):
+            raise InvalidError(f"data set {request.dataset} is empty; put items into it first")
+        wire(source.columns, servable.inputs, request.inputs)
+        columns = result_columns(servable.outputs, request.outputs)
+        output = request.output_dataset or f"batch-{secrets.token_hex(6)}"
+        facts = {
+            **msgspec.to_builtins(request),
+            "version": servable.ref.version,
+            "outputs": list(columns),
+            "output_dataset": output,
+            "items": len(source),
+            "_end_at": None if request.timeout_s is None else time.time() + request.timeout_s,
+        }
+        self._claim(board, output)
+        try:
+            return await self._accept(board, output, columns, facts)
+        finally:
+            self._claimed.discard(output)
+
+    def _claim(self, board: JobBoard, output: str) -> None:
+        """Refuse a result data set that another job writes to."""
+        for job in board.all():
+            record = job.record
+            if record.kind != BATCH_KIND or record.over:
+                continue
+            if record.request["output_dataset"] == output:
+                raise ConflictError(f"job {record.id} writes to data set {output}; name another")
+        if output in self._claimed:
+            raise ConflictError(f"another job writes to data set {output}; name another")
+        self._claimed.add(output)
+
+    async def _accept(
+        self,
+        board: JobBoard,
+        output: str,
+        columns: Mapping[str, Any],
+        facts: dict[str, Any],
+    ) -> Running:
+        _, created = await self._datasets.declare(output, {"columns": columns})
+        if not created and len(await self._datasets.source(output)):
+            raise ConflictError(
+                f"data set {output} has items already, and results would mix with them; name "
+                "another, or delete it first"
+            )
+        try:
+            return await board.submit(BATCH_KIND, facts)
+        except BaseException:
+            if created:
+                await asyncio.shield(self._datasets.delete(output))
+            raise
+
+    async def run(self, job: Running) -> dict[str, Any]:
+        """Do what has no result yet. Resumes where an earlier run of the same job ended."""
+        request = job.record.request
+        record = self._models.catalog.version(request["model"], request["version"])
+        servable = await self._models.servable(record)
+        source = await self._datasets.source(request["dataset"])
+        done = await self._datasets.source(request["output_dataset"])
+        wiring = wire(source.columns, servable.inputs, request["inputs"])
+        nodes = self._cluster.ring.members
+        reader = await asyncio.to_thread(Reader, source, done, servable, wiring, nodes)
+        sink = Sink(self._datasets, request["output_dataset"])
+        terms = _terms(request, servable, source, wiring)
+        run = BatchRun(self._cluster, reader, sink, terms, job.events)
+        await _until_cancelled(job, run)
+        return {
+            "model": servable.ref.name,
+            "version": servable.ref.version,
+            "dataset": request["dataset"],
+            "output_dataset": request["output_dataset"],
+            **run.facts(),
+        }
+
+    def forget(self, job_id: str) -> None:
+        """The results are the user's; a job leaves nothing else."""
+
+
+def parse_batch(body: Mapping[str, Any]) -> BatchRequest:
+    """Raises `InvalidError` naming the field at fault."""
+    for field in body:
+        if field not in BatchRequest.__struct_fields__:
+            known = ", ".join(BatchRequest.__struct_fields__)
+            raise InvalidError(f"a batch request has no field {clip(field)}; fields: {known}")
+    try:
+        request = msgspec.convert(dict(body), BatchRequest, strict=True)
+    except msgspec.ValidationError as error:
+        raise InvalidError(f"batch request: {error}") from error
+    if request.output_dataset is not None:
+        check_name(request.output_dataset, "data set name")
+    if request.output_dataset == request.dataset:
+        raise InvalidError("results cannot go into the data set they are computed from")
+    if request.assignment not in ASSIGNMENTS:
+        known = ", ".join(ASSIGNMENTS)
+        raise InvalidError(f"no assignment is called {clip(request.assignment)}; known: {known}")
+    return request
+
+
+def _terms(
+    request: Mapping[str, Any], servable: Servable, source: Source, wiring: Mapping[str, str]
+) -> Terms:
+    end_at = request["_end_at"]
+    loop = asyncio.get_running_loop()
+    return Terms(
+        servable=servable,
+        outputs=tuple(request["outputs"]),
+        assignment=request["assignment"],
+        task_items=request["task_items"],
+        item_bytes=_input_bytes(source, wiring) + _output_bytes(servable, request["outputs"]),
+        priority=request["priority"],
+        deadline=None if end_at is None else loop.time() + end_at - time.time(),
+    )
+
+
+def _input_bytes(source: Source, wiring: Mapping[str, str]) -> int:
+    return sum(source.columns[column].nbytes for column in wiring.values())
+
+
+def _output_bytes(servable: Servable, names: Sequence[str]) -> int:
+    chosen = [spec for spec in servable.outputs if spec.name in names]
+    return sum(math.prod(spec.shape or ()) * NUMPY[spec.dtype or ""].itemsize for spec in chosen)
+
+
+async def _until_cancelled(job: Running, run: BatchRun) -> None:
+    """Raises `CancelledJobError` when `job.cancel` ended it; what was computed is stored."""
+    work = asyncio.create_task(run.run())
+    cancelled = asyncio.create_task(job.cancel.wait())
+    try:
+        await asyncio.wait([work, cancelled], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        cancelled.cancel()
+        if not work.done():
+            work.cancel()
+            await asyncio.wait([work])
+    if work.cancelled():
+        raise CancelledJobError(f"stopped after {run.facts()['done']} of {run.facts()['total']}")
+    try:
+        work.result()
+    except DeadlineError as error:
+        raise DeadlineError(
+            f"the job's time was over after {run.facts()['done']} of {run.facts()['total']} "
+            "items; their results are stored. Raise timeout_s"
+        ) from error

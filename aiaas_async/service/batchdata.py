@@ -1,0 +1,225 @@
+"""Where a batch job's items come from and where its results go.
+
+Both block on the disk, so both work in threads: the event loop only passes arrays on. What is in
+memory at once is a few tasks' items and one pack of results.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiaas_async.data.layout import shard_folder
+from aiaas_async.data.schema import Column
+from aiaas_async.data.source import Source
+from aiaas_async.errors import InputError, InvalidError
+from aiaas_async.messages import TensorSpec
+from aiaas_async.names import clip
+from aiaas_async.node.work import Servable
+from aiaas_async.schedule.divide import Task
+from aiaas_async.service.datasets import Datasets
+from aiaas_async.wire.arrays import read_inputs
+from aiaas_async.wire.tensors import NUMPY, Array
+
+PACK_ITEMS: Final = 8192  # results stored at once: each time costs some waits for the disk
+PACK_BYTES: Final = 16 << 20
+_CHUNK: Final = 65_536
+
+Indices = NDArray[np.int64]
+
+
+class Reader:
+    """The items still to do, by the node that holds them. Its functions block."""
+
+    def __init__(
+        self,
+        source: Source,
+        done: Source,
+        servable: Servable,
+        wiring: Mapping[str, str],
+        nodes: Sequence[str],
+    ) -> None:
+        self._source, self._servable, self._wiring = source, servable, dict(wiring)
+        homes = {shard_folder(node): node for node in nodes}
+        left = missing(source, done)
+        self._homes = {
+            homes.get(folder, folder): np.intersect1d(items, left, assume_unique=True)
+            for folder, items in source.by_shard().items()
+        }
+        self._apart: dict[str, Indices] = {}
+        self.total = len(source)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many items are still to do at each node."""
+        return {home: len(items) for home, items in self._homes.items()}
+
+    def split_off(self, count: int) -> Task | None:
+        """A first task of up to `count` items, which the later ones will not have."""
+        for home, items in self._homes.items():
+            if len(items):
+                key = f"{home}/{len(self._apart)}"
+                self._apart[key], self._homes[home] = items[:count], items[count:]
+                return Task(key, 0, min(count, len(items)))
+        return None
+
+    def read(self, task: Task) -> tuple[list[str], dict[str, Array]]:
+        """The task's keys, and its inputs. Raises `InputError` naming the items at fault."""
+        lying = self._apart if task.home in self._apart else self._homes
+        items = lying[task.home][task.start : task.stop]
+        keys = self._source.keys(items)
+        columns = self._source.take(items, set(self._wiring.values()))
+        raw = {name: columns[column] for name, column in self._wiring.items()}
+        try:
+            batch = read_inputs(raw, self._servable.inputs, self._servable.allow_nonfinite)
+        except InputError as error:
+            raise at_items(keys, error) from error
+        return keys, batch.arrays
+
+
+def at_items(keys: Sequence[str], error: InputError) -> InputError:
+    """`error` with the items in which it was met."""
+    where = clip(keys[0]) if len(keys) == 1 else f"{clip(keys[0])} to {clip(keys[-1])}"
+    return InputError(
+        f"items {where} ({len(keys)} in the order of arrival): {error.message}",
+        {**error.details, "first_key": keys[0], "last_key": keys[-1]},
+    )
+
+
+def missing(source: Source, done: Source) -> Indices:
+    """Which items of `source` have a key that `done` has not, ascending."""
+    everything = np.arange(len(source))
+    if not len(done):
+        return everything
+    theirs = done.facts(np.arange(len(done)))["hash"]
+    order = np.argsort(theirs)
+    mine = source.facts(everything)["hash"]
+    places = order[np.minimum(np.searchsorted(theirs, mine, sorter=order), len(done) - 1)]
+    candidates = np.flatnonzero(theirs[places] == mine)
+    found = np.zeros(len(source), np.bool_)
+    # The hash alone would be wrong once in 10^8 jobs of a million items.
+    for start in range(0, len(candidates), _CHUNK):
+        some = candidates[start : start + _CHUNK]
+        pairs = zip(source.raw_keys(some), done.raw_keys(places[some]), strict=True)
+        found[some] = [one == other for one, other in pairs]
+    return np.flatnonzero(~found)
+
+
+class Sink:
+    """Results on their way into a data set: packed, and stored one pack after the other."""
+
+    def __init__(self, datasets: Datasets, name: str) -> None:
+        self._datasets, self._name = datasets, name
+        self._keys: list[str] = []
+        self._parts: list[Mapping[str, Array]] = []
+        self._bytes = 0
+        self._storing = asyncio.Lock()
+        self._begun: set[asyncio.Task[None]] = set()
+        self.stored = 0
+
+    async def add(self, keys: Sequence[str], arrays: Mapping[str, Array]) -> None:
+        """Take results; waits while a full pack is stored. Storing outlives its caller."""
+        self._keys += keys
+        self._parts.append(arrays)
+        self._bytes += sum(array.nbytes for array in arrays.values())
+        if len(self._keys) >= PACK_ITEMS or self._bytes >= PACK_BYTES:
+            begun = asyncio.create_task(self._store())
+            self._begun.add(begun)
+            await asyncio.shield(begun)
+            self._begun.discard(begun)
+
+    async def flush(self) -> None:
+        """Store what was taken, durably."""
+        await asyncio.gather(*self._begun)
+        await self._store()
+
+    async def _store(self) -> None:
+        async with self._storing:
+            keys, self._keys = self._keys, []
+            parts, self._parts = self._parts, []
+            self._bytes = 0
+            if not keys:
+                return
+            columns = await asyncio.to_thread(_joined, parts)
+            await self._datasets.put(self._name, {"keys": keys, "columns": columns})
+            self.stored += len(keys)
+
+
+def _joined(parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def wire(
+    columns: Mapping[str, Column], inputs: Sequence[TensorSpec], asked: Mapping[str, str]
+) -> dict[str, str]:
+    """The column for each input: `asked` (column → input), else the column of the same name.
+
+    Raises `InvalidError` or `InputError` when columns and inputs do not fit.
+    """
+    names = [spec.name for spec in inputs]
+    for column, name in asked.items():
+        if column not in columns:
+            raise InvalidError(f"there is no column {clip(column)}; columns: {sorted(columns)}")
+        if name not in names:
+            raise InvalidError(f"the model has no input {clip(name)}; inputs: {names}")
+    if len(set(asked.values())) < len(asked):
+        raise InvalidError(f"two columns go to one input: {clip(dict(asked))}")
+    wiring: dict[str, str] = {name: column for column, name in asked.items()}
+    for name in names:
+        if wiring.setdefault(name, name) not in columns:
+            raise InvalidError(
+                f"no column for input {clip(name)}: say which in 'inputs' ({{column: input}}); "
+                f"columns: {sorted(columns)}"
+            )
+    _check_fit(columns, inputs, wiring)
+    return wiring
+
+
+def _check_fit(
+    columns: Mapping[str, Column], inputs: Sequence[TensorSpec], wiring: Mapping[str, str]
+) -> None:
+    """Read one item of zeros as a task reads many: whatever the values, it must fit."""
+    for spec in inputs:
+        column = columns[wiring[spec.name]]
+        zeros = np.zeros((1, *column.shape), column.numpy)
+        if not read_inputs({spec.name: zeros}, [spec]).batched:
+            raise InputError(
+                f"column {wiring[spec.name]} has items of shape {list(column.shape)}, input "
+                f"{spec.name!r} takes {list(spec.shape or ())}"
+            )
+
+
+def result_columns(
+    specs: Sequence[TensorSpec], asked: Sequence[str] | None
+) -> dict[str, dict[str, Any]]:
+    """The columns of the result data set: the outputs `asked` for, or all that it can hold.
+
+    Raises `InvalidError` for an output there is not, or whose items have no fixed size.
+    """
+    known = {spec.name: spec for spec in specs}
+    if asked is None:
+        asked = [spec.name for spec in specs if _storable(spec)]
+    if not asked or len(set(asked)) < len(asked):
+        raise InvalidError(
+            f"'outputs' must name outputs of numbers, each once; outputs: {sorted(known)}"
+        )
+    columns: dict[str, dict[str, Any]] = {}
+    for name in asked:
+        if name not in known:
+            raise InvalidError(f"the model has no output {clip(name)}; outputs: {sorted(known)}")
+        spec = known[name]
+        if not _storable(spec):
+            raise InvalidError(
+                f"output {clip(name)} is {spec.dtype} {list(spec.shape or ())}: a data set holds "
+                "numbers of a fixed shape; leave it out by 'outputs'"
+            )
+        columns[name] = {"dtype": spec.dtype, "shape": list(spec.shape or ())}
+    return columns
+
+
+def _storable(spec: TensorSpec) -> bool:
+    return spec.dtype in NUMPY and spec.shape is not None and all(d > 0 for d in spec.shape)

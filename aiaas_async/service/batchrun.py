@@ -1,0 +1,205 @@
+"""One run of a batch job: lanes for each node take tasks, read, submit, and hand over results.
+
+A node has three lanes: while one task computes, the next waits at the worker and a third is
+read. Lanes of a node without tasks steal; a node that joins gets lanes, one that leaves loses them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from aiaas_async.errors import (
+    CapacityError,
+    InputError,
+    OverloadedError,
+    StoppingError,
+    WorkerDiedError,
+)
+from aiaas_async.jobs.events import EventLog
+from aiaas_async.node.node import Node
+from aiaas_async.node.work import Call, Result, Servable, cost_of
+from aiaas_async.ring.hashring import Ring
+from aiaas_async.schedule.assign import make_assignment
+from aiaas_async.schedule.backlog import Backlog
+from aiaas_async.schedule.disciplines import BATCH
+from aiaas_async.schedule.divide import Task, divide, fitting_items
+from aiaas_async.service.batchdata import Reader, Sink, at_items
+from aiaas_async.service.cluster import Cluster
+
+LANES: Final = 3
+MAX_FAILURES: Final = 3  # nodes that may fail one task before it is given up
+_PILOTS: Final = 2
+_REPORT_S: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How the job wants to be run. `item_bytes` of inputs and outputs; `deadline` is the loop's
+    time."""
+
+    servable: Servable
+    outputs: tuple[str, ...]
+    assignment: str
+    task_items: int | None
+    item_bytes: int
+    priority: int
+    deadline: float | None
+
+
+class BatchRun:
+    def __init__(
+        self, cluster: Cluster, reader: Reader, sink: Sink, terms: Terms, events: EventLog
+    ) -> None:
+        self._cluster, self._reader, self._sink = cluster, reader, sink
+        self._terms, self._events = terms, events
+        self._backlog = Backlog(make_assignment(terms.assignment, self._owner))
+        self._lanes: dict[asyncio.Task[None], str] = {}
+        self._ring: Ring | None = None
+        self._ring_changed = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._started = self._reported = self._loop.time()
+        self._skipped = reader.total - sum(reader.counts.values())
+        self._items: Counter[str] = Counter()
+        self._tasks = self._retried = 0
+
+    async def run(self) -> None:
+        """Do all tasks and store all results. Cancelled, it leaves no lane behind."""
+        try:
+            await self._pilot()
+            self._follow_ring()
+            items = self._terms.task_items or self._fitting_items()
+            self._backlog.add(divide(self._reader.counts, items))
+            await self._drive()
+        finally:
+            for lane in self._lanes:
+                lane.cancel()
+            await asyncio.gather(*self._lanes, return_exceptions=True)
+            await self._sink.flush()
+        self._report()
+
+    def _owner(self, key: str) -> str:
+        """By whatever ring there is when a task is assigned."""
+        return self._cluster.ring.owner(key)
+
+    async def _pilot(self) -> None:
+        """Run a little first where nothing has been measured: tasks are cut by time."""
+        if self._terms.task_items is not None or self._row_s() is not None:
+            return
+        for _ in range(_PILOTS):
+            self._follow_ring()
+            task = self._reader.split_off(self._fitting_items())
+            if task is not None:
+                self._backlog.add([task])
+                await self._drive()
+
+    def _fitting_items(self) -> int:
+        return fitting_items(self._terms.item_bytes, self._row_s())
+
+    def _row_s(self) -> float | None:
+        nodes = self._cluster.nodes.values()
+        measured = [node.rates.row_s(self._terms.servable.id) for node in nodes]
+        return min((seconds for seconds in measured if seconds is not None), default=None)
+
+    async def _drive(self) -> None:
+        """Keep lanes in every node until nothing waits and nothing is under way."""
+        while True:
+            self._follow_ring()
+            self._open_lanes()
+            if not self._lanes:
+                return
+            changed = asyncio.ensure_future(self._ring_changed.wait())
+            try:
+                await asyncio.wait([*self._lanes, changed], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                changed.cancel()
+            for lane in [lane for lane in self._lanes if lane.done()]:
+                del self._lanes[lane]
+                lane.result()
+
+    def _follow_ring(self) -> None:
+        self._ring_changed.clear()
+        ring = self._cluster.ring
+        if ring is self._ring:
+            return
+        if not len(ring):
+            raise StoppingError("no node is serving", retry_after=1.0)
+        self._ring = ring
+        self._backlog.set_nodes(ring.members)
+
+    def _open_lanes(self) -> None:
+        busy = Counter(self._lanes.values())
+        waiting = len(self._backlog)
+        for node in self._cluster.ring.members:
+            for _ in range(min(LANES - busy[node], waiting)):
+                self._lanes[asyncio.create_task(self._lane(node))] = node
+
+    async def _lane(self, node_id: str) -> None:
+        while (node := self._cluster.nodes.get(node_id)) is not None:
+            if self._cluster.ring is not self._ring:
+                self._ring_changed.set()
+                return
+            task = self._backlog.take(node_id)
+            if task is None:
+                return
+            await self._do(task, node)
+
+    async def _do(self, task: Task, node: Node) -> None:
+        keys, arrays = await asyncio.to_thread(self._reader.read, task)
+        call = Call(self._terms.servable, arrays, len(keys), self._terms.outputs)
+        try:
+            result = await self._ask(node, call)
+        except InputError as error:
+            raise at_items(keys, error) from error
+        except (CapacityError, WorkerDiedError) as error:
+            await self._fail(task, node, error)
+            return
+        self._tasks += 1
+        self._items[node.id] += len(keys)
+        await self._sink.add(keys, result.arrays)
+        if self._loop.time() - self._reported >= _REPORT_S:
+            self._report()
+
+    async def _ask(self, node: Node, call: Call) -> Result:
+        terms = self._terms
+        cost = cost_of(call.arrays)
+        return await node.submit(
+            call, cost, terms.deadline, flow=BATCH, priority=terms.priority
+        ).reply
+
+    async def _fail(self, task: Task, node: Node, error: CapacityError | WorkerDiedError) -> None:
+        """Leave the task to another node; a full or leaving node is no failure of the task."""
+        blameless = isinstance(error, OverloadedError) or node.id not in self._cluster.ring
+        failures = task.failures + (not blameless)
+        if failures >= MAX_FAILURES:
+            raise error
+        self._retried += 1
+        if self._cluster.ring is not self._ring:
+            self._ring_changed.set()
+        self._backlog.put_back(replace(task, failures=failures), node.id)
+        if isinstance(error, OverloadedError):
+            await asyncio.sleep(error.retry_after or 0.1)
+
+    def facts(self) -> dict[str, Any]:
+        """How far it is, as JSON-like values."""
+        seconds = self._loop.time() - self._started
+        done = sum(self._items.values())
+        return {
+            "total": self._reader.total,
+            "done": self._skipped + self._sink.stored,
+            "computed": done,
+            "skipped": self._skipped,
+            "tasks": self._tasks,
+            "waiting": len(self._backlog),
+            "stolen": self._backlog.stolen,
+            "retried": self._retried,
+            "nodes": dict(sorted(self._items.items())),
+            "seconds": round(seconds, 3),
+            "items_per_s": round(done / seconds, 1) if seconds > 0 else 0.0,
+        }
+
+    def _report(self) -> None:
+        self._reported = self._loop.time()
+        self._events.add("progress", self.facts())

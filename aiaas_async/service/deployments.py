@@ -1,0 +1,387 @@
+"""Deployments: versions placed by a plan, held ready on their nodes, replaced without a gap.
+
+A new placement is loaded and warmed beside the old one; then the traffic switches, in one step of
+the event loop, and the old one drains and is released. What is deployed is written to a file, and
+placed again at the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from aiaas_async.compute.frames import Array
+from aiaas_async.deploy.execute import Run, execute, warm
+from aiaas_async.deploy.plan import ModelFacts, Plan, PlanRequest, plan
+from aiaas_async.errors import AiaasError, InvalidError, NotFoundError, StoppingError
+from aiaas_async.formats.files import replacing
+from aiaas_async.names import LATEST, ModelRef, clip
+from aiaas_async.nn.submodel import Submodel
+from aiaas_async.node.node import Node
+from aiaas_async.node.work import Call, Hold, Release, Result, Servable, cost_of
+from aiaas_async.registry.records import VersionRecord
+from aiaas_async.runtimes.base import Artifact
+from aiaas_async.runtimes.layers import network_of
+from aiaas_async.service.cluster import Cluster
+from aiaas_async.service.models import Models
+
+logger = logging.getLogger(__name__)
+
+_LOAD_TIMEOUT_S: Final = 600.0
+_DRAIN_S: Final = 30.0
+Arrays = Mapping[str, Array]
+
+
+class DeploymentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is asked for; `request` in the words of the planner."""
+
+    model: str
+    version: str = LATEST
+    request: PlanRequest = PlanRequest()
+    max_delay_ms: float = 0.0
+
+
+@dataclass(slots=True)
+class Placement:
+    """One way a deployment lies on the nodes: the plan, and for each piece its node and what
+    that node serves. `under_way` counts calls, so that an old placement can drain."""
+
+    plan: Plan
+    nodes: tuple[Node, ...]
+    servables: tuple[Servable, ...]
+    under_way: int = 0
+    quiet: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(slots=True)
+class Deployment:
+    """`placement` is None until the first one is ready; `reason` says why the last try failed."""
+
+    id: str
+    ref: ModelRef
+    spec: DeploymentSpec
+    placement: Placement | None = None
+    reason: str | None = None
+
+    @property
+    def state(self) -> str:
+        if self.placement is not None:
+            return "ready"
+        return "failed" if self.reason else "loading"
+
+
+class Deployments:
+    """`file` remembers what is deployed."""
+
+    def __init__(self, models: Models, cluster: Cluster, file: Path) -> None:
+        self._models, self._cluster, self._file = models, cluster, file
+        self._by_ref: dict[ModelRef, Deployment] = {}
+        self._changing = asyncio.Lock()
+        self._draining: set[asyncio.Task[None]] = set()
+        self.restored = asyncio.Event()
+        models.users.append(self.uses)
+
+    def ready(self, ref: ModelRef) -> Deployment | None:
+        """The deployment that answers calls of `ref`, if there is one."""
+        found = self._by_ref.get(ref)
+        return found if found is not None and found.placement is not None else None
+
+    def uses(self, ref: ModelRef) -> str | None:
+        """Why `ref` may not go: it is deployed."""
+        found = self._by_ref.get(ref)
+        return None if found is None else f"deployment {found.id}"
+
+    def all(self) -> list[Deployment]:
+        return list(self._by_ref.values())
+
+    def get(self, deployment_id: str) -> Deployment:
+        """Raises `NotFoundError`."""
+        for found in self._by_ref.values():
+            if found.id == deployment_id:
+                return found
+        known = ", ".join(each.id for each in self._by_ref.values()) or "none"
+        raise NotFoundError(f"no deployment has the id {clip(deployment_id)}; there are: {known}")
+
+    async def preview(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The plan as it would be carried out now. Raises what `deploy` would."""
+        spec = parse_spec(body)
+        record = self._models.catalog.version(spec.model, spec.version)
+        await self._models.servable(record)
+        return (await self._plan(record, spec.request)).to_data()
+
+    async def deploy(self, body: Mapping[str, Any]) -> Deployment:
+        """Place a version; one that is deployed already is placed anew beside itself first.
+
+        Raises `InvalidError`, `NotFoundError`, `MemoryBudgetError` saying what would fit, and
+        leaves everything as it was when a piece cannot be loaded.
+        """
+        spec = parse_spec(body)
+        record = self._models.catalog.version(spec.model, spec.version)
+        await self._models.servable(record)
+        async with self._changing:
+            known = self._by_ref.get(record.ref)
+            spec = msgspec.structs.replace(spec, version=record.ref.version)
+            fresh = Deployment(known.id if known else secrets.token_hex(4), record.ref, spec)
+            fresh.placement = await self._place(record, spec)
+            self._by_ref[record.ref] = fresh
+            await self._save()
+            self._retire(known.placement if known else None)
+            return fresh
+
+    async def delete(self, deployment_id: str) -> None:
+        """End a deployment; the version answers as any other again. Raises `NotFoundError`."""
+        async with self._changing:
+            found = self.get(deployment_id)
+            del self._by_ref[found.ref]
+            await self._save()
+            self._retire(found.placement)
+
+    async def restore(self) -> None:
+        """Place again what was deployed when the server stopped."""
+        for ref, spec, deployment_id in await asyncio.to_thread(_stored, self._file):
+            async with self._changing:
+                self._by_ref[ref] = Deployment(deployment_id, ref, spec)
+                await self._replace(self._by_ref[ref])
+        self.restored.set()
+
+    async def vacate(self, node_id: str) -> None:
+        """Move whatever lies on a node that leaves; what fits nowhere else has failed."""
+        async with self._changing:
+            for deployment in self.all():
+                placed = deployment.placement
+                if placed is not None and any(node.id == node_id for node in placed.nodes):
+                    await self._replace(deployment)
+
+    async def _replace(self, deployment: Deployment) -> None:
+        """Place a deployment anew; a failure becomes its state."""
+        old = deployment.placement
+        try:
+            record = self._models.catalog.version(*deployment.ref)
+            await self._models.servable(record)
+            deployment.placement = await self._place(record, deployment.spec)
+            deployment.reason = None
+        except AiaasError as error:
+            deployment.placement, deployment.reason = None, error.message
+            logger.warning("deployment %s failed: %s", deployment.id, error.message)
+        self._retire(old)
+
+    async def _plan(self, record: VersionRecord, request: PlanRequest) -> Plan:
+        network = None
+        if record.metadata.runtime == "numpy":
+            files = self._models.artifact_of(record)
+            artifact = Artifact({n: Path(p) for n, p in files.files.items()}, files.graph)
+            network = await asyncio.to_thread(network_of, artifact)
+        free = {n: self._cluster.nodes[n].free_bytes for n in self._cluster.ring.members}
+        return await asyncio.to_thread(plan, request, ModelFacts(record.nbytes, network), free)
+
+    async def _place(self, record: VersionRecord, spec: DeploymentSpec) -> Placement:
+        """Load every piece onto its node and warm it; on any failure nothing stays loaded."""
+        found = await self._plan(record, spec.request)
+        mark = secrets.token_hex(3)
+        nodes = tuple(self._cluster.nodes[piece.node] for piece in found.nodes)
+        servables = []
+        for place, placed in enumerate(found.nodes):
+            whole = self._whole(record, found, spec, f"#{mark}.{place}")
+            part = placed.submodel
+            servables.append(whole if part is None else _part_of(whole, part))
+        placement = Placement(found, nodes, tuple(servables))
+        try:
+            await _together(
+                _ask(node, Hold(servable, pin=True))
+                for node, servable in zip(nodes, placement.servables, strict=True)
+            )
+            if found.nodes[0].submodel is not None:
+                await warm(found, _runner(placement, _deadline(_LOAD_TIMEOUT_S), []))
+        except BaseException:
+            await _release(placement)
+            raise
+        return placement
+
+    def _whole(
+        self, record: VersionRecord, found: Plan, spec: DeploymentSpec, piece: str
+    ) -> Servable:
+        """The whole version under a name of the deployment's own."""
+        return Servable(
+            ref=record.ref,
+            artifact=self._models.artifact_of(record),
+            inputs=record.metadata.inputs,
+            outputs=record.metadata.outputs,
+            nbytes=record.nbytes,
+            max_batch_size=found.request.max_batch_size,
+            max_delay_s=spec.max_delay_ms / 1000,
+            allow_nonfinite=record.metadata.allow_nonfinite,
+            piece=piece,
+        )
+
+    async def call(self, deployment: Deployment, call: Call, deadline: float) -> Result:
+        """The answer to `call`, whose arrays fit the version's signature."""
+        placement = deployment.placement
+        if placement is None:
+            raise StoppingError(f"deployment {deployment.id} is not ready", retry_after=1.0)
+        placement.under_way += 1
+        placement.quiet.clear()
+        try:
+            if placement.plan.nodes[0].submodel is None:
+                return await self._call_replica(placement, call, deadline)
+            return await _call_pieces(placement, call, deadline)
+        finally:
+            placement.under_way -= 1
+            if not placement.under_way:
+                placement.quiet.set()
+
+    async def _call_replica(self, placement: Placement, call: Call, deadline: float) -> Result:
+        place = min(range(len(placement.nodes)), key=lambda i: placement.nodes[i].load)
+        servable = placement.servables[place]
+        message = Call(servable, call.arrays, call.rows, call.outputs)
+        cost = cost_of(call.arrays)
+        return await placement.nodes[place].submit(message, cost, deadline).reply
+
+    def _retire(self, placement: Placement | None) -> None:
+        if placement is not None:
+            task = asyncio.create_task(_drain(placement))
+            self._draining.add(task)
+            task.add_done_callback(self._draining.discard)
+
+    async def _save(self) -> None:
+        stored = [
+            {"id": each.id, "spec": msgspec.to_builtins(each.spec)}
+            for each in self._by_ref.values()
+        ]
+        await asyncio.to_thread(_write, self._file, msgspec.json.encode(stored))
+
+    async def stop(self) -> None:
+        """Wait for what drains."""
+        if self._draining:
+            await asyncio.wait(self._draining)
+
+
+def parse_spec(body: Mapping[str, Any]) -> DeploymentSpec:
+    """Raises `InvalidError` naming the field at fault."""
+    own = {name: body[name] for name in ("model", "version", "max_delay_ms") if name in body}
+    asked = {name: value for name, value in body.items() if name not in own}
+    for name in asked:
+        if name not in PlanRequest.__struct_fields__:
+            known = ", ".join(("model", "version", "max_delay_ms", *PlanRequest.__struct_fields__))
+            raise InvalidError(f"a deployment has no field {clip(name)}; fields: {known}")
+    try:
+        spec = msgspec.convert({**own, "request": asked}, DeploymentSpec, strict=True)
+    except msgspec.ValidationError as error:
+        raise InvalidError(f"deployment: {error}") from error
+    if not 0 <= spec.max_delay_ms <= 10_000:
+        raise InvalidError(f"max_delay_ms must be 0 to 10000, got {spec.max_delay_ms}")
+    return spec
+
+
+def render(deployment: Deployment) -> dict[str, Any]:
+    """The JSON-like form of a deployment."""
+    placement = deployment.placement
+    return {
+        "id": deployment.id,
+        "model": deployment.ref.name,
+        "version": deployment.ref.version,
+        "state": deployment.state,
+        "reason": deployment.reason,
+        "max_delay_ms": deployment.spec.max_delay_ms,
+        "plan": None if placement is None else placement.plan.to_data(),
+    }
+
+
+def _part_of(whole: Servable, submodel: Submodel) -> Servable:
+    network = submodel.network
+    return Servable(
+        ref=whole.ref,
+        artifact=msgspec.structs.replace(whole.artifact, part=submodel.part.to_data()),
+        inputs=network.inputs,
+        outputs=network.outputs,
+        nbytes=submodel.nbytes,
+        max_batch_size=whole.max_batch_size,
+        max_delay_s=whole.max_delay_s,
+        allow_nonfinite=True,  # what lies between the pieces is nobody's input
+        piece=whole.piece,
+    )
+
+
+async def _call_pieces(placement: Placement, call: Call, deadline: float) -> Result:
+    parts: list[Result] = []
+    run = _runner(placement, deadline, parts)
+    arrays = await execute(placement.plan, call.arrays, call.rows, run)
+    wanted = {name: arrays[name] for name in call.outputs or arrays}
+    return Result(
+        node="+".join(dict.fromkeys(part.node for part in parts)),
+        arrays=wanted,
+        queue_s=sum(part.queue_s for part in parts),
+        compute_s=sum(part.compute_s for part in parts),
+        batch_size=max(part.batch_size for part in parts),
+    )
+
+
+def _runner(placement: Placement, deadline: float, parts: list[Result]) -> Run:
+    """How a piece is run (`execute.Run`): by its node. `parts` collects what each answered."""
+
+    async def run(place: int, arrays: Arrays, outputs: tuple[str, ...]) -> Arrays:
+        rows = len(next(iter(arrays.values())))
+        message = Call(placement.servables[place], arrays, rows, outputs)
+        result = await placement.nodes[place].submit(message, cost_of(arrays), deadline).reply
+        parts.append(result)
+        return result.arrays
+
+    return run
+
+
+def _deadline(seconds: float) -> float:
+    return asyncio.get_running_loop().time() + seconds
+
+
+def _ask(node: Node, message: Hold | Release) -> Awaitable[Result]:
+    return node.submit(message, 0, _deadline(_LOAD_TIMEOUT_S)).reply
+
+
+async def _together(waiting: Iterable[Awaitable[Result]]) -> None:
+    """All of `waiting`, to their end; then the first failure, if any."""
+    for outcome in await asyncio.gather(*waiting, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+
+async def _drain(placement: Placement) -> None:
+    """Wait for calls under way, then free the pieces."""
+    try:
+        if placement.under_way:
+            await asyncio.wait_for(placement.quiet.wait(), _DRAIN_S)
+    except TimeoutError:
+        logger.warning("%d calls of a replaced placement did not end", placement.under_way)
+    await _release(placement)
+
+
+async def _release(placement: Placement) -> None:
+    waiting = []
+    for node, servable in zip(placement.nodes, placement.servables, strict=True):
+        try:
+            waiting.append(_ask(node, Release(servable.id)))
+        except StoppingError:
+            continue  # the node ends, and all it holds with it
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+def _write(file: Path, data: bytes) -> None:
+    with replacing(file) as out:
+        out.write(data)
+
+
+def _stored(file: Path) -> list[tuple[ModelRef, DeploymentSpec, str]]:
+    if not file.exists():
+        return []
+    try:
+        raw = msgspec.json.decode(file.read_bytes())
+        specs = [(msgspec.convert(each["spec"], DeploymentSpec), each["id"]) for each in raw]
+    except (OSError, msgspec.MsgspecError, TypeError, KeyError) as error:
+        logger.error("what was deployed cannot be read and is left alone: %s", error)  # noqa: TRY400
+        return []
+    return [(ModelRef(spec.model, spec.version), spec, found) for spec, found in specs]
