@@ -6,6 +6,7 @@ The host owns the loaded models. It knows runtimes and training, and nothing of 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,11 +27,14 @@ from aiaas_async.compute.jobs import (
     Load,
     Progress,
     Train,
+    TrainPart,
     Unload,
 )
+from aiaas_async.compute.slots import Slot
 from aiaas_async.errors import AiaasError, ArtifactError, InvalidError, NotFoundError
 from aiaas_async.runtimes.base import Artifact, Differentiable, Model
 from aiaas_async.runtimes.table import NO_TARGETS, Runtimes
+from aiaas_async.training.distributed import Place, run_part
 from aiaas_async.training.task import run_task
 
 logger = logging.getLogger(__name__)
@@ -40,11 +44,16 @@ _MAX_DETAILS = 64 * 1024  # bytes of an error's details that are worth the line
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One answer to a job: the last one is final, those before it are progress."""
+    """One answer to a job: the last one is final, those before it are progress, or a pause
+    without facts, in which nothing is told."""
 
     facts: dict[str, Any] = field(default_factory=dict)
     arrays: dict[str, Array] = field(default_factory=dict)
     final: bool = True
+
+    @property
+    def told(self) -> bool:
+        return self.final or bool(self.facts)
 
     def outcome(self, compute_us: int) -> Done | Progress:
         return Done(self.facts, compute_us) if self.final else Progress(self.facts)
@@ -83,6 +92,18 @@ class Host:
                     _artifact(job.artifact), job.task, Path(job.directory), self._stop_requested
                 ):
                     yield Part(facts, final=final)
+            case TrainPart():
+                yield from self._train_part(job)
+
+    def _train_part(self, job: TrainPart) -> Iterator[Part]:
+        memory = Slot(os.open(job.memory, os.O_RDWR | os.O_CLOEXEC))
+        try:
+            place = Place(job.rank, job.nodes, memory)
+            artifact, folder = _artifact(job.artifact), Path(job.directory)
+            for facts, final in run_part(artifact, job.task, place, folder, self._stop_requested):
+                yield Part(facts, final=final)
+        finally:
+            memory.close()
 
     def _load(self, job: Load) -> Part:
         self._unload(job.model)

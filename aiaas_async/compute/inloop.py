@@ -84,7 +84,7 @@ class InLoopWorker:
             self._finish()
             return
         self._loop.call_soon(self._advance)
-        if job.on_progress is not None:
+        if job.on_progress is not None and part.told:
             job.on_progress(part.facts)
 
     def _finish(self) -> None:

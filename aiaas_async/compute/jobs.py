@@ -77,7 +77,19 @@ class Train(msgspec.Struct, frozen=True, tag="train"):
     directory: str
 
 
-Job = Inspect | Load | Unload | Infer | Differentiate | Train
+class TrainPart(msgspec.Struct, frozen=True, tag="train_part"):
+    """Train as one worker of several: worker `rank` of those of `nodes`, which share the memory
+    that the file `memory` (chosen by the server) stands for."""
+
+    artifact: ArtifactFiles
+    task: dict[str, Any]
+    directory: str
+    rank: int
+    nodes: tuple[str, ...]
+    memory: str
+
+
+Job = Inspect | Load | Unload | Infer | Differentiate | Train | TrainPart
 
 
 class Request(msgspec.Struct, frozen=True):

@@ -29,7 +29,7 @@ _DROPOUT_KEYS: Final = 2**63
 
 
 @dataclass(slots=True)
-class _Sums:
+class Sums:
     """What the batches of one step, or of one validation, add up to. `loss` and `grads` are
     means over the items, weighted so far by their share of `total` items."""
 
@@ -70,7 +70,12 @@ class Training:
     @property
     def steps_per_epoch(self) -> int:
         whole = self.plan.method == "gd"
-        return 1 if whole else -(-len(self.split.train) // self.plan.batch_size)
+        return 1 if whole else -(-len(self.split.train) // self.step_size)
+
+    @property
+    def step_size(self) -> int:
+        """Items of a whole step."""
+        return self.plan.batch_size * self.plan.accumulate
 
     @property
     def total_steps(self) -> int:
@@ -107,34 +112,47 @@ class Training:
     def _batch(self, order: Indices, number: int) -> Indices:
         if self.plan.method == "gd":
             return order
-        return order[number * self.plan.batch_size :][: self.plan.batch_size]
+        return order[number * self.step_size :][: self.step_size]
 
     def _step(self, state: State, indices: Indices) -> Generator[State, None, State]:
-        sums, params = _Sums(len(indices)), state.params
+        sums, params = Sums(len(indices)), state.params
         for part, at in enumerate(minibatches(len(indices), self.plan.batch_size)):
             if part:
                 yield state
             params = self._learn(state, part, params, indices[at], sums)
         return self._update(state, params, sums)
 
+    def dropout(self, step: int, part: int) -> np.random.Generator:
+        """What dropout draws from in one batch of a step."""
+        return np.random.Generator(
+            np.random.Philox(
+                key=np.array([self.plan.seed, _DROPOUT_KEYS + step], np.uint64),
+                counter=np.array([0, 0, 0, part], np.uint64),
+            )
+        )
+
     def _learn(
-        self, state: State, part: int, params: Params, indices: Indices, sums: _Sums
+        self, state: State, part: int, params: Params, indices: Indices, sums: Sums
+    ) -> Params:
+        return self.learn(state, params, indices, self.dropout(state.step, part), sums)
+
+    def learn(
+        self,
+        state: State,
+        params: Params,
+        indices: Indices,
+        rng: np.random.Generator,
+        sums: Sums,
     ) -> Params:
         """Add the gradients of one batch to `sums`; gives `params` with new running statistics."""
         started = time.perf_counter()
         inputs, target = self.wiring.split(self.items.take(indices))
-        rng = np.random.Generator(
-            np.random.Philox(
-                key=np.array([self.plan.seed, _DROPOUT_KEYS + state.step], np.uint64),
-                counter=np.array([0, 0, 0, part], np.uint64),
-            )
-        )
         with np.errstate(all="ignore"):  # what overflows shows in the loss, which is checked
             found, cache = self.network.forward(
                 params, inputs, training=True, rng=rng, outputs=[self.aim.output]
             )
             slope = sums.add(self.aim, found[self.aim.output], target)
-            self._check_finite("loss", sums.loss, state)
+            self.check_finite("loss", sums.loss, state)
             _, grads = self.network.backward(
                 params, cache, {self.aim.output: slope}, wrt_inputs=False, wrt_params=True
             )
@@ -142,18 +160,27 @@ class Training:
         sums.seconds += time.perf_counter() - started
         return {**params, **cache.updates} if cache.updates else params
 
-    def _update(self, state: State, params: Params, sums: _Sums) -> State:
+    def _update(self, state: State, params: Params, sums: Sums) -> State:
         """One step of the optimiser, and the epoch's sums with it."""
-        started, plan = time.perf_counter(), self.plan
-        rate = plan.learning_rate * plan.schedule.factor(state.step, self.total_steps)
+        started, plan, rate = time.perf_counter(), self.plan, self.rate(state)
         grads = sums.grads or {}
         with np.errstate(all="ignore"):
             if plan.clip_norm is None:
                 size = norm(grads)
             else:
                 grads, size = clip_by_norm(grads, plan.clip_norm)
-            self._check_finite("gradient's norm", size, state)
+            self.check_finite("gradient's norm", size, state)
             params, slots = plan.optimizer.step(state.slots, params, grads, rate)
+        sums.seconds += time.perf_counter() - started
+        after = replace(state, params=params, slots=slots)
+        return self.stepped(after, sums, size, rate)
+
+    def rate(self, state: State) -> float:
+        """The learning rate of the step that follows `state`."""
+        return self.plan.learning_rate * self.plan.schedule.factor(state.step, self.total_steps)
+
+    def stepped(self, state: State, sums: Sums, size: float, rate: float) -> State:
+        """`state` counted one step on: `size` is the norm of the step's gradient."""
         tally = Tally(
             loss=state.tally.loss + sums.loss * sums.total,
             items=state.tally.items + sums.total,
@@ -162,18 +189,12 @@ class Training:
             norm=state.tally.norm + size,
             steps=state.tally.steps + 1,
             learning_rate=rate,
-            seconds=state.tally.seconds + sums.seconds + time.perf_counter() - started,
+            seconds=state.tally.seconds + sums.seconds,
         )
-        return replace(
-            state,
-            params=params,
-            slots=slots,
-            batch=state.batch + 1,
-            step=state.step + 1,
-            tally=tally,
-        )
+        return replace(state, batch=state.batch + 1, step=state.step + 1, tally=tally)
 
-    def _check_finite(self, what: str, value: float, state: State) -> None:
+    def check_finite(self, what: str, value: float, state: State) -> None:
+        """Raise `DivergedError` where `value` is not finite."""
         if not math.isfinite(value):
             raise DivergedError(
                 f"training diverged: the {what} became {value} at step {state.step + 1} (epoch "
@@ -183,11 +204,8 @@ class Training:
             )
 
     def _end_epoch(self, state: State) -> Generator[State, None, State]:
-        sums = _Sums(len(self.split.validation))
-        for at in minibatches(len(self.split.validation), self.plan.batch_size):
-            yield state
-            self._validate(state.params, self.split.validation[at], sums)
-        self._check_finite("validation loss", sums.loss, state)
+        sums = yield from self._validation(state)
+        self.check_finite("validation loss", sums.loss, state)
         facts = self._facts(state, sums)
         return replace(
             state,
@@ -198,13 +216,21 @@ class Training:
             history=(*state.history, facts),
         )
 
-    def _validate(self, params: Params, indices: Indices, sums: _Sums) -> None:
+    def _validation(self, state: State) -> Generator[State, None, Sums]:
+        sums = Sums(len(self.split.validation))
+        for at in minibatches(len(self.split.validation), self.plan.batch_size):
+            yield state
+            self.validate(state.params, self.split.validation[at], sums)
+        return sums
+
+    def validate(self, params: Params, indices: Indices, sums: Sums) -> None:
+        """Add the losses and decisions of some items to `sums`."""
         inputs, target = self.wiring.split(self.items.take(indices))
         with np.errstate(all="ignore"):
             found = self.network.predict(params, inputs, [self.aim.output])
             sums.add(self.aim, found[self.aim.output], target)
 
-    def _facts(self, state: State, validation: _Sums) -> dict[str, Any]:
+    def _facts(self, state: State, validation: Sums) -> dict[str, Any]:
         """The epoch's entry in the history."""
         tally = state.tally
         facts: dict[str, Any] = {

@@ -16,9 +16,10 @@ from aiaas_async.nn.schedules import SCHEDULES, Constant
 
 MAX_EPOCHS: Final = 100_000
 MAX_BATCH: Final = 1_048_576
+MAX_NODES: Final = 256
 _RATES: Final = {"sgd": 0.05, "adam": 0.001, "adamw": 0.001}
 
-Method = Literal["gd", "sgd"]
+Method = Literal["gd", "sgd", "distributed"]
 Metric = Literal["val_loss", "val_accuracy"]
 Epochs = Annotated[int, msgspec.Meta(ge=1, le=MAX_EPOCHS)]
 Batch = Annotated[int, msgspec.Meta(ge=1, le=MAX_BATCH)]
@@ -27,6 +28,9 @@ Seed = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Fraction = Annotated[float, msgspec.Meta(ge=0.0, le=0.9)]
 Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=86_400.0)]
 Steps = Annotated[int, msgspec.Meta(ge=1)]
+Parts = Annotated[int, msgspec.Meta(ge=1, le=4096)]
+Nodes = Annotated[int, msgspec.Meta(ge=1, le=MAX_NODES)]
+Timeout = Annotated[float, msgspec.Meta(ge=0.1, le=86_400.0)]
 
 
 class EarlyStopping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,7 +44,10 @@ class EarlyStopping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 class TrainingPlan(msgspec.Struct, frozen=True, kw_only=True):
     """`method` gd: one step an epoch on the mean gradient of all items, computed `batch_size`
-    items at a time; sgd: a step for each batch. None stands for what the graph says."""
+    items at a time; sgd: a step for each `accumulate` batches; distributed: as sgd, each batch
+    divided over `nodes`. None stands for what the graph, or the ring, says. `verify`: train the
+    first steps again on one node and compare. A node that shows no sign of life for
+    `step_timeout_s` is replaced."""
 
     method: Method
     epochs: int
@@ -58,6 +65,10 @@ class TrainingPlan(msgspec.Struct, frozen=True, kw_only=True):
     clip_norm: float | None
     checkpoint_every_s: float
     checkpoint_every_steps: int | None
+    accumulate: int
+    nodes: int | None
+    verify: bool
+    step_timeout_s: float
 
 
 class _Raw(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,6 +91,10 @@ class _Raw(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     clip_norm: Rate | None = None
     checkpoint_every_s: Seconds = 30.0
     checkpoint_every_steps: Steps | None = None
+    accumulate: Parts = 1
+    nodes: Nodes | None = None
+    verify: bool = False
+    step_timeout_s: Timeout = 60.0
 
 
 def parse_plan(raw: Mapping[str, Any]) -> TrainingPlan:
@@ -96,6 +111,7 @@ def parse_plan(raw: Mapping[str, Any]) -> TrainingPlan:
         )
     if given.loss is not None and given.loss not in LOSSES:
         raise InvalidError(f"plan.loss: {clip(given.loss)} is not known{near(given.loss, LOSSES)}")
+    _check_method(given)
     if len(set(given.inputs.values())) != len(given.inputs):
         raise InvalidError(f"plan.inputs feeds one graph input twice: {clip(given.inputs)}")
     fields = {name: getattr(given, name) for name in given.__struct_fields__ if name != "momentum"}
@@ -111,6 +127,15 @@ def render_plan(plan: TrainingPlan) -> dict[str, Any]:
     rendered["optimizer"]["name"] = _name_of(plan.optimizer, OPTIMIZERS)
     rendered["schedule"]["name"] = _name_of(plan.schedule, SCHEDULES)
     return rendered
+
+
+def _check_method(given: _Raw) -> None:
+    """Refuse what the method would silently ignore."""
+    if given.method != "distributed" and (given.nodes is not None or given.verify):
+        field = "verify" if given.nodes is None else "nodes"
+        raise InvalidError(f"plan.{field} is for the method distributed; this is {given.method}")
+    if given.method == "gd" and given.accumulate != 1:
+        raise InvalidError("plan.accumulate is for sgd and distributed: gd takes all items a step")
 
 
 T = TypeVar("T")

@@ -35,7 +35,7 @@ _REPORT_EVERY_S: Final = 0.2
 Facts = dict[str, Any]
 
 
-class _Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`start`: fresh parameters from the plan's seed, or the artifact's weights."""
 
     plan: dict[str, Any]
@@ -57,19 +57,19 @@ def run_task(
     `directory` is taken up. When a stop is requested it checkpoints and raises
     `CancelledJobError`; raises `InvalidError` and `DivergedError` for what cannot be trained.
     """
-    training, given = _open(artifact, task)
-    checkpoints = Checkpoints(_made(directory), _run_key(training, given))
-    state = checkpoints.latest() or _first(training, artifact, given)
-    for step in _Watch(training, checkpoints, stop_requested).follow(state):
+    training, given = open_task(artifact, task)
+    checkpoints = Checkpoints(made(directory), run_key(training, given))
+    state = checkpoints.latest() or first(training, artifact, given)
+    for step in Watch(training, checkpoints, stop_requested).follow(state):
         if isinstance(step, State):
             state = step
         else:
             yield step, False
     checkpoints.save(state)
-    yield _finish(training, state, directory), True
+    yield finish(training, state, directory), True
 
 
-class _Watch:
+class Watch:
     """Looks over the loop's shoulder: reports, checkpoints, and stops it when asked."""
 
     def __init__(
@@ -82,13 +82,13 @@ class _Watch:
 
     def follow(self, state: State) -> Iterator[State | Facts]:
         """The loop's states as they come, and facts to report among them."""
-        self._saved_step = state.step
+        self.take_up(state)
         for newest in self._training.run(state):
             yield newest
             ended_epoch = len(newest.history) > len(state.history)
-            if (facts := self._report(newest, ended_epoch)) is not None:
+            if (facts := self.report(newest, ended_epoch)) is not None:
                 yield facts
-            self._save_if_due(newest)
+            self.save_if_due(newest)
             if self._stop_requested() and not self._training.over(newest):
                 self._checkpoints.save(newest)
                 raise CancelledJobError(
@@ -97,7 +97,11 @@ class _Watch:
                 )
             state = newest
 
-    def _report(self, state: State, ended_epoch: bool) -> Facts | None:
+    def take_up(self, state: State) -> None:
+        """The run goes on from `state`, which needs no checkpoint."""
+        self._saved_step = state.step
+
+    def report(self, state: State, ended_epoch: bool) -> Facts | None:
         now = time.monotonic()
         tally = state.tally
         ends = {"epochs": self._training.plan.epochs, "steps": self._training.total_steps}
@@ -110,7 +114,7 @@ class _Watch:
         loss = tally.loss / tally.items
         return {"epoch": state.epoch + 1, "step": state.step, "loss": loss} | ends
 
-    def _save_if_due(self, state: State) -> None:
+    def save_if_due(self, state: State) -> None:
         plan = self._training.plan
         every = plan.checkpoint_every_steps
         by_steps = every is not None and state.step - self._saved_step >= every
@@ -120,9 +124,9 @@ class _Watch:
             self._saved_at, self._saved_step = time.monotonic(), state.step
 
 
-def _open(artifact: Artifact, task: Mapping[str, Any]) -> tuple[Training, _Task]:
+def open_task(artifact: Artifact, task: Mapping[str, Any]) -> tuple[Training, Task]:
     try:
-        given = msgspec.convert(task, _Task, strict=True)
+        given = msgspec.convert(task, Task, strict=True)
     except msgspec.ValidationError as error:
         raise InvalidError(f"training task: {error}") from error
     plan, network = parse_plan(given.plan), network_of(artifact)
@@ -131,7 +135,7 @@ def _open(artifact: Artifact, task: Mapping[str, Any]) -> tuple[Training, _Task]
     return training, given
 
 
-def _first(training: Training, artifact: Artifact, given: _Task) -> State:
+def first(training: Training, artifact: Artifact, given: Task) -> State:
     network = training.network
     if given.start == "weights":
         return training.start(weights_of(network, artifact))
@@ -170,7 +174,7 @@ def _check_fits(needed: int, what: str, remedy: str) -> None:
         )
 
 
-def _run_key(training: Training, given: _Task) -> str:
+def run_key(training: Training, given: Task) -> str:
     """What two runs must share for one to go on from the other's checkpoint."""
     plan = render_plan(training.plan)
     plan = {key: value for key, value in plan.items() if not key.startswith("checkpoint_")}
@@ -179,7 +183,7 @@ def _run_key(training: Training, given: _Task) -> str:
     return sha256(msgspec.json.encode(facts, order="sorted")).hexdigest()
 
 
-def _made(directory: Path) -> Path:
+def made(directory: Path) -> Path:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -187,9 +191,9 @@ def _made(directory: Path) -> Path:
     return directory
 
 
-def _finish(training: Training, state: State, directory: Path) -> Facts:
+def finish(training: Training, state: State, directory: Path) -> Facts:
     """Write the result, durably, and describe it."""
-    folder = _made(directory / RESULT)
+    folder = made(directory / RESULT)
     write_tensors(folder / WEIGHTS_FILE, state.resulting, {"format": "aiaas"})
     with replacing(folder / GRAPH_FILE) as file:
         file.write(msgspec.json.encode(training.network.to_spec()))
