@@ -7,15 +7,17 @@ from typing import Any, Self
 
 from aiaas_async.client.address import path, resolve_timeout, resolve_url
 from aiaas_async.client.datasets import DatasetMethods
+from aiaas_async.client.deployments import DeploymentMethods
 from aiaas_async.client.jobs import JobMethods
+from aiaas_async.client.request import Request
 from aiaas_async.client.retry import RetryPolicy
 from aiaas_async.client.surface import field_of
-from aiaas_async.client.transport import Request, Transport
+from aiaas_async.client.transport import Transport
 from aiaas_async.client.uploads import UploadMethods
 from aiaas_async.errors import CapacityError
 
 
-class AsyncClient(UploadMethods, DatasetMethods, JobMethods):
+class AsyncClient(UploadMethods, DatasetMethods, JobMethods, DeploymentMethods):
     """A client of the server at `url` (else $AIAAS_URL, else http://127.0.0.1:8080).
 
     `timeout` in seconds (else $AIAAS_TIMEOUT, else 30) holds for every request. Refusals that

@@ -10,8 +10,8 @@ import numpy as np
 
 from aiaas_async.client.address import path
 from aiaas_async.client.body import Encoded, Progress
+from aiaas_async.client.request import Request
 from aiaas_async.client.surface import Surface, field_of
-from aiaas_async.client.transport import Request
 from aiaas_async.client.values import as_array, pack, pack_texts, unpack
 from aiaas_async.errors import InputError
 from aiaas_async.names import clip

@@ -11,8 +11,8 @@ from typing import Any, Final
 from aiaas_async.client.address import check_timeout, path
 from aiaas_async.client.events import EventReader, resume_point
 from aiaas_async.client.failures import DisconnectedError, UnreachableError, job_error
+from aiaas_async.client.request import Request
 from aiaas_async.client.surface import Surface, field_of, object_of
-from aiaas_async.client.transport import Request
 from aiaas_async.errors import DeadlineError, StoppingError
 from aiaas_async.jobs.events import Event
 

@@ -16,8 +16,8 @@ from aiaas_async.client.answers import (
     loss_answer,
 )
 from aiaas_async.client.body import Encoded
+from aiaas_async.client.request import Request
 from aiaas_async.client.surface import Surface, field_of, object_of
-from aiaas_async.client.transport import Request
 from aiaas_async.client.values import pack_all
 from aiaas_async.names import LATEST
 

@@ -95,7 +95,7 @@ def _ignore(done: int, total: int) -> None:
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
-    """uvloop's where there is one: a small call takes a fifth less CPU (394 us against 490)."""
+    """uvloop's where there is one: a small call takes 13 % less CPU (469 us against 542)."""
     try:
         import uvloop  # noqa: PLC0415 - not on Windows
     except ImportError:

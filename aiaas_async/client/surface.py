@@ -8,7 +8,8 @@ from typing import Any
 from aiaas_async.client.address import check_timeout
 from aiaas_async.client.body import Encoded
 from aiaas_async.client.failures import UnexpectedAnswerError
-from aiaas_async.client.transport import Request, Transport
+from aiaas_async.client.request import Request
+from aiaas_async.client.transport import Transport
 from aiaas_async.names import clip
 
 

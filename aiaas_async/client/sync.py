@@ -303,6 +303,27 @@ class Client:
     def wait(self, job_id: str, timeout: float | None = None) -> dict[str, Any]:
         return self._run(self._async.wait(job_id, timeout))
 
+    def deploy(self, model: str, **options: Any) -> dict[str, Any]:
+        return self._run(self._async.deploy(model, **options))
+
+    def deployments(self) -> list[dict[str, Any]]:
+        return self._run(self._async.deployments())
+
+    def deployment(self, deployment_id: str) -> dict[str, Any]:
+        return self._run(self._async.deployment(deployment_id))
+
+    def undeploy(self, deployment_id: str) -> None:
+        self._run(self._async.undeploy(deployment_id))
+
+    def batch(self, model: str, dataset: str, **options: Any) -> dict[str, Any]:
+        return self._run(self._async.batch(model, dataset, **options))
+
+    def join_node(self, node_id: str | None = None) -> dict[str, Any]:
+        return self._run(self._async.join_node(node_id))
+
+    def remove_node(self, node_id: str) -> dict[str, Any]:
+        return self._run(self._async.remove_node(node_id))
+
     def nodes(self) -> list[dict[str, Any]]:
         return self._run(self._async.nodes())
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
 from errno import ECONNREFUSED
 from typing import Any, Final
 from weakref import WeakSet
@@ -16,49 +15,19 @@ import aiohttp
 from yarl import URL
 
 from aiaas_async import __version__
-from aiaas_async.client.body import Body, server_timeout_ms
+from aiaas_async.client.body import server_timeout_ms
 from aiaas_async.client.failures import (
     DisconnectedError,
     UnreachableError,
-    decode,
     error_of,
 )
+from aiaas_async.client.request import Reply, Request
 from aiaas_async.client.retry import RetryBudget, RetryPolicy, is_refusal
 from aiaas_async.errors import AiaasError, DeadlineError
 from aiaas_async.wire.codecs import MSGPACK
 
 _TURNS: Final = 100  # of the event loop; a connection takes three or four to close
 _HEADERS: Final = {"User-Agent": f"aiaas-async/{__version__}", "Accept": MSGPACK.content_type}
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """`path` is quoted already. `repeatable`: sending it twice does what sending it once does.
-    `patient`: a refusal is worth waiting and asking again."""
-
-    method: str
-    path: str
-    body: Body | None = None
-    query: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
-    timeout_s: float | None = None
-    repeatable: bool = True
-    patient: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def ok(self) -> bool:
-        return 200 <= self.status < 300
-
-    def value(self) -> Any:
-        """The decoded body. Raises `UnexpectedAnswerError`."""
-        return decode(self.headers.get("Content-Type", ""), self.body)
 
 
 class Transport:

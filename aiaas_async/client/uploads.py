@@ -12,8 +12,8 @@ from aiaas_async.client.address import path
 from aiaas_async.client.body import Progress, Streamed, stream_of
 from aiaas_async.client.folder import METADATA_FILE, Contents, examine
 from aiaas_async.client.models import ModelMethods, version_path
+from aiaas_async.client.request import Request
 from aiaas_async.client.surface import field_of
-from aiaas_async.client.transport import Request
 from aiaas_async.errors import InvalidError, NotFoundError
 from aiaas_async.formats.graphfile import FILE_NAME as GRAPH_FILE
 from aiaas_async.registry.labels import check_label
@@ -47,7 +47,7 @@ class UploadMethods(ModelMethods):
         self, name: str, version: str, *, timeout: float | None = None
     ) -> dict[str, Any]:
         """Make a version immutable and callable; the server reads its files first."""
-        limit = timeout or max(COMMIT_TIMEOUT_S, self._transport.timeout_s)
+        limit = max(COMMIT_TIMEOUT_S, self._transport.timeout_s) if timeout is None else timeout
         where = version_path(name, version) + "/commit"
         facts: dict[str, Any] = await self._post(where, {}, timeout=limit)
         return facts
