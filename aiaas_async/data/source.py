@@ -8,7 +8,7 @@ rows appended later do not change it.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -87,14 +87,25 @@ class Source:
     def __len__(self) -> int:
         return len(self.seqs)
 
-    def take(self, indices: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        """Copies of the items at `indices` int64 [k]: for each column an array [k, *shape].
+    def by_shard(self) -> dict[str, NDArray[np.int64]]:
+        """The items that lie in each shard, by the name of its folder, in order of arrival."""
+        return {
+            view.folder.name: np.flatnonzero(self._shard == number)
+            for number, view in enumerate(self._views)
+        }
+
+    def take(
+        self, indices: NDArray[np.int64], names: Iterable[str] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Copies of the items at `indices` int64 [k]: for each column, or those of `names`, an
+        array [k, *shape].
 
         Raises `InvalidError` for an index outside 0 to n - 1.
         """
         parts = self._locate(indices)
         taken = {}
-        for name, column in self.columns.items():
+        for name in self.columns if names is None else names:
+            column = self.columns[name]
             out = np.empty((len(indices), *column.shape), column.numpy)
             for shard, places, rows in parts:
                 out[places] = self._maps[shard][name][rows]
