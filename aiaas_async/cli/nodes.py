@@ -15,10 +15,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("node_id", required=False)
+@click.option("--join", is_flag=True, help="Add a node, of this id or the next free one.")
+@click.option("--remove", is_flag=True, help="Drain the node and take it off the ring.")
 @json_option
 @connected
-def nodes(client: Client, /, node_id: str | None, as_json: bool) -> None:
-    """List the nodes of the ring, or everything about one."""
+def nodes(client: Client, /, node_id: str | None, join: bool, remove: bool, as_json: bool) -> None:
+    """List the nodes of the ring, or everything about one; add and remove nodes."""
+    if join or remove:
+        _change(client, node_id, join=join, as_json=as_json)
+        return
     if node_id is not None:
         print_json(client.node(node_id))
         return
@@ -38,6 +43,17 @@ def nodes(client: Client, /, node_id: str | None, as_json: bool) -> None:
         for node in found
     ]
     print_table(("node", "state", "load", "memory", "rows", "loaded"), rows, "no nodes")
+
+
+def _change(client: Client, node_id: str | None, *, join: bool, as_json: bool) -> None:
+    if node_id is None and not join:
+        raise click.UsageError("--remove needs a NODE_ID")
+    facts = client.join_node(node_id) if join else client.remove_node(node_id or "")
+    if as_json:
+        print_json(facts)
+        return
+    what = "joined" if join else "left"
+    click.echo(f"{facts['id']} {what}; {facts['moved'].get('copies', 0)} items moved")
 
 
 @click.command()

@@ -63,7 +63,10 @@ def transfer_bar(title: str) -> Iterator[Report]:
         DownloadColumn(binary_units=True),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
         task = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
@@ -77,7 +80,10 @@ def step_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
         TextColumn("{task.completed}/{task.total} {task.fields[remark]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
         task = progress.add_task(title, total=None, remark="")
         yield lambda done, total, remark: progress.update(
             task, completed=done, total=total, remark=remark

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -69,24 +71,65 @@ def train(
 
 
 def _finish(client: Client, job_id: str, as_json: bool) -> None:
-    """Follow a job with a bar; then its outcome."""
-    try:
-        with step_bar(f"job {job_id}") as report:
-            for event in client.follow(job_id):
-                data = event.data
-                if event.kind == "progress" and "step" in data:
-                    report(data["step"], data["steps"], _remark(data))
-    except KeyboardInterrupt:
-        click.echo(f"detached; `aiaas jobs {job_id} --follow` shows it again", err=True)
+    """Follow a training job with a bar; then its outcome."""
+    job = _followed(client, job_id, lambda data: (data["step"], data["steps"], _remark(data)))
+    if job is None:
         return
-    job = client.wait(job_id)
-    if as_json:
+    if as_json or job["kind"] != "train":
         print_json(job)
         return
     result = job["result"]
     click.echo(
         f"{result['model']}:{result['version']} committed after {result['epochs']} epochs, "
         f"{result['steps']} steps: {_remark(result['metrics'])}"
+    )
+
+
+def _followed(
+    client: Client, job_id: str, read: Callable[[dict[str, Any]], tuple[int, int, str]]
+) -> dict[str, Any] | None:
+    """The job when it is over, shown with a bar until then; None when Ctrl-C detached."""
+    try:
+        with step_bar(f"job {job_id}") as report:
+            for event in client.follow(job_id):
+                if event.kind == "progress":
+                    with suppress(KeyError):  # another kind of progress
+                        report(*read(event.data))
+    except KeyboardInterrupt:
+        click.echo(f"detached; `aiaas jobs {job_id} --follow` shows it again", err=True)
+        return None
+    return client.wait(job_id)
+
+
+@click.command()
+@click.argument("model")
+@click.argument("dataset")
+@click.option("--into", "output_dataset", help="Name of the data set for the results.")
+@click.option("--assignment", help="data_local, hash, round_robin, least_loaded, power_of_two.")
+@click.option("--task-items", type=int, help="Items of one task.")
+@click.option("--priority", type=int)
+@click.option("--detach", is_flag=True, help="Start the job and return.")
+@json_option
+@connected
+def batch(
+    client: Client, /, model: str, dataset: str, detach: bool, as_json: bool, **options: Any
+) -> None:
+    """Run MODEL (name, name:version or name:alias) over every item of DATASET."""
+    name, _, version = model.partition(":")
+    job = client.batch(name, dataset, version=version or None, **options)
+    if detach:
+        print_json(job) if as_json else click.echo(f"job {job['job']} is {job['state']}")
+        return
+    ended = _followed(client, job["job"], lambda data: (data["done"], data["total"], ""))
+    if ended is not None:
+        print_json(ended) if as_json else click.echo(_batch_result(ended["result"]))
+
+
+def _batch_result(result: dict[str, Any]) -> str:
+    return (
+        f"{result['done']} items into {result['output_dataset']} in {result['seconds']:.1f} s, "
+        f"{result['items_per_s']:.0f} a second; {result['tasks']} tasks, {result['stolen']} "
+        f"stolen, {result['retried']} retried"
     )
 
 

@@ -1,0 +1,98 @@
+"""deploy, deployments."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aiaas_async.cli.options import connected, json_option
+from aiaas_async.cli.output import print_json, print_table, size
+
+if TYPE_CHECKING:
+    from aiaas_async.client import Client
+
+
+@click.command()
+@click.argument("model")
+@click.option("--distributed", is_flag=True, help="Split it over several nodes.")
+@click.option("--split", type=click.Choice(["pipeline", "tensor"]), help="How to split it.")
+@click.option("--nodes", type=int, help="Nodes of a split; default: the fewest that hold it.")
+@click.option("--replicas", type=int, help="Copies of a version that is not split.")
+@click.option("--max-batch-size", type=int)
+@click.option("--max-delay-ms", type=float)
+@click.option("--dry-run", is_flag=True, help="Only show the plan.")
+@json_option
+@connected
+def deploy(
+    client: Client, /, model: str, distributed: bool, dry_run: bool, as_json: bool, **options: Any
+) -> None:
+    """Place MODEL (name, name:version or name:alias) on the nodes and keep it ready there.
+
+    One that is deployed already is placed anew beside itself, then the traffic switches.
+    """
+    name, _, version = model.partition(":")
+    asked: dict[str, Any] = {"version": version or None, **options}
+    if distributed or options["split"] is not None:
+        asked["mode"] = "distributed"
+    if dry_run:
+        asked["dry_run"] = True
+    found = client.deploy(name, **asked)
+    if as_json:
+        print_json(found)
+        return
+    if not dry_run:
+        click.echo(f"{found['model']}:{found['version']} is {found['state']} as {found['id']}")
+    _show(found["plan"])
+
+
+def _show(plan: dict[str, Any]) -> None:
+    rows = [
+        (node["node"], size(node["bytes"]), size(node["free"]), _layers(node))
+        for node in plan["nodes"]
+    ]
+    print_table(("node", "bytes", "of free", "layers"), rows, "no nodes")
+    latency, rate = plan["expected_latency_ms"], plan["expected_items_per_s"]
+    if latency is not None:
+        click.echo(
+            f"expected for a batch of {plan['max_batch_size']}: {latency:.1f} ms, "
+            f"{rate:.0f} items/s"
+        )
+
+
+def _layers(node: dict[str, Any]) -> str:
+    names = node.get("layers") or []
+    text = ", ".join(map(str, names))
+    return text if len(text) <= 60 else f"{names[0]} … {names[-1]} ({len(names)})"
+
+
+@click.command()
+@click.argument("deployment_id", required=False)
+@click.option("--delete", is_flag=True, help="End the deployment.")
+@json_option
+@connected
+def deployments(client: Client, /, deployment_id: str | None, delete: bool, as_json: bool) -> None:
+    """List deployments, or show or end one."""
+    if deployment_id is None:
+        if delete:
+            raise click.UsageError("--delete needs a DEPLOYMENT_ID")
+        _list(client.deployments(), as_json)
+    elif delete:
+        client.undeploy(deployment_id)
+        click.echo(f"deployment {deployment_id} ended")
+    else:
+        print_json(client.deployment(deployment_id))
+
+
+def _list(found: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    rows = []
+    for each in found:
+        plan = each["plan"] or {"mode": "-", "nodes": []}
+        nodes = ", ".join(node["node"] for node in plan["nodes"])
+        how = plan.get("split", plan["mode"])
+        rows.append((each["id"], f"{each['model']}:{each['version']}", each["state"], how, nodes))
+    empty = "no deployments; `aiaas deploy MODEL` makes one"
+    print_table(("deployment", "version", "state", "how", "nodes"), rows, empty)
