@@ -7,6 +7,7 @@ The loop's clock (monotonic seconds) is the only clock.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Generic, TypeVar
 
 from aiaas_async.errors import DeadlineError
@@ -16,9 +17,11 @@ R = TypeVar("R")
 
 
 class Envelope(Generic[M, R]):
-    """`cost` is the message's size in bytes, as the mailbox counts it."""
+    """`cost` is the message's size in bytes, as the mailbox counts it. `enqueued_at` is of the
+    loop's clock, which uvloop reads in milliseconds; `arrived` is of `time.perf_counter`, for
+    measuring."""
 
-    __slots__ = ("_timer", "cost", "deadline", "enqueued_at", "message", "reply")
+    __slots__ = ("_timer", "arrived", "cost", "deadline", "enqueued_at", "message", "reply")
 
     def __init__(
         self, message: M, cost: int, deadline: float | None, loop: asyncio.AbstractEventLoop
@@ -27,6 +30,7 @@ class Envelope(Generic[M, R]):
         self.cost = cost
         self.deadline = deadline
         self.enqueued_at = loop.time()
+        self.arrived = time.perf_counter()
         self.reply: asyncio.Future[R] = loop.create_future()
         self._timer = None if deadline is None else loop.call_at(deadline, self.expire)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -188,7 +189,7 @@ class Node:
     async def _infer(self, batch: Batch) -> None:
         servable = batch.servable
         await self._ensure_loaded(servable)
-        submitted = self._loop.time()
+        submitted = time.perf_counter()
         job = Infer(servable.id, batch.rows, batch.outputs)
         future = await self._submit(job, batch.pieces(), servable, batch.items)
         future.add_done_callback(lambda done: self._on_batch(batch, submitted, done))
@@ -196,7 +197,7 @@ class Node:
     async def _differentiate(self, item: WorkItem, asked: Differentiation) -> None:
         servable = asked.servable
         await self._ensure_loaded(servable)
-        submitted = self._loop.time()
+        submitted = time.perf_counter()
         job = Differentiate(servable.id, asked.wrt, asked.loss, asked.output)
         pieces = [Pieces(name, (array,)) for name, array in asked.arrays.items()]
         future = await self._submit(job, pieces, servable, [item])
@@ -263,7 +264,7 @@ class Node:
         self._settle(len(batch.items))
         seconds = answer.compute_us / 1e6
         for item, arrays in zip(batch.items, batch.split(answer.arrays), strict=True):
-            queued = submitted - item.enqueued_at
+            queued = submitted - item.arrived
             item.answer(Result(self.id, arrays, {}, queued, seconds, batch.rows))
 
     def _on_gradient(self, item: WorkItem, submitted: float, done: asyncio.Future[Answer]) -> None:
@@ -274,7 +275,7 @@ class Node:
         answer = done.result()
         self._count(1, answer)
         self._settle(1)
-        queued, seconds = submitted - item.enqueued_at, answer.compute_us / 1e6
+        queued, seconds = submitted - item.arrived, answer.compute_us / 1e6
         item.answer(Result(self.id, answer.arrays, answer.facts, queued, seconds, 1))
 
     def _count(self, rows: int, answer: Answer) -> None:
