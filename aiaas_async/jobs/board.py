@@ -68,7 +68,8 @@ class JobBoard:
         """Take up the records of an earlier run, and start again what was not over."""
         for record in sorted(records, key=lambda r: r.created_at):
             # Still "running" on disk: the server was killed under it.
-            job = Running(record if record.state != "running" else record.moved("queued"))
+            unfinished = record.moved("queued") if record.state == "running" else record
+            job = Running(unfinished, EventLog(record.starts))
             self._jobs[record.id] = job
             if record.over:
                 job.events.add("end", outcome(job))

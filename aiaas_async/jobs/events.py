@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 HISTORY = 1024
+NUMBERS_PER_RUN = 1_000_000
 
 
 class Event(NamedTuple):
@@ -23,9 +24,12 @@ class Event(NamedTuple):
 
 
 class EventLog:
-    def __init__(self) -> None:
+    """Numbers go on from `run` times a million: a follower that comes back after a restart of
+    the server is behind everything the new run says, not ahead of it."""
+
+    def __init__(self, run: int = 0) -> None:
         self._events: deque[Event] = deque(maxlen=HISTORY)
-        self._count = 0
+        self._count = run * NUMBERS_PER_RUN
         self._news = asyncio.Event()
 
     def add(self, kind: str, data: dict[str, Any]) -> None:

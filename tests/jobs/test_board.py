@@ -124,3 +124,16 @@ async def test_followers_see_every_event_up_to_the_end(board: JobBoard) -> None:
 async def test_an_unknown_job_is_not_found(board: JobBoard) -> None:
     with pytest.raises(NotFoundError, match="GET /jobs"):
         board.get("nope")
+
+
+async def test_events_after_a_restart_have_higher_numbers_than_those_before() -> None:
+    record = JobRecord("a", "echo", "succeeded", {}, 1.0, starts=2, finished_at=2.0)
+    board = JobBoard({}, _never_saved)
+    board.restore([record])
+    seen_before_the_restart = 1_000_007  # of its second run
+    followed = [event async for event in board.get("a").events.follow(seen_before_the_restart)]
+    assert [event.kind for event in followed] == ["end"]
+
+
+async def _never_saved(records: object, forgotten: object) -> None:
+    raise AssertionError((records, forgotten))
