@@ -3,6 +3,7 @@ configuration or an installed package alone."""
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import json
 import logging
@@ -113,17 +114,20 @@ async def test_losses_and_gradients_are_asked_of_the_class(tmp_path: Path) -> No
 @pytest.mark.real
 async def test_a_fork_server_that_is_started_again_knows_the_same_runtimes(tmp_path: Path) -> None:
     forks = WorkerForks(runtimes={"poly": f"{HERE}:Polynomial"})
+    files = {label: str(path) for label, path in polynomial(tmp_path).files.items()}
+    given = ArtifactFiles("poly", files, None, (X,), (Y,))
     first = await forks.spawn()
+    await first.submit(Load("m", given))
     os.kill(fork_server_of(forks), signal.SIGKILL)
     await first.wait_dead()
     while True:  # the first try may still meet the dead one
         try:
             worker = await forks.spawn()
         except WorkerDiedError:
+            await asyncio.sleep(0)  # its end is noticed by the loop
             continue
         break
-    files = {label: str(path) for label, path in polynomial(tmp_path).files.items()}
-    await worker.submit(Load("m", ArtifactFiles("poly", files, None, (X,), (Y,))))
+    await worker.submit(Load("m", given))
     answer = await worker.submit(Infer("m", 1), whole({"x": column(2)}))
     assert answer.arrays["y"].tolist() == [[13.0]]
     await forks.close()
