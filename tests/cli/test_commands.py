@@ -187,3 +187,27 @@ def test_the_demo_reaches_its_accuracy() -> None:
         float(line.split()[-1]) for line in result.output.splitlines() if "test accuracy" in line
     )
     assert accuracy >= 0.97
+
+
+def test_a_batch_fills_a_data_set_and_says_how_fast(trained: Run) -> None:
+    output = trained("batch", "shapes:champion", "points", "--into", "answers").output
+    assert "1500 items into answers" in output
+    assert "1500 items" in trained("datasets", "answers").output
+
+
+def test_a_version_is_split_over_nodes_called_and_put_together_again(trained: Run) -> None:
+    plan = trained("deploy", "shapes:1.0", "--distributed", "--dry-run").output
+    assert "node-0" in plan
+    assert "node-1" in plan
+    placed = as_json(trained("deploy", "shapes:1.0", "--split", "pipeline", "--json"))
+    answer = as_json(trained("call", "shapes:1.0", "points=[0.5, 0.5]", "--json"))
+    assert set(answer["timing"]["node"].split("+")) == {"node-0", "node-1"}
+    assert placed["id"] in trained("deployments").output
+    trained("deployments", placed["id"], "--delete")
+    assert "no deployments" in trained("deployments").output
+
+
+def test_nodes_join_and_leave(trained: Run) -> None:
+    assert "extra joined" in trained("nodes", "extra", "--join").output
+    assert "extra" in trained("nodes").output
+    assert "extra left" in trained("nodes", "extra", "--remove").output
