@@ -21,7 +21,8 @@ class Backlog:
         self.stolen = 0
 
     def __len__(self) -> int:
-        return sum(len(queue) for queue in self._queues.values())
+        """Items that wait."""
+        return sum(self._loads.values())
 
     @property
     def loads(self) -> Loads:
@@ -54,22 +55,36 @@ class Backlog:
         self._queues[node].appendleft(task)
         self._loads[node] += task.items
 
-    def take(self, node: str) -> Task | None:
-        """The next task for `node`: its own, else a stolen one, else None."""
+    def take(self, node: str, limit: int) -> Task | None:
+        """The next task for `node`, of up to `limit` items: its own, else a stolen one.
+
+        None when nothing waits."""
         own = self._queues.get(node)
         if own is None:
             return None
         if own:
-            return self._taken(node, own.popleft())
+            task = own.popleft()
+            if task.items > limit:
+                task, rest = task.cut(limit)
+                own.appendleft(rest)
+            return self._taken(node, task)
+        return self._steal(limit)
+
+    def _steal(self, limit: int) -> Task | None:
         victim = max(self._loads, key=lambda other: (self._loads[other], other))
-        if not self._queues[victim]:
+        queue = self._queues[victim]
+        if not queue:
             return None
         self.stolen += 1
-        return self._taken(victim, self._queues[victim].pop())
+        task = queue.pop()
+        if task.items > limit:
+            rest, task = task.cut(task.items - limit)
+            queue.append(rest)
+        return self._taken(victim, task)
 
     def _taken(self, node: str, task: Task) -> Task:
         self._loads[node] -= task.items
         return task
 
     def __repr__(self) -> str:
-        return f"<Backlog: {len(self)} tasks wait, {self.stolen} were stolen>"
+        return f"<Backlog: {len(self)} items wait, {self.stolen} tasks were stolen>"

@@ -1,20 +1,21 @@
 """Division: a job over shards becomes tasks, each within one shard and none too long.
 
 A task shall take about 10 ms: long enough that handing it over costs little, short enough that a
-call which comes meanwhile hardly notices.
+call which comes meanwhile hardly notices. How many items that are is measured while the job runs,
+so the backlog holds tasks as large as bytes allow, and cuts from them what a node shall take.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
 TASK_S: Final = 0.010
 TASK_BYTES: Final = 2 << 20
 MAX_TASK_ITEMS: Final = 4096
-PILOT_ITEMS: Final = 16  # what is run first when nothing has been measured
+FIRST_ITEMS: Final = 16  # what is run while nothing has been measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,11 @@ class Task:
     def items(self) -> int:
         return self.stop - self.start
 
+    def cut(self, at: int) -> tuple[Task, Task]:
+        """The task's first `at` items, and the others."""
+        middle = self.start + at
+        return replace(self, stop=middle), replace(self, start=middle)
+
 
 def divide(counts: Mapping[str, int], task_items: int) -> list[Task]:
     """Tasks of at most `task_items` items that cover each shard's `counts` items once.
@@ -53,8 +59,11 @@ def _pieces(home: str, count: int, task_items: int) -> list[Task]:
     return [Task(home, start, stop) for start, stop in pairwise(edges)]
 
 
-def fitting_items(item_bytes: int, row_s: float | None) -> int:
-    """How many items a task should have, from the bytes of one and the seconds it takes."""
-    by_bytes = TASK_BYTES // max(1, item_bytes)
-    by_time = PILOT_ITEMS if row_s is None else int(TASK_S / max(row_s, 1e-9))
-    return max(1, min(by_bytes, by_time, MAX_TASK_ITEMS))
+def coarse_items(item_bytes: int) -> int:
+    """How many items a task may have at most, from the bytes of one."""
+    return max(1, min(TASK_BYTES // max(1, item_bytes), MAX_TASK_ITEMS))
+
+
+def fine_items(row_s: float | None) -> int:
+    """How many items a task should have, from the seconds each takes."""
+    return FIRST_ITEMS if row_s is None else max(1, int(TASK_S / max(row_s, 1e-9)))

@@ -50,7 +50,6 @@ class Reader:
             homes.get(folder, folder): np.intersect1d(items, left, assume_unique=True)
             for folder, items in source.by_shard().items()
         }
-        self._apart: dict[str, Indices] = {}
         self.total = len(source)
 
     @property
@@ -58,19 +57,9 @@ class Reader:
         """How many items are still to do at each node."""
         return {home: len(items) for home, items in self._homes.items()}
 
-    def split_off(self, count: int) -> Task | None:
-        """A first task of up to `count` items, which the later ones will not have."""
-        for home, items in self._homes.items():
-            if len(items):
-                key = f"{home}/{len(self._apart)}"
-                self._apart[key], self._homes[home] = items[:count], items[count:]
-                return Task(key, 0, min(count, len(items)))
-        return None
-
     def read(self, task: Task) -> tuple[list[str], dict[str, Array]]:
         """The task's keys, and its inputs. Raises `InputError` naming the items at fault."""
-        lying = self._apart if task.home in self._apart else self._homes
-        items = lying[task.home][task.start : task.stop]
+        items = self._homes[task.home][task.start : task.stop]
         keys = self._source.keys(items)
         columns = self._source.take(items, set(self._wiring.values()))
         raw = {name: columns[column] for name, column in self._wiring.items()}

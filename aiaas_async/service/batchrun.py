@@ -25,13 +25,12 @@ from aiaas_async.ring.hashring import Ring
 from aiaas_async.schedule.assign import make_assignment
 from aiaas_async.schedule.backlog import Backlog
 from aiaas_async.schedule.disciplines import BATCH
-from aiaas_async.schedule.divide import Task, divide, fitting_items
+from aiaas_async.schedule.divide import Task, coarse_items, divide, fine_items
 from aiaas_async.service.batchdata import Reader, Sink, at_items
 from aiaas_async.service.cluster import Cluster
 
 LANES: Final = 3
 MAX_FAILURES: Final = 3  # nodes that may fail one task before it is given up
-_PILOTS: Final = 2
 _REPORT_S: Final = 0.25
 
 
@@ -68,9 +67,8 @@ class BatchRun:
     async def run(self) -> None:
         """Do all tasks and store all results. Cancelled, it leaves no lane behind."""
         try:
-            await self._pilot()
             self._follow_ring()
-            items = self._terms.task_items or self._fitting_items()
+            items = self._terms.task_items or coarse_items(self._terms.item_bytes)
             self._backlog.add(divide(self._reader.counts, items))
             await self._drive()
         finally:
@@ -84,24 +82,14 @@ class BatchRun:
         """By whatever ring there is when a task is assigned."""
         return self._cluster.ring.owner(key)
 
-    async def _pilot(self) -> None:
-        """Run a little first where nothing has been measured: tasks are cut by time."""
-        if self._terms.task_items is not None or self._row_s() is not None:
-            return
-        for _ in range(_PILOTS):
-            self._follow_ring()
-            task = self._reader.split_off(self._fitting_items())
-            if task is not None:
-                self._backlog.add([task])
-                await self._drive()
-
-    def _fitting_items(self) -> int:
-        return fitting_items(self._terms.item_bytes, self._row_s())
-
-    def _row_s(self) -> float | None:
+    def _limit(self) -> int:
+        """Items that a task should have now."""
+        if self._terms.task_items is not None:
+            return self._terms.task_items
         nodes = self._cluster.nodes.values()
         measured = [node.rates.row_s(self._terms.servable.id) for node in nodes]
-        return min((seconds for seconds in measured if seconds is not None), default=None)
+        known = (seconds for seconds in measured if seconds is not None)
+        return fine_items(min(known, default=None))
 
     async def _drive(self) -> None:
         """Keep lanes in every node until nothing waits and nothing is under way."""
@@ -141,7 +129,7 @@ class BatchRun:
             if self._cluster.ring is not self._ring:
                 self._ring_changed.set()
                 return
-            task = self._backlog.take(node_id)
+            task = self._backlog.take(node_id, self._limit())
             if task is None:
                 return
             await self._do(task, node)

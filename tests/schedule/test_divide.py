@@ -2,11 +2,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiaas_async.schedule.divide import (
+    FIRST_ITEMS,
     MAX_TASK_ITEMS,
-    PILOT_ITEMS,
     TASK_BYTES,
+    Task,
+    coarse_items,
     divide,
-    fitting_items,
+    fine_items,
 )
 
 shards = st.dictionaries(st.sampled_from("abcd"), st.integers(0, 500))
@@ -37,19 +39,25 @@ def test_shards_take_turns() -> None:
     assert homes == ["a", "b", "c", "a", "c", "a"]
 
 
-@given(st.integers(1, 16 << 20), st.none() | st.floats(0, 100))
-def test_a_task_has_an_item_at_least_and_stays_within_its_bounds(
-    item_bytes: int, row_s: float | None
-) -> None:
-    items = fitting_items(item_bytes, row_s)
+@given(st.integers(1, 16 << 20))
+def test_a_task_has_an_item_at_least_and_stays_within_its_bounds(item_bytes: int) -> None:
+    items = coarse_items(item_bytes)
     assert 1 <= items <= MAX_TASK_ITEMS
     assert items == 1 or items * item_bytes <= TASK_BYTES
 
 
 def test_what_was_never_measured_starts_small() -> None:
-    assert fitting_items(4, None) == PILOT_ITEMS
+    assert fine_items(None) == FIRST_ITEMS
 
 
 def test_slow_models_get_short_tasks() -> None:
-    assert fitting_items(4, 0.001) == 10
-    assert fitting_items(4, 10.0) == 1
+    assert fine_items(0.001) == 10
+    assert fine_items(10.0) == 1
+
+
+@given(st.integers(2, 100), st.data())
+def test_a_cut_task_is_the_same_items_in_two(items: int, data: st.DataObject) -> None:
+    task = Task("a", 7, 7 + items, failures=1)
+    first, second = task.cut(data.draw(st.integers(1, items - 1)))
+    assert (first.start, first.stop, second.stop) == (task.start, second.start, task.stop)
+    assert first.failures == second.failures == 1
