@@ -105,19 +105,27 @@ def plan(request: PlanRequest, facts: ModelFacts, nodes: Mapping[str, int]) -> P
         return _centralized(request, facts, nodes)
     if facts.network is None:
         raise InvalidError("only a version with a layer graph can be split; deploy it centralized")
-    if request.nodes is not None:
-        _check_count(request.nodes, nodes)
-        counts = [request.nodes]
-    else:
-        _check_count(2, nodes)
-        possible = (n for n in range(2, len(nodes) + 1) if could_fit(facts.network, n, nodes))
-        counts = list(possible) or [len(nodes)]
     costs = _costs(request, facts, facts.network)
-    for count in counts:
-        found = pieces(request.split, facts.network, costs, count, nodes)
+    sizes: list[int] = []
+    for count in _counts(request, facts.network, nodes):
+        try:
+            found = pieces(request.split, facts.network, costs, count, nodes)
+        except InvalidError:
+            if not sizes:
+                raise
+            break  # fewer pieces could be made, and did not fit
         if found.nodes is not None:
             return _distributed(request, facts.network, found, found.nodes, costs, nodes)
-    raise _refusal(request, facts, nodes, found.sizes)
+        sizes = found.sizes
+    raise _refusal(request, facts, nodes, sizes)
+
+
+def _counts(request: PlanRequest, network: Network, nodes: Mapping[str, int]) -> list[int]:
+    """Over how many nodes to split, in the order in which to try."""
+    _check_count(request.nodes or 2, nodes)
+    if request.nodes is not None:
+        return [request.nodes]
+    return [n for n in range(2, len(nodes) + 1) if could_fit(network, n, nodes)] or [2]
 
 
 def _centralized(request: PlanRequest, facts: ModelFacts, nodes: Mapping[str, int]) -> Plan:

@@ -135,6 +135,13 @@ def test_without_a_number_the_fewest_nodes_are_taken() -> None:
         plan(asked(nodes=None), facts(), dict.fromkeys("abcd", LAYER - 1))
 
 
+@pytest.mark.parametrize("free", [LAYER - 1, 1])
+def test_more_nodes_than_layers_do_not_hide_that_memory_is_missing(free: int) -> None:
+    nodes = {f"n{i}": free for i in range(9)}
+    with pytest.raises(MemoryBudgetError, match="a pipeline split needs"):
+        plan(asked(nodes=None), facts(1), nodes)
+
+
 def test_measured_times_move_the_cut() -> None:
     nodes = dict.fromkeys("ab", 9 * LAYER)
     even = plan(asked(), facts(), nodes)
