@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from aiaas_async.errors import InputError
+from aiaas_async.formats.dtypes import NUMPY
 from aiaas_async.names import clip
-from aiaas_async.wire.tensors import NUMPY, Array, is_tensor, pack_strings, pack_tensor
+from aiaas_async.wire.tensors import Array, is_tensor, pack_strings, pack_tensor
 from aiaas_async.wire.tensors import unpack_tensor as unpack_one
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiaas_async.errors import InputError, InvalidError, TooLargeError
+from aiaas_async.formats.dtypes import NUMPY
 from aiaas_async.messages import DTYPES, MAX_DIMENSIONS, MAX_TENSORS
 from aiaas_async.names import check_name, clip
 
@@ -22,22 +23,6 @@ MAX_ITEM_BYTES: Final = 16 * 2**20
 MAX_REPLICATION: Final = 8
 
 Columns = Mapping[str, NDArray[Any]]
-
-# Spelled out, because np.dtype() of a request's text is an attack surface.
-_NUMPY: Final[dict[str, np.dtype[Any]]] = {
-    "bool": np.dtype("?"),
-    "uint8": np.dtype("u1"),
-    "uint16": np.dtype("<u2"),
-    "uint32": np.dtype("<u4"),
-    "uint64": np.dtype("<u8"),
-    "int8": np.dtype("i1"),
-    "int16": np.dtype("<i2"),
-    "int32": np.dtype("<i4"),
-    "int64": np.dtype("<i8"),
-    "float16": np.dtype("<f2"),
-    "float32": np.dtype("<f4"),
-    "float64": np.dtype("<f8"),
-}
 
 
 class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,7 +33,7 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def numpy(self) -> np.dtype[Any]:
-        return _NUMPY[self.dtype]
+        return NUMPY[self.dtype]
 
     @property
     def nbytes(self) -> int:
@@ -112,8 +97,8 @@ def _checked(name: str, column: Column) -> Column:
             f"column {clip(name)}: 'string' values have no fixed size; encode them as numbers "
             "(token ids as int32, text as padded uint8), or use the text as the item's key"
         )
-    if column.dtype not in _NUMPY:
-        known = ", ".join(dtype for dtype in DTYPES if dtype in _NUMPY)
+    if column.dtype not in NUMPY:
+        known = ", ".join(dtype for dtype in DTYPES if dtype in NUMPY)
         raise InvalidError(f"column {clip(name)}: dtype {clip(column.dtype)}; known: {known}")
     if len(column.shape) > MAX_DIMENSIONS or any(not 1 <= d < 2**31 for d in column.shape):
         raise InvalidError(

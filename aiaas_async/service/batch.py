@@ -18,6 +18,7 @@ import msgspec
 
 from aiaas_async.data.source import Source
 from aiaas_async.errors import CancelledJobError, ConflictError, DeadlineError, InvalidError
+from aiaas_async.formats.dtypes import NUMPY
 from aiaas_async.jobs.board import JobBoard, Running
 from aiaas_async.names import LATEST, check_name, clip
 from aiaas_async.node.work import Servable
@@ -27,7 +28,6 @@ from aiaas_async.service.batchrun import BatchRun, Terms
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.datasets import Datasets
 from aiaas_async.service.models import Models
-from aiaas_async.wire.tensors import NUMPY
 
 BATCH_KIND: Final = "batch"
 # Below calls, which have 0, where the nodes' schedule goes by priority.

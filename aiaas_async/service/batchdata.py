@@ -17,13 +17,14 @@ from aiaas_async.data.layout import shard_folder
 from aiaas_async.data.schema import Column
 from aiaas_async.data.source import Source
 from aiaas_async.errors import InputError, InvalidError
+from aiaas_async.formats.dtypes import NUMPY
 from aiaas_async.messages import TensorSpec
 from aiaas_async.names import clip
 from aiaas_async.node.work import Servable
 from aiaas_async.schedule.divide import Task
 from aiaas_async.service.datasets import Datasets
 from aiaas_async.wire.arrays import read_inputs
-from aiaas_async.wire.tensors import NUMPY, Array
+from aiaas_async.wire.tensors import Array
 
 PACK_ITEMS: Final = 8192  # results stored at once: each time costs some waits for the disk
 PACK_BYTES: Final = 16 << 20

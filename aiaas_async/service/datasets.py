@@ -16,10 +16,11 @@ from aiaas_async.data.dataset import Dataset
 from aiaas_async.data.library import Library
 from aiaas_async.data.source import Source
 from aiaas_async.errors import InputError, InvalidError, NotFoundError
+from aiaas_async.formats.dtypes import NUMPY
 from aiaas_async.names import check_name, clip
 from aiaas_async.ring.hashring import Ring
 from aiaas_async.wire.arrays import read_array
-from aiaas_async.wire.tensors import NUMPY, Array
+from aiaas_async.wire.tensors import Array
 
 P = ParamSpec("P")
 T = TypeVar("T")

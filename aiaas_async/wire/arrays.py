@@ -13,10 +13,11 @@ from typing import Any, Final
 import numpy as np
 
 from aiaas_async.errors import InputError, InternalError
+from aiaas_async.formats.dtypes import NUMPY
 from aiaas_async.messages import TensorSpec
 from aiaas_async.names import clip
 from aiaas_async.wire.lists import read_floats
-from aiaas_async.wire.tensors import NUMPY, Array, is_tensor, unpack_tensor
+from aiaas_async.wire.tensors import Array, is_tensor, unpack_tensor
 
 _FLOAT: Final = np.dtype(np.float32)
 # A string array is as wide as its longest string: 10,000 short ones and a long one would be huge.

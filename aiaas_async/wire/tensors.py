@@ -16,26 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiaas_async.errors import InputError
+from aiaas_async.formats.dtypes import NUMPY
 from aiaas_async.messages import MAX_DIMENSIONS
 from aiaas_async.names import clip
 
 Array = NDArray[Any]
 
-# Spelled out, because np.dtype() of a request's text is an attack surface.
-NUMPY: Final[dict[str, np.dtype[Any]]] = {
-    "bool": np.dtype("?"),
-    "uint8": np.dtype("u1"),
-    "uint16": np.dtype("<u2"),
-    "uint32": np.dtype("<u4"),
-    "uint64": np.dtype("<u8"),
-    "int8": np.dtype("i1"),
-    "int16": np.dtype("<i2"),
-    "int32": np.dtype("<i4"),
-    "int64": np.dtype("<i8"),
-    "float16": np.dtype("<f2"),
-    "float32": np.dtype("<f4"),
-    "float64": np.dtype("<f8"),
-}
 _NAMES: Final = {dtype: name for name, dtype in NUMPY.items()}
 # What the msgpack-numpy package writes as "type" for these.
 _FROM_MSGPACK_NUMPY: Final = {dtype.str: dtype for dtype in NUMPY.values()}

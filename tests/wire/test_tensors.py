@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from aiaas_async.errors import InputError
-from aiaas_async.wire.tensors import NUMPY, is_tensor, pack_strings, pack_tensor, unpack_tensor
+from aiaas_async.formats.dtypes import NUMPY
+from aiaas_async.wire.tensors import is_tensor, pack_strings, pack_tensor, unpack_tensor
 
 arrays = st.sampled_from(sorted(NUMPY)).flatmap(
     lambda name: npst.arrays(NUMPY[name], npst.array_shapes(min_dims=0, max_dims=4, min_side=0))
