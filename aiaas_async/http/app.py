@@ -34,6 +34,7 @@ ROUTES: Final[list[tuple[str, str, Handler]]] = [
     ("GET", "/models/{name}/aliases/{alias}", models.get_alias),
     ("PUT", "/models/{name}/aliases/{alias}", models.put_alias),
     ("DELETE", "/models/{name}/aliases/{alias}", models.delete_alias),
+    ("POST", "/models/{name}/aliases/{alias}/rollback", models.roll_back_alias),
     ("GET", "/datasets", datasets.list_datasets),
     ("GET", "/datasets/{name}", datasets.show_dataset),
     ("PUT", "/datasets/{name}", datasets.put_dataset),
@@ -72,7 +73,7 @@ def make_app(platform: Platform) -> web.Application:
     app[BUDGET] = BodyBudget(platform.settings.in_flight_body_mb << 20)
     for method, path, handler in ROUTES:
         app.router.add_route(method, path, answering(handler))
-    app.router.add_route("*", "/{path:.*}", answering(_unrouted))
+    app.router.add_route("*", "/{path:(?s:.*)}", answering(_unrouted))
     return app
 
 

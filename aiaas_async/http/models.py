@@ -160,6 +160,15 @@ async def get_alias(request: web.Request) -> web.StreamResponse:
     return reply(answer_codec(request), render_alias(record), ETag=f'"{record.revision}"')
 
 
+async def roll_back_alias(request: web.Request) -> web.StreamResponse:
+    """The alias goes back to the version it had before; If-Match as for PUT."""
+    info = request.match_info
+    record = await request.app[PLATFORM].models.roll_back_alias(
+        info["name"], info["alias"], _expected_revision(request)
+    )
+    return reply(answer_codec(request), render_alias(record), ETag=f'"{record.revision}"')
+
+
 async def delete_alias(request: web.Request) -> web.StreamResponse:
     info = request.match_info
     await request.app[PLATFORM].models.delete_alias(info["name"], info["alias"])
@@ -237,6 +246,7 @@ def render_alias(record: AliasRecord) -> dict[str, Any]:
         "model": record.name,
         "version": record.version,
         "revision": record.revision,
+        "previous": list(record.previous),
     }
 
 

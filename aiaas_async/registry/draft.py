@@ -24,6 +24,7 @@ from aiaas_async.registry.rules import check_revision, check_same, completed
 from aiaas_async.registry.versions import check_move
 
 MAX_FILES: Final = 1000
+MAX_PREVIOUS: Final = 16  # versions an alias remembers
 
 
 class Draft:
@@ -218,11 +219,39 @@ class Draft:
             check_revision(name, alias, known, expected_revision)
         if known is not None and known.version == version:
             return known
-        record = AliasRecord(name, alias, version, model.revision + 1)
+        previous = () if known is None else (*known.previous, known.version)
+        return self._put_alias(model, alias, version, previous)
+
+    def roll_back_alias(
+        self, name: str, alias: str, expected_revision: int | None = None
+    ) -> AliasRecord:
+        """Point `alias` at the version it had before; one that is gone or corrupt is passed over.
+
+        Raises `NotFoundError`, `PreconditionError`, and `ConflictError` when there is none.
+        """
+        model = self.model(name)
+        known = model.alias(alias)
+        if expected_revision is not None:
+            check_revision(name, alias, known, expected_revision)
+        for at in reversed(range(len(known.previous))):
+            version = known.previous[at]
+            record = model.versions.get(version)
+            if record is not None and record.state != "corrupt" and version != known.version:
+                return self._put_alias(model, alias, version, known.previous[:at])
+        raise ConflictError(
+            f"alias {alias} of {name} has no earlier version to go back to; it is at "
+            f"{known.version}: point it at another with PUT"
+        )
+
+    def _put_alias(
+        self, model: ModelRecord, alias: str, version: str, previous: tuple[str, ...]
+    ) -> AliasRecord:
+        name, revision = model.name, model.revision + 1
+        record = AliasRecord(name, alias, version, revision, previous[-MAX_PREVIOUS:])
         aliases = {**model.aliases, alias: record}
-        self._changed[name] = replace(model, aliases=aliases, revision=record.revision)
+        self._changed[name] = replace(model, aliases=aliases, revision=revision)
         self.writes["aliases", name, alias] = encode(record)
-        self.writes["models", name] = encode(Counter(name, record.revision))
+        self.writes["models", name] = encode(Counter(name, revision))
         return record
 
     def delete_alias(self, name: str, alias: str) -> None:

@@ -58,12 +58,14 @@ class VersionRecord(msgspec.Struct, frozen=True):
 
 
 class AliasRecord(msgspec.Struct, frozen=True):
-    """A movable name. `revision` grows with every change and is never used twice in a model."""
+    """A movable name. `revision` grows with every change and is never used twice in a model;
+    `previous` are the versions it pointed at before, newest last."""
 
     name: str
     alias: str
     version: str
     revision: int
+    previous: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ async def _assemble(
     models = Models(registry, artifacts, workers, cluster, batching)
     datasets = Datasets(library)
     deployments = Deployments(models, cluster, data_dir / "deployments.json")
-    training = Training(models, datasets, workers, data_dir / "jobs", settings.job_nice)
+    training = Training(models, datasets, cluster, workers, data_dir / "jobs", settings.job_nice)
     batch = BatchInference(models, datasets, cluster)
     jobs = JobBoard({KIND: training, BATCH_KIND: batch}, _saver(registry), settings.running_jobs)
     jobs.restore(_records(registry.jobs()))

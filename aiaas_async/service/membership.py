@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Coroutine
 from itertools import count
 from typing import Any, Final, TypeVar
 
 from aiaas_async.errors import AiaasError, OverloadedError
 from aiaas_async.names import check_name
+from aiaas_async.ring.hashring import Ring
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.datasets import Datasets
 from aiaas_async.service.deployments import Deployments
@@ -36,6 +38,7 @@ class Membership:
         self._deployments = deployments
         self._changing = asyncio.Lock()
         self._changes: set[asyncio.Task[Any]] = set()
+        self._shares: tuple[Ring | None, dict[str, float]] = (None, {})
 
     async def join(self, node_id: str | None = None) -> dict[str, Any]:
         """Add a node (the first free "node-N" by default); its status, and what moved to it.
@@ -95,19 +98,30 @@ class Membership:
 
     async def _would_move(self) -> dict[str, Any]:
         """By node: its share of the key space, its rows and bytes of data, its waiting work."""
-        held, ring = await self._datasets.held(), self._cluster.ring
-        owners = [ring.owner(f"sample {number}") for number in range(_SAMPLES)]
+        held, shares = await self._datasets.held(), await self._key_shares()
         nothing = {"rows": 0, "bytes": 0}
         return {
             node_id: {
-                "keys": owners.count(node_id) / _SAMPLES,
+                "keys": shares.get(node_id, 0.0),
                 "requests": load,
                 **held.get(node_id, nothing),
             }
             for node_id, load in self._cluster.loads.items()
         }
 
+    async def _key_shares(self) -> dict[str, float]:
+        """Each member's share of the key space, worked out once for a ring, off the loop."""
+        ring = self._cluster.ring
+        if self._shares[0] is not ring:
+            self._shares = ring, await asyncio.to_thread(_shares_of, ring)
+        return self._shares[1]
+
     async def stop(self) -> None:
         """Wait for a change under way."""
         if self._changes:
             await asyncio.wait(self._changes)
+
+
+def _shares_of(ring: Ring) -> dict[str, float]:
+    owners = Counter(ring.owner(f"sample {number}") for number in range(_SAMPLES))
+    return {name: owners[name] / _SAMPLES for name in ring.members}

@@ -22,6 +22,7 @@ from aiaas_async.discovery.match import Matches, match
 from aiaas_async.discovery.query import Query
 from aiaas_async.errors import (
     AiaasError,
+    ArtifactError,
     ConflictError,
     CorruptError,
     NotReadyError,
@@ -54,6 +55,28 @@ class BatchLimits:
 
     max_batch_size: int
     max_delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """Point `alias` at a new version: only if it is at `revision` still (0: absent; None: in any
+    case), and not if there is a `refusal`, which says why."""
+
+    alias: str
+    revision: int | None = None
+    refusal: str | None = None
+
+    def apply(self, draft: Draft, ref: ModelRef) -> str | None:
+        """Move the alias, or say why it stays."""
+        if self.refusal is not None or self.revision is None:
+            if self.refusal is None:
+                draft.set_alias(ref.name, self.alias, ref.version)
+            return self.refusal
+        try:
+            draft.set_alias(ref.name, self.alias, ref.version, self.revision)
+        except ConflictError as error:
+            return error.message
+        return None
 
 
 class Models:
@@ -127,15 +150,20 @@ class Models:
                 answer = await worker.submit(Inspect(artifact))
         except WorkerDiedError as error:
             raise CorruptError("the artifact crashed the process that examined it") from error
+        except TimeoutError:
+            raise ArtifactError(
+                f"the artifact could not be examined within {_INSPECT_TIMEOUT_S:g} s"
+            ) from None
         finally:
             worker.kill()
         return msgspec.convert(answer.facts, Inspected)
 
     async def adopt(
-        self, metadata: Metadata, files: Mapping[str, Path], alias: str | None = None
-    ) -> VersionRecord:
-        """Commit files that a worker of ours wrote as a new version, and point `alias` at it, in
-        one transaction. Files are moved into the store."""
+        self, metadata: Metadata, files: Mapping[str, Path], promotion: Promotion | None = None
+    ) -> tuple[VersionRecord, str | None]:
+        """Commit files that a worker of ours wrote as a new version and promote it, in one
+        transaction; the version, and why its alias stayed where it was, if so. Files are moved
+        into the store."""
         loop = asyncio.get_running_loop()
         taken: list[FileEntry] = []
         try:
@@ -144,14 +172,13 @@ class Models:
                 taken.append(FileEntry(label, sha256, size))
             found = await self.inspect(self._files_of(metadata, taken))
 
-            def register(draft: Draft) -> VersionRecord:
+            def register(draft: Draft) -> tuple[VersionRecord, str | None]:
                 whole = _registered_or(draft, metadata)
                 record = draft.register_committed(
                     whole, taken, found.inputs, found.outputs, found.nbytes
                 )
-                if alias is not None:
-                    draft.set_alias(metadata.name, alias, metadata.version)
-                return record
+                reason = None if promotion is None else promotion.apply(draft, record.ref)
+                return record, reason
 
             return await self._writer.mutate(register)
         finally:
@@ -179,6 +206,14 @@ class Models:
         check_name(alias, "alias")
         return await self._writer.mutate(
             lambda draft: draft.set_alias(name, alias, version, expected_revision)
+        )
+
+    async def roll_back_alias(
+        self, name: str, alias: str, expected_revision: int | None
+    ) -> AliasRecord:
+        """Point `alias` at the version it had before. Raises `ConflictError` without one."""
+        return await self._writer.mutate(
+            lambda draft: draft.roll_back_alias(name, alias, expected_revision)
         )
 
     async def delete_alias(self, name: str, alias: str) -> None:

@@ -27,13 +27,26 @@ from aiaas_async.names import LATEST, check_name, check_version, clip
 from aiaas_async.nn.network import Network
 from aiaas_async.registry.records import VersionRecord
 from aiaas_async.registry.signature import agreed
+from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.datasets import Datasets
-from aiaas_async.service.models import Models
-from aiaas_async.training.plan import parse_plan, render_plan
+from aiaas_async.service.distributed import CrewRun
+from aiaas_async.service.models import Models, Promotion
+from aiaas_async.training.distributed import check_divisible
+from aiaas_async.training.gate import parse_gate
+from aiaas_async.training.plan import TrainingPlan, parse_plan, render_plan
 
 KIND = "train"
 MAX_DEATHS = 3
 _LONGEST_RUN_S = 7 * 86_400.0
+_RESULT = ("metrics", "epochs", "steps", "samples", "history", "nodes", "verified")
+
+
+class RegisterAs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Point `alias` at the result if it passes `gate` and nobody moved the alias meanwhile;
+    else the version stays a candidate."""
+
+    alias: str
+    gate: str | None = None
 
 
 class TrainRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,6 +60,7 @@ class TrainRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     plan: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
     alias: str | None = None
+    register_as: RegisterAs | None = None
 
 
 class Training:
@@ -56,11 +70,12 @@ class Training:
         self,
         models: Models,
         datasets: Datasets,
+        cluster: Cluster,
         workers: WorkerSource,
         folder: Path,
         nice: int,
     ) -> None:
-        self._models, self._datasets = models, datasets
+        self._models, self._datasets, self._cluster = models, datasets, cluster
         self._workers, self._folder, self._nice = workers, folder, nice
 
     async def start(self, board: JobBoard, body: Mapping[str, Any]) -> Running:
@@ -70,9 +85,12 @@ class Training:
         """
         request = parse_request(body)
         network, parent = await self._start_of(request)
-        plan = render_plan(parse_plan(request.plan))
+        parsed = parse_plan(request.plan)
+        nodes = self._nodes_for(parsed, network)
+        plan = {**render_plan(parsed), "nodes": len(nodes) or None}
+        alias = _alias_of(request, parsed)
         metadata = _metadata(request, network.inputs, network.outputs, {}, None)
-        self._check_free(metadata, request.alias)
+        self._check_free(metadata, alias)
         source = await self._datasets.source(request.dataset)
         if not len(source):
             raise InvalidError(f"data set {request.dataset} is empty; put items into it first")
@@ -82,8 +100,33 @@ class Training:
             "dataset_digest": await asyncio.to_thread(source.digest),
             "parent": str(parent.ref) if parent else None,
             "_manifest": source.manifest(),
+            "_nodes": nodes,
+            "_revision": self._revision_of(request),
         }
         return await board.submit(KIND, facts)
+
+    def _nodes_for(self, plan: TrainingPlan, network: Network | Metadata) -> list[str]:
+        """The nodes of a distributed run: as many of the ring's as asked, or all."""
+        if plan.method != "distributed":
+            return []
+        members = list(self._cluster.ring.members)
+        wanted = len(members) if plan.nodes is None else plan.nodes
+        if wanted > len(members):
+            raise InvalidError(
+                f"plan.nodes asks for {wanted} nodes; there are {len(members)}: POST /nodes adds "
+                "one"
+            )
+        if isinstance(network, Network):
+            check_divisible(network, wanted)
+        return members[:wanted]
+
+    def _revision_of(self, request: TrainRequest) -> int:
+        """The revision of the alias to be moved, as it is now; 0: there is none yet."""
+        model = self._models.catalog.find(request.model)
+        if request.register_as is None or model is None:
+            return 0
+        known = model.aliases.get(request.register_as.alias)
+        return 0 if known is None else known.revision
 
     def _check_free(self, metadata: Metadata, alias: str | None) -> None:
         """Refuse what could not be committed in the end."""
@@ -121,14 +164,16 @@ class Training:
         files = {label: folder / name for label, name in facts["files"].items()}
         network = await asyncio.to_thread(_network_in, files)
         metadata = _metadata(request, network.inputs, network.outputs, facts["metrics"], lineage)
-        record = await self._models.adopt(metadata, files, request.alias)
+        promotion = _promotion(request, job.record.request, facts["metrics"])
+        record, reason = await self._models.adopt(metadata, files, promotion)
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         return {
             "model": record.ref.name,
             "version": record.ref.version,
-            "alias": request.alias,
+            "alias": promotion.alias if promotion and reason is None else None,
+            **({} if request.register_as is None else _promoted(reason)),
             "digest": record.digest,
-            **{name: facts[name] for name in ("metrics", "epochs", "steps", "samples", "history")},
+            **{name: facts[name] for name in _RESULT if name in facts},
         }
 
     def _parent_of(self, facts: Mapping[str, Any]) -> VersionRecord | None:
@@ -152,6 +197,9 @@ class Training:
         }
         for attempt in range(1, MAX_DEATHS + 1):
             try:
+                if nodes := request.get("_nodes"):
+                    run = CrewRun(job, nodes, request["plan"]["step_timeout_s"])
+                    return await run.run(self._workers, self._nice, artifact, task, str(folder))
                 return await self._attempt(job, Train(artifact, task, str(folder)))
             except WorkerDiedError:
                 if attempt == MAX_DEATHS or job.cancel.is_set():
@@ -209,7 +257,8 @@ def _check_alias(alias: str) -> None:
 
 def _request_of(facts: Mapping[str, Any]) -> TrainRequest:
     return msgspec.convert(
-        {name: facts[name] for name in TrainRequest.__struct_fields__}, TrainRequest
+        {name: facts[name] for name in TrainRequest.__struct_fields__ if name in facts},
+        TrainRequest,
     )
 
 
@@ -232,6 +281,36 @@ def _metadata(
     }
     given = parse_metadata(fields)
     return msgspec.structs.replace(given, metrics={**given.metrics, **metrics})
+
+
+def _alias_of(request: TrainRequest, plan: TrainingPlan) -> str | None:
+    """The alias that the result may take, with its gate checked."""
+    asked = request.register_as
+    if asked is None:
+        return request.alias
+    if request.alias is not None:
+        raise InvalidError("give either 'alias' or 'register_as', which may have a gate")
+    _check_alias(asked.alias)
+    if asked.gate is not None:
+        parse_gate(asked.gate, plan.validation)
+    return asked.alias
+
+
+def _promotion(
+    request: TrainRequest, facts: Mapping[str, Any], metrics: Mapping[str, float]
+) -> Promotion | None:
+    """Which alias shall move, and why it must not after all."""
+    asked = request.register_as
+    if asked is None:
+        return None if request.alias is None else Promotion(request.alias)
+    refusal = None
+    if asked.gate is not None:
+        refusal = parse_gate(asked.gate, facts["plan"]["validation"]).refusal(metrics)
+    return Promotion(asked.alias, facts["_revision"], refusal)
+
+
+def _promoted(reason: str | None) -> dict[str, Any]:
+    return {"promoted": reason is None, **({} if reason is None else {"reason": reason})}
 
 
 def _lineage(job: Running, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from aiaas_async.errors import ArtifactError, CancelledJobError, InvalidError
 from aiaas_async.formats.safetensors import map_tensors, write_tensors
 from aiaas_async.nn.batches import minibatches
 from aiaas_async.nn.layer import Array
+from aiaas_async.nn.network import Network
 from aiaas_async.nn.normalisation import BatchNorm
 from aiaas_async.runtimes.base import Artifact
 from aiaas_async.training.checkpoint import Checkpoints
@@ -200,15 +201,20 @@ def shared(
     dtype: Any = np.float32,
 ) -> SharedTraining:
     """`training` as worker `place` (rank, world) does it. Raises `InvalidError`."""
-    for node in training.network.graph.nodes:
-        if isinstance(node.layer, BatchNorm) and place[1] > 1:
+    check_divisible(training.network, place[1])
+    crew = Crew(memory, vector_of(training), len(slot_names(training)), place, dtype)
+    known = {field.name: getattr(training, field.name) for field in fields(Training)}
+    return SharedTraining(**known, crew=crew, stop_requested=stop_requested)
+
+
+def check_divisible(network: Network, world: int) -> None:
+    """Raise `InvalidError` for a graph that computes something else when batches are divided."""
+    for node in network.graph.nodes:
+        if isinstance(node.layer, BatchNorm) and world > 1:
             raise InvalidError(
                 f"layer {node.name!r}: batch_norm's statistics run over a whole batch, which no "
                 "node of a distributed run sees; use layer_norm, or nodes: 1"
             )
-    crew = Crew(memory, vector_of(training), len(slot_names(training)), place, dtype)
-    known = {field.name: getattr(training, field.name) for field in fields(Training)}
-    return SharedTraining(**known, crew=crew, stop_requested=stop_requested)
 
 
 def run_part(

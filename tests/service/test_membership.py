@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from aiaas_async.compute.base import WorkerSource
-from aiaas_async.compute.inloop import InLoopWorkers
 from aiaas_async.compute.pool import WorkerForks
-from aiaas_async.config import Settings
 from aiaas_async.errors import (
     ConflictError,
     InvalidNameError,
@@ -23,22 +18,9 @@ from aiaas_async.errors import (
 )
 from aiaas_async.names import ModelRef
 from aiaas_async.service.calls import CallRequest
-from aiaas_async.service.lifespan import running_platform
 from aiaas_async.service.platform import Platform
 from tests.runtimes.artifacts import BARE, rows
-
-Start = Callable[..., AbstractAsyncContextManager[Platform]]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Start:
-    @asynccontextmanager
-    async def started(workers: WorkerSource | None = None, **given: Any) -> AsyncIterator[Platform]:
-        settings = Settings(data_dir=str(tmp_path), nodes=given.pop("nodes", 2), **given)
-        async with running_platform(settings, workers or InLoopWorkers()) as platform:
-            yield platform
-
-    return started
+from tests.service.conftest import Start
 
 
 async def with_doubler(platform: Platform) -> None:

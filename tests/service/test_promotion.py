@@ -1,0 +1,85 @@
+"""Train, version, alias in one transaction: through the gate, or a candidate with the reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from aiaas_async.errors import ConflictError, InvalidError, InvalidNameError
+from aiaas_async.service.platform import Platform
+from tests.service.conftest import Start
+from tests.service.test_distributed import result, submitted, with_points
+
+EASY = {"register_as": {"alias": "champion", "gate": "val_accuracy >= 0.1"}}
+HARD = {"register_as": {"alias": "champion", "gate": "val_loss < 0"}}
+
+
+async def trained(platform: Platform, version: str, request: dict[str, Any]) -> dict[str, Any]:
+    return await result(await submitted(platform, version, request, method="sgd"))
+
+
+async def test_a_version_that_passes_is_promoted_and_one_that_does_not_is_a_candidate(
+    start: Start,
+) -> None:
+    async with start() as platform:
+        await with_points(platform)
+        first = await trained(platform, "1", EASY)
+        assert (first["promoted"], first["alias"]) == (True, "champion")
+        second = await trained(platform, "2", HARD)
+        assert (second["promoted"], second["alias"]) == (False, None)
+        assert second["reason"].startswith("val_loss is 0.")
+        assert second["reason"].endswith("the gate asks for val_loss < 0")
+        catalog = platform.models.catalog
+        assert catalog.version("clouds", "2").state == "ready"
+        assert catalog.version("clouds", "champion").ref.version == "1"
+
+
+async def test_an_alias_that_moved_meanwhile_is_left_alone(start: Start) -> None:
+    async with start(running_jobs=2) as platform:
+        await with_points(platform)
+        await trained(platform, "1", {"register_as": {"alias": "other"}})
+        job = await submitted(platform, "2", EASY, method="sgd", epochs=20)
+        await platform.models.set_alias("clouds", "champion", "1", None)
+        facts = await result(job)
+        assert facts["promoted"] is False
+        assert "the request expected that it did not exist" in facts["reason"]
+        assert platform.models.catalog.version("clouds", "champion").ref.version == "1"
+
+
+async def test_rolling_back_goes_to_the_version_before_also_after_a_restart(start: Start) -> None:
+    async with start() as platform:
+        await with_points(platform)
+        for version in ("1", "2", "3"):
+            await trained(platform, version, EASY)
+    async with start() as platform:
+        models = platform.models
+        back = await models.roll_back_alias("clouds", "champion", None)
+        assert (back.version, back.previous) == ("2", ("1",))
+        await models.delete("clouds", "1")
+        with pytest.raises(ConflictError, match="no earlier version"):
+            await models.roll_back_alias("clouds", "champion", None)
+        with pytest.raises(ConflictError, match="revision"):
+            await models.roll_back_alias("clouds", "champion", back.revision - 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"register_as": {"alias": "a", "gate": "accuracy"}}, "must be a metric"),
+        ({"register_as": {"alias": "a", "gate": "acuracy > 1"}}, "did you mean 'accuracy'"),
+        ({"register_as": {"alias": "a"}, "alias": "b"}, "either 'alias' or 'register_as'"),
+        ({"register_as": {"alias": "a", "gates": "loss < 1"}}, "gates"),
+    ],
+)
+async def test_what_cannot_be_a_promotion_is_refused_at_once(
+    start: Start, given: dict[str, Any], reason: str
+) -> None:
+    async with start() as platform:
+        await with_points(platform)
+        with pytest.raises(InvalidError, match=reason):
+            await submitted(platform, "1", given)
+        with pytest.raises(InvalidError, match=r"plan\.validation is 0"):
+            await submitted(platform, "1", EASY, validation=0)
+        with pytest.raises(InvalidNameError):
+            await submitted(platform, "1", {"register_as": {"alias": "../up"}})
