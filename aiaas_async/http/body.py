@@ -44,6 +44,23 @@ class BodyBudget:
         self.used -= nbytes
 
 
+class Share:
+    """What one body takes of the budget."""
+
+    def __init__(self, budget: BodyBudget) -> None:
+        self._budget, self._taken = budget, 0
+
+    def grow_to(self, nbytes: int) -> None:
+        """Raises `OverloadedError`."""
+        if nbytes > self._taken:
+            self._budget.take(nbytes - self._taken)
+            self._taken = nbytes
+
+    def give_back(self) -> None:
+        self._budget.give_back(self._taken)
+        self._taken = 0
+
+
 async def read_body(request: web.Request, cap: int, budget: BodyBudget, timeout_s: float) -> bytes:
     """The body, decompressed. Raises `TooLargeError` above `cap` bytes (declared, sent or
     inflated), `DeadlineError` when it does not arrive in `timeout_s` seconds."""
@@ -55,18 +72,21 @@ async def read_body(request: web.Request, cap: int, budget: BodyBudget, timeout_
         raise UnsupportedMediaError(
             f"Content-Encoding {clip(coding)} is not supported; use gzip, deflate or none"
         )
-    held = declared if declared is not None else 0
-    budget.take(held)
+    share = Share(budget)
     try:
-        body = await _collect(request, cap, timeout_s)
+        share.grow_to(declared or 0)
+        body = await _collect(request, cap, timeout_s, share)
         if coding == "identity":
             return body
-        return await asyncio.get_running_loop().run_in_executor(None, inflate, body, coding, cap)
+        loop = asyncio.get_running_loop()
+        inflated = await loop.run_in_executor(None, inflate, body, coding, cap)
+        share.grow_to(len(body) + len(inflated))
+        return inflated
     finally:
-        budget.give_back(held)
+        share.give_back()
 
 
-async def _collect(request: web.Request, cap: int, timeout_s: float) -> bytes:
+async def _collect(request: web.Request, cap: int, timeout_s: float, share: Share) -> bytes:
     content = request.content
     if content.is_eof():  # all of it is here: small bodies come with their headers
         body = content.read_nowait()
@@ -83,14 +103,26 @@ async def _collect(request: web.Request, cap: int, timeout_s: float) -> bytes:
                 size += len(chunk)
                 if size > cap:
                     raise _too_large(size, cap)
+                share.grow_to(size)  # no length was declared
                 chunks.append(chunk)
     except TimeoutError:
         raise DeadlineError(f"the body did not arrive within {timeout_s:g} s") from None
     return b"".join(chunks)
 
 
-async def stream_body(request: web.Request, timeout_s: float) -> AsyncIterator[bytes]:
-    """The body in pieces as they come; each must come within `timeout_s` seconds."""
+async def stream_body(request: web.Request, cap: int, timeout_s: float) -> AsyncIterator[bytes]:
+    """The body in pieces as they come; each must come within `timeout_s` seconds.
+
+    Raises `TooLargeError` above `cap` bytes, `UnsupportedMediaError` when it is compressed: what
+    is stored, and hashed, is what was sent.
+    """
+    coding = request.headers.get("Content-Encoding", "identity").lower()
+    if coding != "identity":
+        raise UnsupportedMediaError(f"send files without Content-Encoding, got {clip(coding)}")
+    size = request.content_length or 0
+    if size > cap:
+        raise _too_large(size, cap, "max_file_mb")
+    size = 0
     while True:
         try:
             async with asyncio.timeout(timeout_s):
@@ -99,6 +131,9 @@ async def stream_body(request: web.Request, timeout_s: float) -> AsyncIterator[b
             raise DeadlineError(f"no further bytes came within {timeout_s:g} s") from None
         if not chunk:
             return
+        size += len(chunk)
+        if size > cap:
+            raise _too_large(size, cap, "max_file_mb")
         yield chunk
 
 
@@ -116,8 +151,8 @@ def inflate(body: bytes, coding: str, cap: int) -> bytes:
     return out
 
 
-def _too_large(size: int, cap: int) -> TooLargeError:
+def _too_large(size: int, cap: int, setting: str = "max_body_mb") -> TooLargeError:
     return TooLargeError(
-        f"the body has at least {size} bytes, {cap} are allowed; send less, or raise max_body_mb",
+        f"the body has at least {size} bytes, {cap} are allowed; send less, or raise {setting}",
         {"limit": cap},
     )

@@ -20,6 +20,7 @@ from aiaas_async.errors import (
     InvalidError,
     MalformedError,
     MethodError,
+    TooLargeError,
 )
 from aiaas_async.http.body import BodyBudget, read_body
 from aiaas_async.http.guard import check_origin
@@ -35,6 +36,8 @@ BUDGET: web.AppKey[BodyBudget] = web.AppKey("budget", BodyBudget)
 
 # Bodies that describe something, as opposed to tensors and files.
 CONTROL_BYTES = 1 << 20
+# A million of them cost the checks that follow 2 s. The bound of MessagePack's maps.
+MAX_FIELDS = 256
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -105,6 +108,8 @@ async def read_object(request: web.Request, cap: int | None = None) -> tuple[dic
     value, codec = await read(request, cap)
     if not isinstance(value, dict):
         raise MalformedError(f"the body must be an object, got {type(value).__name__}")
+    if len(value) > MAX_FIELDS:
+        raise TooLargeError(f"the body has {len(value)} fields, at most {MAX_FIELDS} are allowed")
     odd = [key for key in value if not isinstance(key, str)]
     if odd:
         raise MalformedError(f"the names of the body's fields must be texts, got {clip(odd[0])}")

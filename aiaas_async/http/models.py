@@ -63,7 +63,8 @@ async def delete_version(request: web.Request) -> web.StreamResponse:
 async def put_file(request: web.Request) -> web.StreamResponse:
     platform = request.app[PLATFORM]
     ref = _record(request).ref
-    chunks = stream_body(request, platform.settings.read_timeout_s)
+    settings = platform.settings
+    chunks = stream_body(request, settings.max_file_mb << 20, settings.read_timeout_s)
     entry = await platform.models.upload(
         ref, request.match_info["path"], chunks, _expected_digest(request)
     )

@@ -36,13 +36,21 @@ def status_of(error: errors.AiaasError) -> int:
     return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
 
 
+MAX_DETAIL: Final = 2000
+
+
+def _cut(message: str) -> str:
+    """A message may repeat what was sent, but not all of it."""
+    return message if len(message) <= MAX_DETAIL else message[: MAX_DETAIL - 1] + "…"
+
+
 def problem(error: errors.AiaasError, status: int) -> dict[str, Any]:
     """The body of an error, as RFC 9457 has it, with our stable `code` and the details."""
     return {
         "type": f"urn:aiaas:error:{error.code}",
         "title": error.title,
         "status": status,
-        "detail": error.message,
+        "detail": _cut(error.message),
         "code": error.code,
         **({"details": error.details} if error.details else {}),
     }

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from aiaas_async.http.status import STATUS
+from aiaas_async.http.status import MAX_DETAIL, STATUS
 from aiaas_async.wire.codecs import JSON, MSGPACK, Codec
 
 # Paths, processes, tracebacks, objects, and who we are made of.
@@ -102,7 +102,7 @@ def check_problem(reply: Reply, value: Any) -> None:
     assert value["status"] == reply.status
     assert value["type"] == f"urn:aiaas:error:{value['code']}"
     assert value["code"] in {error.code for error in _tree()}
-    assert 1 <= len(value["detail"]) < 4000
+    assert 1 <= len(value["detail"]) <= MAX_DETAIL
     if reply.status == 503:
         assert int(reply.headers["Retry-After"]) >= 1
 

