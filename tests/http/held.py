@@ -58,9 +58,9 @@ class HeldWorker(InLoopWorker):
         return future
 
     def release(self) -> None:
-        for future, job, arrays in self.held:
+        waiting, self.held = self.held, []
+        for future, job, arrays in waiting:
             super().submit(job, arrays).add_done_callback(partial(_pass, future))
-        self.held.clear()
 
     def kill(self) -> None:
         for future, _, _ in self.held:

@@ -1,0 +1,158 @@
+"""Calls that wait: deadlines, full mailboxes, callers who leave, and a server that stops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from pathlib import Path
+
+import aiohttp
+import pytest_asyncio
+
+from aiaas_async.http.server import running_server
+from aiaas_async.wire.codecs import JSON
+from tests.http.api import Api, Reply
+from tests.http.conftest import Served, settings
+from tests.http.held import HeldWorkers
+from tests.http.models import V, commit_doubler, doubler
+from tests.http.raw import as_json, connected, json_post, read_reply
+
+CALL = {"model": "doubler", "inputs": {"x": [1, 2, 3, 4]}}
+
+
+@pytest_asyncio.fixture
+async def workers() -> HeldWorkers:
+    return HeldWorkers()
+
+
+@pytest_asyncio.fixture
+async def held(scratch: Path, workers: HeldWorkers) -> AsyncIterator[Served]:
+    """One node with a mailbox of two places, whose worker finishes no call by itself."""
+    few = settings(scratch, nodes=1, mailbox_items=2, max_batch_size=1)
+    async with (
+        running_server(few, workers) as (platform, url),
+        aiohttp.ClientSession() as session,
+    ):
+        served = Served(platform, url, Api(session, url, JSON, str(scratch)))
+        await commit_doubler(served.api)
+        yield served
+        workers.release()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(0)
+
+
+def load(served: Served) -> int:
+    return sum(node.load for node in served.platform.cluster.nodes.values())
+
+
+async def test_a_call_past_its_deadline_is_504(held: Served, workers: HeldWorkers) -> None:
+    reply = await held.api.post("/call", {**CALL, "timeout_ms": 20})
+    assert (reply.status, reply.code) == (504, "deadline")
+    by_header = await held.api.post("/call", CALL, headers={"X-Deadline-Ms": "20"})
+    assert (by_header.status, by_header.code) == (504, "deadline")
+
+
+async def test_a_full_mailbox_is_503_with_a_time_and_those_inside_are_answered(
+    held: Served, workers: HeldWorkers
+) -> None:
+    calls = [asyncio.create_task(held.api.post("/call", CALL)) for _ in range(8)]
+    await until(lambda: _arrived(held) == 8 and any(call.done() for call in calls))
+    refused = [call.result() for call in calls if call.done()]
+    assert {(reply.status, reply.code) for reply in refused} == {(503, "overloaded")}
+    assert all(int(reply.headers["Retry-After"]) >= 1 for reply in refused)
+    workers.release()
+    statuses = [reply.status for reply in await asyncio.gather(*calls)]
+    # Two with the worker, two in the mailbox; less when they came before a place was free.
+    assert 2 <= statuses.count(200) <= 4
+    assert statuses.count(200) + statuses.count(503) == 8
+
+
+async def test_who_hangs_up_gives_the_place_to_another(held: Served, workers: HeldWorkers) -> None:
+    before = len(asyncio.all_tasks())
+    body = as_json(CALL)
+    for _ in range(20):  # ten times what fits
+        async with connected(held.port) as (_, writer):
+            seen = _arrived(held)
+            writer.write(json_post("/call", f"Content-Length: {len(body)}") + body)
+            await until(partial(_more_arrived, held, seen))
+    workers.release()
+    await until(lambda: load(held) == 0)
+    await until(lambda: len(asyncio.all_tasks()) <= before)
+    assert (await held.api.post("/call", CALL)).status == 200
+
+
+def _arrived(served: Served) -> int:
+    """Calls that came to the node, those it refused included."""
+    mailbox: dict[str, int] = served.platform.cluster.nodes["node-0"].status()["mailbox"]
+    return mailbox["accepted"] + mailbox["refused"]
+
+
+def _more_arrived(served: Served, than: int) -> bool:
+    return _arrived(served) > than
+
+
+async def test_who_hangs_up_while_waiting_costs_no_compute(
+    held: Served, workers: HeldWorkers
+) -> None:
+    busy = [asyncio.create_task(held.api.post("/call", CALL)) for _ in range(2)]
+    await until(lambda: workers.held == 2)
+    leaver = asyncio.create_task(held.api.post("/call", CALL))
+    await until(lambda: load(held) == 3)
+    leaver.cancel()
+    statistics = held.platform.cluster.nodes["node-0"].statistics
+    await until(lambda: leaver.done() and not _others_waiting(held))
+    workers.release()
+    assert [reply.status for reply in await asyncio.gather(*busy)] == [200, 200]
+    await until(lambda: load(held) == 0)
+    assert statistics.rows == 2
+
+
+def _others_waiting(served: Served) -> bool:
+    queue = served.platform.cluster.nodes["node-0"]._mailbox._queue
+    return any(not item.abandoned for item in queue)
+
+
+async def test_other_paths_answer_while_calls_wait(held: Served, workers: HeldWorkers) -> None:
+    waiting = asyncio.create_task(held.api.post("/call", CALL))
+    await until(lambda: workers.held == 1)
+    assert (await held.api.get("/health/live")).status == 200
+    assert (await held.api.post("/register", doubler("other"))).status == 200
+    assert (await held.api.post(V.format("other") + "/commit")).status == 200
+    assert (await held.api.get("/metrics")).status == 200
+    workers.release()
+    assert (await waiting).status == 200
+
+
+async def test_a_server_that_stops_answers_what_is_under_way(scratch: Path) -> None:
+    workers = HeldWorkers()
+    async with aiohttp.ClientSession() as session:
+        async with running_server(settings(scratch, grace_s=10.0), workers) as (platform, url):
+            api = Api(session, url, JSON, str(scratch))
+            await commit_doubler(api)
+            under_way = asyncio.create_task(api.post("/call", CALL))
+            await until(lambda: workers.held == 1)
+            release = asyncio.create_task(_when(platform.stopping, workers))
+        reply: Reply = await under_way
+        await release
+    assert reply.status == 200
+    assert reply.value["outputs"]["doubled"] == [2, 4, 6, 8]
+
+
+async def _when(stopping: asyncio.Event, workers: HeldWorkers) -> None:
+    await stopping.wait()
+    workers.release()
+
+
+async def test_a_slow_reader_gets_all_of_its_answer(held: Served, workers: HeldWorkers) -> None:
+    workers.release()
+    batch = as_json({"model": "doubler", "inputs": {"x": [[1, 2, 3, 4]] * 20_000}})
+    async with connected(held.port) as (reader, writer):
+        writer.write(json_post("/call", f"Content-Length: {len(batch)}") + batch)
+        reply = await read_reply(reader)
+    assert reply.status == 200
+    assert len(JSON.decode(reply.value)["outputs"]["doubled"]) == 20_000
