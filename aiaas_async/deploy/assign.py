@@ -17,7 +17,7 @@ from aiaas_async.nn.submodel import BYTES_PER_PARAMETER, Submodel
 Split = Literal["pipeline", "tensor"]
 
 # Layers with smaller weights begin no tensor split: of four dense layers at batch 32, two shards
-# made 1.6 times the rows of one worker at 1024 units (4 MiB each) and 0.75 times at 512
+# made 1.5 times the rows of one worker at 1024 units (4 MiB each) and 0.75 times at 512
 # (`bench/split.py`). Where memory asks for it they are split all the same.
 WORTH_SHARDING: Final = 4 << 20
 _MOST_ORDERS: Final = 24  # of 4 nodes; with more, only descending and ascending are tried
