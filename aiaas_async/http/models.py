@@ -7,6 +7,7 @@ import binascii
 import re
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from aiaas_async.errors import DigestError, InvalidError, NotFoundError, PreconditionError
@@ -22,7 +23,7 @@ from aiaas_async.http.exchange import (
 )
 from aiaas_async.messages import render_metadata
 from aiaas_async.names import ModelRef, clip
-from aiaas_async.registry.records import AliasRecord, VersionRecord
+from aiaas_async.registry.records import AliasRecord, Traffic, VersionRecord
 from aiaas_async.service.calls import Wrt, check_wrt
 
 _DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/]+={0,2}):")
@@ -143,14 +144,21 @@ async def _differentiate(request: web.Request, wrt: Wrt | None) -> web.StreamRes
 
 
 async def put_alias(request: web.Request) -> web.StreamResponse:
-    """Move an alias; If-Match with the ETag of an earlier answer makes it compare-and-set."""
+    """Move an alias, and share its calls with a canary or a shadow; If-Match with the ETag of an
+    earlier answer makes it compare-and-set."""
     body, codec = await read_object(request, CONTROL_BYTES)
-    version = body.get("version")
+    version = body.pop("version", None)
     if not isinstance(version, str):
         raise InvalidError(f"'version' must be a string, got {clip(version)}")
+    try:
+        traffic = msgspec.convert(body, Traffic, strict=True)
+    except msgspec.ValidationError as error:
+        raise InvalidError(
+            f"an alias is {{version, canary?, weight?, shadow?}}: {error}"
+        ) from error
     info = request.match_info
     record = await request.app[PLATFORM].models.set_alias(
-        info["name"], info["alias"], version, _expected_revision(request)
+        info["name"], info["alias"], version, _expected_revision(request), traffic
     )
     return reply(codec, render_alias(record), ETag=f'"{record.revision}"')
 
@@ -248,6 +256,7 @@ def render_alias(record: AliasRecord) -> dict[str, Any]:
         "version": record.version,
         "revision": record.revision,
         "previous": list(record.previous),
+        **msgspec.to_builtins(record.traffic),
     }
 
 

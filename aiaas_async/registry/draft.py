@@ -19,6 +19,7 @@ from aiaas_async.messages import FileEntry, Metadata, TensorSpec
 from aiaas_async.names import LATEST, ModelRef, check_name, clip
 from aiaas_async.registry.catalog import AliasRecord, Catalog, ModelRecord, VersionRecord, no_model
 from aiaas_async.registry.labels import check_label
+from aiaas_async.registry.records import NO_SPLIT, Traffic
 from aiaas_async.registry.rows import Counter, Writes, digest, encode, exact
 from aiaas_async.registry.rules import check_revision, check_same, completed
 from aiaas_async.registry.versions import check_move
@@ -178,7 +179,7 @@ class Draft:
         model = self.model(ref.name)
         model.exact(ref.version)
         for alias in model.aliases.values():
-            if alias.version == ref.version:
+            if ref.version in (alias.version, *alias.traffic.versions):
                 raise ConflictError(
                     f"alias {alias.alias} points at {ref}; move or delete the alias first",
                     {"alias": alias.alias},
@@ -201,9 +202,14 @@ class Draft:
     # --- aliases
 
     def set_alias(
-        self, name: str, alias: str, version: str, expected_revision: int | None = None
+        self,
+        name: str,
+        alias: str,
+        version: str,
+        expected_revision: int | None = None,
+        traffic: Traffic = NO_SPLIT,
     ) -> AliasRecord:
-        """Point `alias` at an exact version.
+        """Point `alias` at an exact version, and share its calls as `traffic` says.
 
         `expected_revision` makes it compare-and-set: 0 means that there must be none yet.
         Raises `PreconditionError` when another was faster, `ConflictError` for a taken name.
@@ -213,14 +219,17 @@ class Draft:
         if alias == LATEST or alias in model.versions:
             what = "computed" if alias == LATEST else "a version of this model"
             raise ConflictError(f"{clip(alias)} cannot be an alias of {name}: it is {what}")
-        model.exact(version)
+        for named in (version, *traffic.versions):
+            model.exact(named)
         known = model.aliases.get(alias)
         if expected_revision is not None:
             check_revision(name, alias, known, expected_revision)
-        if known is not None and known.version == version:
+        if known is not None and (known.version, known.traffic) == (version, traffic):
             return known
-        previous = () if known is None else (*known.previous, known.version)
-        return self._put_alias(model, alias, version, previous)
+        previous = known.previous if known is not None else ()
+        if known is not None and known.version != version:
+            previous = (*previous, known.version)
+        return self._put_alias(model, AliasRecord(name, alias, version, 0, previous, traffic))
 
     def roll_back_alias(
         self, name: str, alias: str, expected_revision: int | None = None
@@ -237,17 +246,18 @@ class Draft:
             version = known.previous[at]
             record = model.versions.get(version)
             if record is not None and record.state != "corrupt" and version != known.version:
-                return self._put_alias(model, alias, version, known.previous[:at])
+                earlier = AliasRecord(name, alias, version, 0, known.previous[:at])
+                return self._put_alias(model, earlier)
         raise ConflictError(
             f"alias {alias} of {name} has no earlier version to go back to; it is at "
             f"{known.version}: point it at another with PUT"
         )
 
-    def _put_alias(
-        self, model: ModelRecord, alias: str, version: str, previous: tuple[str, ...]
-    ) -> AliasRecord:
-        name, revision = model.name, model.revision + 1
-        record = AliasRecord(name, alias, version, revision, previous[-MAX_PREVIOUS:])
+    def _put_alias(self, model: ModelRecord, given: AliasRecord) -> AliasRecord:
+        """Store an alias under the model's next revision."""
+        name, alias, revision = given.name, given.alias, model.revision + 1
+        previous = given.previous[-MAX_PREVIOUS:]
+        record = msgspec.structs.replace(given, revision=revision, previous=previous)
         aliases = {**model.aliases, alias: record}
         self._changed[name] = replace(model, aliases=aliases, revision=revision)
         self.writes["aliases", name, alias] = encode(record)

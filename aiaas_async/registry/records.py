@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Annotated
 
 import msgspec
 
@@ -57,6 +58,22 @@ class VersionRecord(msgspec.Struct, frozen=True):
         raise NotFoundError(f"{self.ref} has no file {clip(path)}; {hint}")
 
 
+class Traffic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Who else gets an alias's calls: the version `canary` a share `weight` of them, and
+    `shadow` a copy of each, whose answers nobody sees."""
+
+    canary: str | None = None
+    weight: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 0.0
+    shadow: str | None = None
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        return tuple(v for v in (self.canary, self.shadow) if v is not None)
+
+
+NO_SPLIT = Traffic()
+
+
 class AliasRecord(msgspec.Struct, frozen=True):
     """A movable name. `revision` grows with every change and is never used twice in a model;
     `previous` are the versions it pointed at before, newest last."""
@@ -66,6 +83,7 @@ class AliasRecord(msgspec.Struct, frozen=True):
     version: str
     revision: int
     previous: tuple[str, ...] = ()
+    traffic: Traffic = NO_SPLIT
 
 
 @dataclass(frozen=True)

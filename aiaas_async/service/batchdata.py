@@ -62,7 +62,7 @@ class Reader:
         """The task's keys, and its inputs. Raises `InputError` naming the items at fault."""
         items = self._homes[task.home][task.start : task.stop]
         keys = self._source.keys(items)
-        columns = self._source.take(items, set(self._wiring.values()))
+        columns = self._source.look(items, set(self._wiring.values()))
         raw = {name: columns[column] for name, column in self._wiring.items()}
         try:
             batch = read_inputs(raw, self._servable.inputs, self._servable.allow_nonfinite)

@@ -16,11 +16,12 @@ from aiaas_async.discovery.match import by_inputs
 from aiaas_async.errors import AmbiguousError, InvalidError
 from aiaas_async.names import LATEST, clip
 from aiaas_async.node.work import Call, Differentiation, Hold, Result, Servable, cost_of
-from aiaas_async.registry.records import VersionRecord
+from aiaas_async.registry.records import AliasRecord, VersionRecord
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.deployments import Deployments
 from aiaas_async.service.models import Models
-from aiaas_async.wire.arrays import Batch, read_array, read_inputs, squeeze
+from aiaas_async.service.traffic import SHADOW_FLOW, Shadows, choose
+from aiaas_async.wire.arrays import Batch, check_batch, read_array, read_inputs, squeeze
 
 Wrt = Literal["nothing", "inputs", "parameters", "both"]
 
@@ -53,14 +54,17 @@ class CallAnswer:
 class Calls:
     def __init__(self, models: Models, cluster: Cluster, deployments: Deployments) -> None:
         self._models, self._cluster, self._deployments = models, cluster, deployments
+        self.shadows = Shadows()
 
     async def call(self, request: CallRequest) -> CallAnswer:
         """Raises whatever is wrong with the request, the version, or the compute."""
         deadline = asyncio.get_running_loop().time() + request.timeout_s
-        servable = await self._servable(self._resolve(request))
+        record = self._resolve(request)
+        servable = await self._servable(record)
         batch = read_inputs(request.inputs, servable.inputs, servable.allow_nonfinite)
         outputs = _outputs(servable, request.outputs)
         message = Call(servable, batch.arrays, batch.count, outputs)
+        self._shadow(request, batch)
         deployment = self._deployments.ready(servable.ref)
         if deployment is not None:
             return _answer(
@@ -72,7 +76,9 @@ class Calls:
     def _resolve(self, request: CallRequest) -> VersionRecord:
         catalog = self._models.catalog
         if request.model is not None:
-            return catalog.version(request.model, request.version)
+            alias = self._alias_of(request)
+            version = request.version if alias is None else choose(alias, request.key)
+            return catalog.version(request.model, version)
         found = by_inputs(catalog, request.inputs.keys())
         if len(found) > 1:
             candidates = [str(record.ref) for record in found]
@@ -82,6 +88,28 @@ class Calls:
                 {"candidates": candidates},
             )
         return found[0]
+
+    def _alias_of(self, request: CallRequest) -> AliasRecord | None:
+        """The alias a call names, if it names one."""
+        model = self._models.catalog.find(request.model or "")
+        if model is None or request.version in model.versions:
+            return None
+        return model.aliases.get(request.version)
+
+    def _shadow(self, request: CallRequest, batch: Batch) -> None:
+        """Send a copy of a call to its alias's shadow, if it has one."""
+        alias = self._alias_of(request) if request.model is not None else None
+        if alias is not None and alias.traffic.shadow is not None:
+            record = self._models.catalog.version(alias.name, alias.traffic.shadow)
+            self.shadows.send(self._copy(record, batch, request.timeout_s))
+
+    async def _copy(self, record: VersionRecord, batch: Batch, timeout_s: float) -> Result:
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        servable = await self._servable(record)
+        check_batch(batch, servable.inputs)
+        message = Call(servable, batch.arrays, batch.count, _outputs(servable, None))
+        cost = cost_of(batch.arrays)
+        return await self._cluster.ask(servable.id, message, cost, deadline, SHADOW_FLOW)
 
     async def _servable(self, record: VersionRecord) -> Servable:
         return self._models.servable_now(record) or await self._models.servable(record)

@@ -16,6 +16,7 @@ from aiaas_async.names import clip
 from aiaas_async.node.node import Node
 from aiaas_async.node.work import Message, Result
 from aiaas_async.ring.hashring import Ring
+from aiaas_async.schedule.disciplines import CALLS
 
 
 class Cluster:
@@ -91,15 +92,22 @@ class Cluster:
             raise StoppingError("no node is serving", retry_after=1.0)
         return self.nodes[self.ring.bounded_owner(key, self.loads, self._load_factor)]
 
-    async def ask(self, key: str, message: Message, cost: int, deadline: float | None) -> Result:
+    async def ask(
+        self,
+        key: str,
+        message: Message,
+        cost: int,
+        deadline: float | None,
+        flow: str = CALLS,
+    ) -> Result:
         """The answer of the node for `key`. What a stopping node left undone another does."""
         node = self.route(key)
         try:
-            return await node.submit(message, cost, deadline).reply
+            return await node.submit(message, cost, deadline, flow=flow).reply
         except StoppingError:
             if node.id in self.ring or not len(self.ring):
                 raise
-        return await self.route(key).submit(message, cost, deadline).reply
+        return await self.route(key).submit(message, cost, deadline, flow=flow).reply
 
     def node(self, node_id: str) -> Node:
         """Raises `NotFoundError`."""

@@ -35,7 +35,7 @@ from aiaas_async.node.work import Release, Servable
 from aiaas_async.registry.artifacts import ArtifactStore
 from aiaas_async.registry.catalog import Catalog
 from aiaas_async.registry.draft import Draft
-from aiaas_async.registry.records import AliasRecord, VersionRecord
+from aiaas_async.registry.records import NO_SPLIT, AliasRecord, Traffic, VersionRecord
 from aiaas_async.registry.writer import RegistryWriter
 from aiaas_async.service.cluster import Cluster
 
@@ -200,12 +200,17 @@ class Models:
         return self._files_of(record.metadata, record.files)
 
     async def set_alias(
-        self, name: str, alias: str, version: str, expected_revision: int | None
+        self,
+        name: str,
+        alias: str,
+        version: str,
+        expected_revision: int | None,
+        traffic: Traffic = NO_SPLIT,
     ) -> AliasRecord:
         """Point `alias` at a version; with `expected_revision` only if nobody was faster."""
         check_name(alias, "alias")
         return await self._writer.mutate(
-            lambda draft: draft.set_alias(name, alias, version, expected_revision)
+            lambda draft: draft.set_alias(name, alias, version, expected_revision, traffic)
         )
 
     async def roll_back_alias(

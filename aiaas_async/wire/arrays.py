@@ -61,6 +61,15 @@ def read_inputs(
     return Batch(arrays, count or 1, count is not None)
 
 
+def check_batch(batch: Batch, specs: Sequence[TensorSpec]) -> None:
+    """Raise `InputError` unless a batch read for another signature fits `specs` as well."""
+    _check_names(batch.arrays, specs)
+    for spec in specs:
+        array = batch.arrays[spec.name]
+        if _dtype_of(array) != spec.dtype or not _is_batch(array, spec):
+            raise _mistyped(array, spec)
+
+
 def _check_names(raw: Mapping[str, Any], specs: Sequence[TensorSpec]) -> None:
     names = [spec.name for spec in specs]
     if raw.keys() == set(names):

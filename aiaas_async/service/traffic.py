@@ -1,0 +1,69 @@
+"""Traffic of an alias: which version a call goes to, and who gets a copy.
+
+A call with a key always goes to the same side; others are drawn. Copies for a shadow run with what
+the nodes have to spare, a bounded number at a time, and their answers are only counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import zlib
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiaas_async.errors import AiaasError
+from aiaas_async.registry.records import AliasRecord
+
+MAX_COPIES: Final = 64
+SHADOW_FLOW: Final = "shadow"
+
+
+def choose(alias: AliasRecord, key: str | None) -> str:
+    """The version of `alias` that a call with `key` goes to."""
+    traffic = alias.traffic
+    if traffic.canary is None:
+        return alias.version
+    drawn = random.random() if key is None else zlib.crc32(key.encode()) / 2**32  # noqa: S311
+    return traffic.canary if drawn < traffic.weight else alias.version
+
+
+@dataclass(slots=True)
+class ShadowStatistics:
+    """Counts since start: copies that were answered, failed, or left out because too many ran."""
+
+    answered: int = 0
+    failed: int = 0
+    left_out: int = 0
+
+
+class Shadows:
+    """Copies under way."""
+
+    def __init__(self) -> None:
+        self._under_way: set[asyncio.Task[None]] = set()
+        self.statistics = ShadowStatistics()
+
+    def send(self, copy: Coroutine[Any, Any, object]) -> None:
+        """Run `copy` beside everything else, or leave it out."""
+        if len(self._under_way) >= MAX_COPIES:
+            copy.close()
+            self.statistics.left_out += 1
+            return
+        task = asyncio.create_task(self._run(copy))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def _run(self, copy: Coroutine[Any, Any, object]) -> None:
+        try:
+            await copy
+        except AiaasError:
+            self.statistics.failed += 1
+        else:
+            self.statistics.answered += 1
+
+    async def settled(self) -> None:
+        """Wait for the copies under way."""
+        if self._under_way:
+            await asyncio.wait(self._under_way)
