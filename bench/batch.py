@@ -69,20 +69,26 @@ async def platform_on(folder: Path, nodes: int) -> AsyncIterator[Platform]:
 
 async def prepare(folder: Path, nodes: int, items: int) -> None:
     """Models and data set, before any clock runs."""
-    random = np.random.default_rng(1)
     async with platform_on(folder, nodes) as platform:
         for model in HIDDEN:
-            await _push(platform, folder, model)
-        spec = {"image": {"dtype": "float32", "shape": [WIDTH]}}
-        await platform.datasets.declare("images", {"columns": spec})
-        for start in range(0, items, 5000):
-            count = min(5000, items - start)
-            keys = [f"image-{start + number}" for number in range(count)]
-            values = random.standard_normal((count, WIDTH), np.float32)
-            await platform.datasets.put("images", {"keys": keys, "columns": {"image": values}})
+            await push(platform, folder, model)
+        await add_images(platform, items)
 
 
-async def _push(platform: Platform, folder: Path, model: str) -> None:
+async def add_images(platform: Platform, items: int) -> None:
+    """The data set "images", of noise."""
+    random = np.random.default_rng(1)
+    spec = {"image": {"dtype": "float32", "shape": [WIDTH]}}
+    await platform.datasets.declare("images", {"columns": spec})
+    for start in range(0, items, 5000):
+        count = min(5000, items - start)
+        keys = [f"image-{start + number}" for number in range(count)]
+        values = random.standard_normal((count, WIDTH), np.float32)
+        await platform.datasets.put("images", {"keys": keys, "columns": {"image": values}})
+
+
+async def push(platform: Platform, folder: Path, model: str) -> None:
+    """Register, upload and commit the network `model` with weights of its own."""
     graph = graph_of(model)
     path = folder / "weights"
     write_tensors(path, Network.from_spec(graph).init(1))

@@ -112,6 +112,19 @@ class Source:
             taken[name] = out
         return taken
 
+    def look(
+        self, indices: NDArray[np.int64], names: Iterable[str] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Like `take`, but not to be written to: where the items lie end to end in one shard,
+        these are views of the mapped files, and nothing is copied."""
+        parts = self._locate(indices)
+        if len(parts) != 1 or not (np.diff(parts[0][2]) == 1).all():
+            return self.take(indices, names)
+        shard, _, rows = parts[0]
+        start, stop = int(rows[0]), int(rows[-1]) + 1
+        wanted = self.columns if names is None else names
+        return {name: self._maps[shard][name][start:stop] for name in wanted}
+
     def keys(self, indices: NDArray[np.int64]) -> list[str]:
         """The keys of the items at `indices` int64 [k]."""
         return [key.decode() for key in self.raw_keys(indices)]

@@ -81,3 +81,25 @@ def test_a_manifest_that_does_not_fit_the_files_is_refused(tmp_path: Path) -> No
     (tmp_path / "d").rename(tmp_path / "moved")
     with pytest.raises(CorruptError, match="moved or deleted"):
         Source.open(manifest)
+
+
+def test_looking_gives_what_taking_gives_without_a_copy_where_items_lie_together(
+    tmp_path: Path,
+) -> None:
+    dataset = new(tmp_path, nodes=2)
+    dataset.put([f"k{i}" for i in range(50)], columns(list(range(50))))
+    source = dataset.source()
+    for items in source.by_shard().values():
+        seen = source.look(items[3:9], ["image"])
+        assert not seen["image"].flags.owndata
+        np.testing.assert_array_equal(seen["image"], source.take(items[3:9])["image"])
+    for scattered in ([0, 1, 2, 3, 4, 5], [4, 2], []):
+        indices = np.array(scattered, np.int64)
+        assert source.look(indices)["label"].tolist() == scattered
+
+
+def test_every_item_lies_in_one_shard_also_with_copies(tmp_path: Path) -> None:
+    dataset = new(tmp_path, nodes=3, replication=2)
+    dataset.put([f"k{i}" for i in range(50)], columns(list(range(50))))
+    found = np.concatenate(list(dataset.source().by_shard().values()))
+    assert sorted(found.tolist()) == list(range(50))
