@@ -223,21 +223,39 @@ def _list_models(found: list[dict[str, Any]], as_json: bool) -> None:
 @click.argument("name")
 @click.argument("alias")
 @click.argument("version", required=False)
+@click.option("--canary", metavar="VERSION", help="Share the calls with this version.")
+@click.option("--weight", type=float, help="The canary's share, 0 to 1.")
+@click.option("--shadow", metavar="VERSION", help="Send this version a copy of each call.")
+@click.option("--rollback", is_flag=True, help="Go back to the version before.")
 @click.option("--delete", is_flag=True, help="Delete the alias.")
 @json_option
 @connected
 def alias(
-    client: Client, /, name: str, alias: str, version: str | None, delete: bool, as_json: bool
+    client: Client,
+    /,
+    name: str,
+    alias: str,
+    version: str | None,
+    rollback: bool,
+    delete: bool,
+    as_json: bool,
+    **traffic: Any,
 ) -> None:
-    """Point ALIAS of model NAME at VERSION."""
+    """Point ALIAS of model NAME at VERSION, and share its calls."""
     if delete:
         client.delete_alias(name, alias)
         click.echo(f"deleted alias {alias} of {name}")
         return
-    if version is None:
-        raise click.UsageError("give a VERSION, or --delete")
-    record = client.set_alias(name, alias, version)
+    if rollback:
+        record = client.roll_back_alias(name, alias)
+    elif version is None:
+        raise click.UsageError("give a VERSION, --rollback or --delete")
+    else:
+        record = client.set_alias(name, alias, version, **traffic)
     if as_json:
         print_json(record)
     else:
-        click.echo(f"{name}:{alias} is {version} (revision {record['revision']})")
+        shared = "".join(
+            f", {what} {record[what]}" for what in ("canary", "weight", "shadow") if what in record
+        )
+        click.echo(f"{name}:{alias} is {record['version']}{shared} (revision {record['revision']})")

@@ -25,7 +25,12 @@ _SHOWN = ("loss", "accuracy", "val_loss", "val_accuracy")
 @click.option("--dataset", required=True, help="Data set to train on.")
 @click.option("--graph", metavar="JSON|@FILE", help="Layer graph to train from the start.")
 @click.option("--parent", metavar="NAME:VERSION", help="Version to train further.")
-@click.option("--method", type=click.Choice(["gd", "sgd"]), help="Full batch, or mini-batches.")
+@click.option(
+    "--method",
+    type=click.Choice(["gd", "sgd", "distributed"]),
+    help="Full batch, mini-batches, or those over several nodes.",
+)
+@click.option("--nodes", type=int, help="Nodes of a distributed run; default: all.")
 @click.option("--epochs", type=int)
 @click.option("--batch-size", type=int)
 @click.option("--learning-rate", type=float)
@@ -34,6 +39,9 @@ _SHOWN = ("loss", "accuracy", "val_loss", "val_accuracy")
 @click.option("--target", help="Column that holds what to predict.")
 @click.option("--plan", metavar="JSON|@FILE", help="Further fields of the training plan.")
 @click.option("--alias", help="Point this alias at the result.")
+@click.option(
+    "--gate", metavar="CONDITION", help='Move the alias only if, say, "val_accuracy >= 0.97".'
+)
 @click.option("--detach", is_flag=True, help="Start the job and return.")
 @json_option
 @connected
@@ -47,6 +55,7 @@ def train(
     parent: str | None,
     plan: str | None,
     alias: str | None,
+    gate: str | None,
     detach: bool,
     as_json: bool,
     **fields: Any,
@@ -61,8 +70,12 @@ def train(
         request["graph"] = read_json(graph, "--graph")
     if parent is not None:
         request["parent"] = parent
-    if alias is not None:
+    if alias is not None and gate is not None:
+        request["register_as"] = {"alias": alias, "gate": gate}
+    elif alias is not None:
         request["alias"] = alias
+    elif gate is not None:
+        raise click.UsageError("--gate is for an --alias")
     job = client.train(model=model, version=version, dataset=dataset, **request)
     if detach:
         print_json(job) if as_json else click.echo(f"job {job['job']} is {job['state']}")
@@ -83,6 +96,8 @@ def _finish(client: Client, job_id: str, as_json: bool) -> None:
         f"{result['model']}:{result['version']} committed after {result['epochs']} epochs, "
         f"{result['steps']} steps: {_remark(result['metrics'])}"
     )
+    if result.get("promoted") is False:
+        click.echo(f"the alias stays: {result['reason']}")
 
 
 def _followed(

@@ -34,15 +34,24 @@ class JobMethods(Surface):
         plan: Mapping[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
         alias: str | None = None,
+        register_as: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Start a training run and return its job; the result becomes `model`:`version`.
 
         It begins from `graph`, or goes on from the weights of `parent` (name:version); `alias` is
-        moved to the result.
+        moved to the result. So is that of `register_as` (`alias`, `gate`), if the gate, for
+        example "val_accuracy >= 0.97", holds; else the result stays a candidate.
         """
         body = object_of(
             {"model": model, "version": version, "dataset": dataset},
-            {"graph": graph, "parent": parent, "plan": plan, "metadata": metadata, "alias": alias},
+            {
+                "graph": graph,
+                "parent": parent,
+                "plan": plan,
+                "metadata": metadata,
+                "alias": alias,
+                "register_as": register_as,
+            },
         )
         job: dict[str, Any] = await self._post("/train", body, repeatable=False)
         return job

@@ -155,22 +155,41 @@ class ModelMethods(Surface):
         return facts
 
     async def set_alias(
-        self, name: str, alias: str, version: str, *, expected: int | None = None
+        self,
+        name: str,
+        alias: str,
+        version: str,
+        *,
+        expected: int | None = None,
+        canary: str | None = None,
+        weight: float | None = None,
+        shadow: str | None = None,
     ) -> dict[str, Any]:
         """Point an alias at a version. With `expected`, the revision it is believed to have
-        (0: none yet), it raises `PreconditionError` when somebody was faster."""
+        (0: none yet), it raises `PreconditionError` when somebody was faster.
+
+        The version `canary` gets a share `weight` of the calls, `shadow` a copy of each.
+        """
         headers = {"If-Match": f'"{expected}"'} if expected else {}
         if expected == 0:
             headers = {"If-None-Match": "*"}
+        traffic = {"canary": canary, "weight": weight, "shadow": shadow}
         request = Request(
             "PUT",
             path("models", name, "aliases", alias),
-            Encoded({"version": version}),
+            Encoded(object_of({"version": version}, traffic)),
             headers=headers,
             # After a success that got lost the same condition would fail.
             repeatable=expected is None,
         )
         moved: dict[str, Any] = (await self._transport.send(request)).value()
+        return moved
+
+    async def roll_back_alias(self, name: str, alias: str) -> dict[str, Any]:
+        """Point an alias at the version it had before; raises `ConflictError` without one."""
+        moved: dict[str, Any] = await self._post(
+            path("models", name, "aliases", alias, "rollback"), {}, repeatable=False
+        )
         return moved
 
     async def delete_alias(self, name: str, alias: str) -> None:

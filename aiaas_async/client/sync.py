@@ -183,9 +183,30 @@ class Client:
         return self._run(self._async.alias(name, alias))
 
     def set_alias(
-        self, name: str, alias: str, version: str, *, expected: int | None = None
+        self,
+        name: str,
+        alias: str,
+        version: str,
+        *,
+        expected: int | None = None,
+        canary: str | None = None,
+        weight: float | None = None,
+        shadow: str | None = None,
     ) -> dict[str, Any]:
-        return self._run(self._async.set_alias(name, alias, version, expected=expected))
+        return self._run(
+            self._async.set_alias(
+                name,
+                alias,
+                version,
+                expected=expected,
+                canary=canary,
+                weight=weight,
+                shadow=shadow,
+            )
+        )
+
+    def roll_back_alias(self, name: str, alias: str) -> dict[str, Any]:
+        return self._run(self._async.roll_back_alias(name, alias))
 
     def delete_alias(self, name: str, alias: str) -> None:
         return self._run(self._async.delete_alias(name, alias))
@@ -267,6 +288,7 @@ class Client:
         plan: Mapping[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
         alias: str | None = None,
+        register_as: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         return self._run(
             self._async.train(
@@ -278,6 +300,7 @@ class Client:
                 plan=plan,
                 metadata=metadata,
                 alias=alias,
+                register_as=register_as,
             )
         )
 

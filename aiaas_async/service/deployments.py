@@ -190,7 +190,7 @@ class Deployments:
         for place, placed in enumerate(found.nodes):
             whole = self._whole(record, found, spec, f"#{mark}.{place}")
             part = placed.submodel
-            servables.append(whole if part is None else _part_of(whole, part))
+            servables.append(whole if part is None else _part_of(whole, part, found.micro_batch))
         placement = Placement(found, nodes, tuple(servables))
         try:
             await _together(
@@ -293,7 +293,9 @@ def render(deployment: Deployment) -> dict[str, Any]:
     }
 
 
-def _part_of(whole: Servable, submodel: Submodel) -> Servable:
+def _part_of(whole: Servable, submodel: Submodel, micro_batch: int) -> Servable:
+    """A piece's servable. Its batches are micro-batches: joined again in the mailbox they would
+    leave the other stages idle."""
     network = submodel.network
     return Servable(
         ref=whole.ref,
@@ -301,7 +303,7 @@ def _part_of(whole: Servable, submodel: Submodel) -> Servable:
         inputs=network.inputs,
         outputs=network.outputs,
         nbytes=submodel.nbytes,
-        max_batch_size=whole.max_batch_size,
+        max_batch_size=micro_batch,
         max_delay_s=whole.max_delay_s,
         allow_nonfinite=True,  # what lies between the pieces is nobody's input
         piece=whole.piece,
