@@ -14,6 +14,10 @@ FIGURES = {
     "serving": "requests a second beside a bare handler (needs wrk)",
     "loading": "the first answer of a large version, and memory",
     "training": "training beside PyTorch and scikit-learn (needs --torch-python)",
+    "split": "a network over two workers: pipeline, tensor split, replicas",
+    "batch": "inference over a data set beside a plain loop, and over two nodes",
+    "distributed": "distributed training on two nodes beside one",
+    "scheduling": "the policies on one skewed workload",
     "ring": "balance, movement and look-ups of the ring",
     "ingest": "data set ingest",
 }

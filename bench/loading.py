@@ -81,7 +81,7 @@ def main() -> None:
                 client.unload("large", "1")
                 first.append(timed_call(client, x))
                 warm += [timed_call(client, x) for _ in range(3)]
-            keys = {}
+            keys: dict[str, str] = {}
             for number in range(100):
                 keys.setdefault(client.ring(f"key-{number}")["owner"], f"key-{number}")
             for key in keys.values():
