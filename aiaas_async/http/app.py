@@ -7,9 +7,20 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from aiaas_async.errors import MethodError, NotFoundError
-from aiaas_async.http import batch, datasets, deployments, jobs, meta, models, nodes, seed
+from aiaas_async.http import (
+    batch,
+    datasets,
+    deployments,
+    jobs,
+    meta,
+    models,
+    nodes,
+    open_inference,
+    seed,
+)
 from aiaas_async.http.body import BodyBudget
 from aiaas_async.http.exchange import BUDGET, PLATFORM, Handler, answering
+from aiaas_async.http.v2models import V2, OpenInference
 from aiaas_async.names import clip
 from aiaas_async.service.platform import Platform
 
@@ -73,6 +84,9 @@ def make_app(platform: Platform) -> web.Application:
     app[BUDGET] = BodyBudget(platform.settings.in_flight_body_mb << 20)
     for method, path, handler in ROUTES:
         app.router.add_route(method, path, answering(handler))
+    app[V2] = OpenInference()
+    for method, path, handler in open_inference.ROUTES:
+        app.router.add_route(method, path, open_inference.answering(handler))
     app.router.add_route("*", "/{path:(?s:.*)}", answering(_unrouted))
     return app
 

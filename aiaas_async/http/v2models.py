@@ -1,0 +1,285 @@
+"""Models as the Open Inference Protocol sees them: found, described, counted, loaded and unloaded.
+
+An unload is remembered here, in memory: the platform itself would load the model again at the
+next call, but clients of this protocol expect it to be refused until it is loaded.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from aiohttp import web
+
+from aiaas_async.errors import AiaasError, InvalidError, NotFoundError, NotReadyError
+from aiaas_async.http.exchange import PLATFORM
+from aiaas_async.messages import TensorSpec
+from aiaas_async.names import LATEST, ModelRef
+from aiaas_async.registry.records import VersionRecord
+from aiaas_async.service.calls import CallAnswer
+from aiaas_async.service.platform import Platform
+from aiaas_async.wire.open_inference import Model
+from aiaas_async.wire.v2tensors import BYTES, DATATYPES
+
+
+@dataclass(slots=True)
+class Duration:
+    """How often, and how long in total."""
+
+    count: int = 0
+    ns: int = 0
+
+    def add(self, ns: int) -> None:
+        self.count += 1
+        self.ns += ns
+
+
+@dataclass(slots=True)
+class Counter:
+    """What one version was asked over this protocol; `executions` adds up each request's share of
+    its batch."""
+
+    inferences: int = 0
+    executions: float = 0.0
+    last_ms: int = 0
+    success: Duration = field(default_factory=Duration)
+    fail: Duration = field(default_factory=Duration)
+    queue: Duration = field(default_factory=Duration)
+    compute_input: Duration = field(default_factory=Duration)
+    compute_infer: Duration = field(default_factory=Duration)
+    compute_output: Duration = field(default_factory=Duration)
+    batches: dict[int, tuple[float, float]] = field(default_factory=dict)
+
+    def failed(self, ns: int) -> None:
+        self.fail.add(ns)
+
+    def succeeded(self, answer: CallAnswer, rows: int, started: int, written: int) -> None:
+        """`started` and `written` are when the request came and when its outputs were known."""
+        now = time.perf_counter_ns()
+        queue, compute = answer.queue_us * 1000, answer.compute_us * 1000
+        share = rows / max(answer.batch_size, 1)
+        self.inferences += rows
+        self.executions += share
+        self.last_ms = time.time_ns() // 1_000_000
+        self.success.add(now - started)
+        self.queue.add(queue)
+        self.compute_input.add(max(0, written - started - queue - compute))
+        self.compute_infer.add(compute)
+        self.compute_output.add(now - written)
+        count, spent = self.batches.get(answer.batch_size, (0.0, 0.0))
+        self.batches[answer.batch_size] = (count + share, spent + share * compute)
+
+
+class OpenInference:
+    """What this protocol remembers: counters, and which models it unloaded."""
+
+    def __init__(self) -> None:
+        self.unloaded: set[str] = set()
+        self._counters: dict[ModelRef, Counter] = {}
+
+    def counter(self, ref: ModelRef) -> Counter:
+        return self._counters.setdefault(ref, Counter())
+
+    def is_ready(self, record: VersionRecord) -> bool:
+        return record.state == "ready" and record.ref.name not in self.unloaded
+
+
+V2: web.AppKey[OpenInference] = web.AppKey("v2", OpenInference)
+
+
+def find(app: web.Application, name: str, version: str | None) -> VersionRecord:
+    """Raises `NotFoundError` in the reference server's words, `InvalidError`."""
+    catalog = app[PLATFORM].models.catalog
+    try:
+        return catalog.version(name, LATEST if version is None else version)
+    except NotFoundError:
+        if version is None or catalog.find(name) is None:
+            raise _unknown(f"'{name[:80]}' is not found") from None
+        missing = _unknown(f"'{name}' version {version[:80]} is not found")
+    if not version.isascii() or not version.isdigit() or len(version) > 12:
+        raise missing
+    try:
+        return catalog.version(name, f"=={int(version)}")
+    except NotFoundError:
+        raise missing from None
+
+
+def _unknown(what: str) -> NotFoundError:
+    return NotFoundError(f"Request for unknown model: {what}")
+
+
+def ready_version(app: web.Application, name: str, version: str | None) -> VersionRecord:
+    """Like `find`; raises `NotReadyError` for what is not to be called."""
+    record = find(app, name, version)
+    if app[V2].is_ready(record):
+        return record
+    if version is None:
+        raise NotReadyError(f"Request for unknown model: '{name}' has no available versions")
+    raise NotReadyError(
+        f"Request for unknown model: '{name}' version {record.ref.version} is not at ready state"
+    )
+
+
+def model_for(record: VersionRecord) -> Model:
+    """What requests are checked against."""
+    return Model(record.ref.name, record.metadata.inputs, record.metadata.outputs)
+
+
+def metadata_of(platform: Platform, record: VersionRecord) -> dict[str, Any]:
+    model = platform.models.catalog.model(record.ref.name)
+    versions = [known.ref.version for known in model.ordered() if known.state == "ready"]
+    return {
+        "name": record.ref.name,
+        "versions": versions,
+        "platform": _platform(record),
+        "inputs": [_tensor(spec) for spec in record.metadata.inputs],
+        "outputs": [_tensor(spec) for spec in record.metadata.outputs],
+    }
+
+
+def _platform(record: VersionRecord) -> str:
+    return _PLATFORMS.get(record.metadata.runtime, record.metadata.runtime)
+
+
+_PLATFORMS: Final = {"onnx": "onnxruntime_onnx"}
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    shape = [-1, *(spec.shape or ())]
+    return {"name": spec.name, "datatype": DATATYPES[spec.dtype or ""], "shape": shape}
+
+
+def config_of(platform: Platform, record: VersionRecord) -> dict[str, Any]:
+    settings = platform.settings
+    return {
+        "name": record.ref.name,
+        "platform": _platform(record),
+        "backend": record.metadata.runtime,
+        "version_policy": {"all": {}},
+        "max_batch_size": settings.max_batch_size,
+        "input": [_configured(spec) for spec in record.metadata.inputs],
+        "output": [_configured(spec) for spec in record.metadata.outputs],
+        "instance_group": [
+            {"name": record.ref.name, "kind": "KIND_CPU", "count": len(platform.cluster.nodes)}
+        ],
+        "dynamic_batching": {"max_queue_delay_microseconds": round(settings.max_delay_ms * 1000)},
+        "parameters": {},
+    }
+
+
+def _configured(spec: TensorSpec) -> dict[str, Any]:
+    kind = DATATYPES[spec.dtype or ""]
+    data_type = "TYPE_STRING" if kind == BYTES else f"TYPE_{kind}"
+    return {"name": spec.name, "data_type": data_type, "dims": list(spec.shape or ())}
+
+
+def statistics_of(app: web.Application, asked: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Of the version `asked` for, of a model's ready versions, or of all."""
+    if "name" not in asked:
+        records = list(app[PLATFORM].models.catalog.versions())
+    elif "version" in asked:
+        records = [ready_version(app, asked["name"], asked["version"])]
+    else:
+        model = ready_version(app, asked["name"], None).ref.name
+        records = list(app[PLATFORM].models.catalog.model(model).ordered())
+    return [_statistics(app, record) for record in records if app[V2].is_ready(record)]
+
+
+def _statistics(app: web.Application, record: VersionRecord) -> dict[str, Any]:
+    counter = app[V2].counter(record.ref)
+    return {
+        "name": record.ref.name,
+        "version": record.ref.version,
+        "last_inference": counter.last_ms,
+        "inference_count": counter.inferences,
+        "execution_count": round(counter.executions),
+        "inference_stats": {
+            **{kind: _shown(getattr(counter, kind)) for kind in _KINDS},
+            "cache_hit": _shown(Duration()),
+            "cache_miss": _shown(Duration()),
+        },
+        "batch_stats": [
+            _batch(size, round(count), round(ns))
+            for size, (count, ns) in sorted(counter.batches.items())
+        ],
+        "response_stats": {},
+        "memory_usage": _memory(app, record),
+    }
+
+
+_KINDS: Final = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
+
+
+def _shown(duration: Duration) -> dict[str, int]:
+    return {"count": duration.count, "ns": duration.ns}
+
+
+def _batch(size: int, count: int, ns: int) -> dict[str, Any]:
+    """Only the computing is timed by batch."""
+    nothing = {"count": count, "ns": 0}
+    return {
+        "batch_size": size,
+        "compute_input": nothing,
+        "compute_infer": {"count": count, "ns": ns},
+        "compute_output": nothing,
+    }
+
+
+def _memory(app: web.Application, record: VersionRecord) -> list[dict[str, Any]]:
+    """The weights, on each node that holds them."""
+    statuses = [node.status() for node in app[PLATFORM].cluster.nodes.values()]
+    return [
+        {"type": "CPU", "id": number, "byte_size": record.nbytes}
+        for number, status in enumerate(statuses)
+        if str(record.ref) in status["loaded"]
+    ]
+
+
+def index(app: web.Application, *, only_ready: bool) -> list[dict[str, Any]]:
+    """Every version there is, with its state."""
+    shown = []
+    for record in app[PLATFORM].models.catalog.versions():
+        is_ready = app[V2].is_ready(record)
+        if only_ready and not is_ready:
+            continue
+        row = {"name": record.ref.name, "version": record.ref.version}
+        state = "READY" if is_ready else "UNAVAILABLE"
+        reason = {} if is_ready else {"reason": _reason(record)}
+        shown.append({**row, "state": state, **reason})
+    return shown
+
+
+def _reason(record: VersionRecord) -> str:
+    if record.state == "ready":
+        return "unloaded"
+    return record.reason or "its files are not committed"
+
+
+async def load(app: web.Application, name: str, body: Mapping[str, Any], timeout_s: float) -> None:
+    """Load the latest version of a model on the node its calls go to."""
+    if body.get("parameters"):
+        raise InvalidError(
+            f"failed to load '{name[:80]}', a configuration or files are not taken here: PUT files "
+            "to /models/NAME/versions/VERSION/files/…"
+        )
+    platform = app[PLATFORM]
+    if platform.models.catalog.find(name) is None:
+        raise InvalidError(f"failed to load '{name[:80]}', no such model is registered")
+    try:
+        await platform.calls.load(name, LATEST, pin=False, timeout_s=timeout_s)
+    except AiaasError as error:
+        error.message = f"failed to load '{name}', {error.message}"
+        raise
+    app[V2].unloaded.discard(name)
+
+
+async def unload(app: web.Application, name: str) -> None:
+    """Free every version of a model."""
+    model = app[PLATFORM].models.catalog.find(name)
+    if model is None:
+        raise InvalidError(f"failed to unload '{name[:80]}', no such model is registered")
+    app[V2].unloaded.add(name)
+    for record in model.ordered():
+        await app[PLATFORM].models.unload(record.ref)

@@ -1,0 +1,384 @@
+"""Open Inference Protocol V2: the bytes of an infer request become arrays, arrays those of a reply.
+
+A body is JSON, then the bytes of the tensors that the JSON announces (the binary tensor
+extension); those are viewed, never copied. What is wrong is said in the words of the protocol's
+reference server, since its clients look for them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from aiaas_async.errors import InputError, MalformedError, NotFoundError
+from aiaas_async.messages import TensorSpec
+from aiaas_async.names import clip
+from aiaas_async.wire.v2tensors import (
+    BF16,
+    DATATYPES,
+    Array,
+    check_shape,
+    classified,
+    datatype_of,
+    pack,
+    raw_shape,
+    read_binary,
+    read_json,
+    to_json,
+)
+
+HEADER_LENGTH: Final = "Inference-Header-Content-Length"
+MAX_DEPTH: Final = 100
+_TEXT: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_FIELD: Final = re.compile(r"\.(\w+)")
+_MISSING: Final = re.compile(r"missing required field `(\w+)`")
+
+Parameters = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The version a request is for, as its inputs are checked against."""
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An output to send: as bytes or as JSON; of `classes` > 0 only the highest so many."""
+
+    name: str
+    binary: bool = False
+    classes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class InferRequest:
+    """`inputs` lead with the batch dimension. `timeout_us` is 0 where none was asked for."""
+
+    id: str
+    inputs: Mapping[str, Array]
+    outputs: tuple[Asked, ...]
+    timeout_us: int = 0
+
+
+class _Input(msgspec.Struct):
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: Parameters = {}
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Output(msgspec.Struct):
+    name: str
+    parameters: Parameters = {}
+
+
+class _Head(msgspec.Struct):
+    inputs: list[_Input]
+    id: str = ""
+    parameters: Parameters = {}
+    outputs: list[_Output] | None = None
+
+
+_HEAD: Final = msgspec.json.Decoder(_Head)
+
+
+def read_request(body: bytes, header_length: str | None, model: Model) -> InferRequest:
+    """Raises `InputError`, `MalformedError`; `NotFoundError` for shared memory."""
+    length = _header_length(header_length, len(body))
+    if length == 0 and header_length is not None:
+        return _raw_request(body, model)
+    head = _decoded(body[:length])
+    timeout_us, binary = _parameters(head.parameters)
+    return InferRequest(
+        id=head.id,
+        inputs=_inputs(head.inputs, body, length, model),
+        outputs=_outputs(head.outputs, binary, model),
+        timeout_us=timeout_us,
+    )
+
+
+def _header_length(given: str | None, size: int) -> int:
+    if given is None:
+        return size
+    text = given.strip()
+    if not text.isascii() or not text.isdigit() or len(text) > 18 or int(text) > size:
+        raise MalformedError(
+            f"inference header size should be in range (0, {size}), got: {text[:40]}"
+        )
+    return int(text)
+
+
+def _decoded(head: bytes) -> _Head:
+    check_depth(head)
+    try:
+        return _HEAD.decode(head)
+    except msgspec.ValidationError as error:
+        raise MalformedError(f"Unable to parse '{_field(str(error))}': {error}") from None
+    except RecursionError:
+        raise _too_deep() from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        reason = clip(str(error), 200)
+        raise MalformedError(f"failed to parse the request JSON buffer: {reason}") from None
+
+
+def _field(reason: str) -> str:
+    """The field that a complaint of msgspec is about."""
+    missing = _MISSING.search(reason)
+    path = _FIELD.findall(reason.rpartition(" - at `")[2]) if " - at `" in reason else []
+    return missing[1] if missing else (path[-1] if path else "request")
+
+
+def check_depth(body: bytes) -> None:
+    """Raise `MalformedError` for JSON of more than 100 levels."""
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return
+    marks = np.frombuffer(_TEXT.sub(b"", body), np.uint8)
+    steps = np.zeros(len(marks), np.int8)
+    steps[(marks == ord("[")) | (marks == ord("{"))] = 1
+    steps[(marks == ord("]")) | (marks == ord("}"))] = -1
+    if steps.cumsum(dtype=np.int32).max(initial=0) > MAX_DEPTH:
+        raise _too_deep()
+
+
+def _too_deep() -> MalformedError:
+    return MalformedError(f"JSON nesting depth exceeds maximum allowed limit ({MAX_DEPTH})")
+
+
+def _parameters(given: Parameters) -> tuple[int, bool]:
+    """The time asked for in microseconds, and whether outputs are bytes unless they say else."""
+    for name, value in given.items():
+        if name.startswith("triton_"):
+            raise InputError(
+                "parameter keys starting with 'triton_' are reserved for Triton usage and should "
+                "not be specified."
+            )
+        if not isinstance(value, str | int | float):
+            raise InputError(
+                f"parameter {clip(name)} has invalid type. It should be either 'int', 'bool', or "
+                "'string'."
+            )
+    for name in ("sequence_start", "sequence_end"):
+        _flag(given, name)
+    _whole(given, "priority")
+    if not isinstance(given.get("sequence_id", ""), str):
+        _whole(given, "sequence_id")
+    return _whole(given, "timeout"), _flag(given, "binary_data_output")
+
+
+def _flag(given: Parameters, name: str, default: bool = False) -> bool:
+    value = given.get(name, default)
+    if not isinstance(value, bool):
+        raise InputError(f"Unable to parse '{name}': attempt to access JSON non-boolean as boolean")
+    return value
+
+
+def _whole(given: Parameters, name: str, verb: str = "parse") -> int:
+    value = given.get(name, 0)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**64:
+        raise InputError(
+            f"Unable to {verb} '{name}': attempt to access JSON non-unsigned-integer as "
+            "unsigned-integer"
+        )
+    return value
+
+
+def _inputs(given: Sequence[_Input], body: bytes, at: int, model: Model) -> dict[str, Array]:
+    """The tensors of a body whose binary ones begin at `at`."""
+    specs = {spec.name: spec for spec in model.inputs}
+    found: dict[str, Array] = {}
+    for one in given:
+        if one.name in found:
+            raise InputError(f"input {_quote(one.name)} already exists in request")
+        size = _binary_size(one)
+        if one.name not in specs:
+            raise InputError(
+                f"unexpected inference input {_quote(one.name)} for model '{model.name}'"
+            )
+        _check_type(one, specs[one.name], model)
+        if size is None:
+            found[one.name] = _from_json(one)
+            continue
+        missing = size - (len(body) - at)
+        if missing > 0:
+            raise InputError(
+                f"unexpected size for input '{one.name}', expecting {missing} additional bytes "
+                f"for model '{model.name}'"
+            )
+        part = memoryview(body)[at : at + size]
+        found[one.name] = read_binary(part, one.name, one.datatype, one.shape, model.name)
+        at += size
+    if at != len(body):
+        raise InputError(f"unexpected additional input data for model '{model.name}'")
+    _check_complete(found, model)
+    return found
+
+
+def _binary_size(one: _Input) -> int | None:
+    """Bytes that follow the JSON for this input; None when its data is in the JSON."""
+    given = {
+        "data": one.data is not msgspec.UNSET,
+        "binary_data_size": "binary_data_size" in one.parameters,
+        "shared_memory_region": "shared_memory_region" in one.parameters,
+    }
+    fields = [f"'{name}'" for name, is_set in given.items() if is_set]
+    if len(fields) != 1:
+        raise InputError(
+            "Input must set only one of the following fields: 'data', 'binary_data_size' in "
+            "'parameters', 'shared_memory_region' in 'parameters'. But "
+            + (f"set {' '.join(fields)}" if fields else "no field is set")
+        )
+    _check_memory(one.parameters)
+    return _whole(one.parameters, "binary_data_size") if given["binary_data_size"] else None
+
+
+def _check_memory(parameters: Parameters) -> None:
+    """No region is ever registered here."""
+    if "shared_memory_region" in parameters:
+        region = clip(parameters["shared_memory_region"])
+        raise NotFoundError(f"Unable to find shared memory region: {region}")
+
+
+def _check_type(one: _Input, spec: TensorSpec, model: Model) -> None:
+    """bfloat16 is no dtype of the platform's: it is taken for float32."""
+    expected = DATATYPES[spec.dtype or ""]
+    if one.datatype not in (expected, BF16 if expected == "FP32" else expected):
+        raise InputError(
+            f"inference input '{spec.name}' data-type is {_quote(one.datatype)}, but model "
+            f"'{model.name}' expects '{expected}'"
+        )
+    check_shape(one.shape)
+    _check_dimensions(spec, one.shape, model)
+
+
+def _check_dimensions(spec: TensorSpec, shape: Sequence[int], model: Model) -> None:
+    wanted = (-1, *(spec.shape or ()))
+    if len(shape) != len(wanted) or any(
+        want not in (-1, got) for want, got in zip(wanted, shape, strict=True)
+    ):
+        raise InputError(
+            f"unexpected shape for input '{spec.name}' for model '{model.name}'. Expected "
+            f"{_dims(wanted)}, got {_dims(shape)}. NOTE: the first dimension is the batch"
+        )
+
+
+def _from_json(one: _Input) -> Array:
+    assert isinstance(one.data, msgspec.Raw)
+    return read_json(bytes(one.data), one.name, one.datatype, one.shape)
+
+
+def _check_complete(found: Mapping[str, Array], model: Model) -> None:
+    names = [spec.name for spec in model.inputs]
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise InputError(
+            f"expected {len(names)} inputs but got {len(found)} inputs for model '{model.name}'. "
+            f"Got input(s) {list(found)}, but missing required input(s) {missing}. Please provide "
+            "all required input(s)."
+        )
+    counts = {name: len(array) for name, array in found.items()}
+    first = counts[names[0]]
+    for name, count in counts.items():
+        if count != first:
+            raise InputError(
+                f"input '{name}' batch size does not match other inputs for '{model.name}'"
+            )
+    if first == 0:
+        raise InputError(f"inference request batch-size must be >= 1 for '{model.name}'")
+
+
+def _raw_request(body: bytes, model: Model) -> InferRequest:
+    """The whole body is the one input, a batch of one; every output goes back as bytes."""
+    if len(model.inputs) != 1:
+        raise InputError(
+            f"Raw request must only have 1 input (found 1) to be deduced but got "
+            f"{len(model.inputs)} inputs in '{model.name}' model configuration"
+        )
+    spec = model.inputs[0]
+    kind = DATATYPES[spec.dtype or ""]
+    if kind == "BYTES":
+        body = len(body).to_bytes(4, "little") + body
+    shape = raw_shape(spec, kind, len(body), model.name)
+    array = read_binary(memoryview(body), spec.name, kind, shape, model.name)
+    return InferRequest("", {spec.name: array}, _all_outputs(model, binary=True))
+
+
+def _all_outputs(model: Model, *, binary: bool) -> tuple[Asked, ...]:
+    return tuple(Asked(spec.name, binary) for spec in model.outputs)
+
+
+def _outputs(given: Sequence[_Output] | None, binary: bool, model: Model) -> tuple[Asked, ...]:
+    if not given:
+        return _all_outputs(model, binary=binary)
+    known = {spec.name for spec in model.outputs}
+    found: dict[str, Asked] = {}
+    for one in given:
+        if one.name in found:
+            raise InputError(f"output {_quote(one.name)} already exists in request")
+        if one.name not in known:
+            raise InputError(
+                f"unexpected inference output {_quote(one.name)} for model '{model.name}'"
+            )
+        _check_memory(one.parameters)
+        found[one.name] = Asked(
+            one.name,
+            _flag(one.parameters, "binary_data", binary),
+            _whole(one.parameters, "classification", "set"),
+        )
+    return tuple(found.values())
+
+
+@dataclass(frozen=True, slots=True)
+class InferReply:
+    """`arrays` lead with the batch dimension; `facts` go out as the reply's parameters."""
+
+    model: str
+    version: str
+    id: str
+    arrays: Mapping[str, Array]
+    facts: Mapping[str, Any]
+
+
+def write_reply(reply: InferReply, outputs: Sequence[Asked]) -> tuple[bytes, int | None]:
+    """The body, and the length of its JSON where tensors follow it.
+
+    Raises `InputError` for a form that an output cannot take."""
+    head: dict[str, Any] = {"id": reply.id} if reply.id else {}
+    head |= {"model_name": reply.model, "model_version": reply.version}
+    if reply.facts:
+        head["parameters"] = reply.facts
+    parts: list[bytes | memoryview] = []
+    head["outputs"] = [_output(asked, reply.arrays[asked.name], parts) for asked in outputs]
+    raw = msgspec.json.encode(head)
+    if not any(map(len, parts)):
+        return raw, None
+    return b"".join([raw, *parts]), len(raw)
+
+
+def _output(asked: Asked, array: Array, parts: list[bytes | memoryview]) -> dict[str, Any]:
+    """The JSON of an output; its bytes, if it is sent as such, are added to `parts`."""
+    if asked.classes:
+        array = classified(array, asked.classes, asked.name)
+    head = {"name": asked.name, "datatype": datatype_of(array), "shape": array.shape}
+    if not asked.binary:
+        return {**head, "data": to_json(array)}
+    part = pack(array)
+    parts.append(part)
+    return {**head, "parameters": {"binary_data_size": len(part)}}
+
+
+def _quote(text: str) -> str:
+    return f"'{text[:80]}'"
+
+
+def _dims(shape: Sequence[int]) -> str:
+    return f"[{','.join(map(str, shape))}]"
