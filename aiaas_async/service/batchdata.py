@@ -100,43 +100,58 @@ def missing(source: Source, done: Source) -> Indices:
 
 
 class Sink:
-    """Results on their way into a data set: packed, and stored one pack after the other."""
+    """Results on their way into a data set: while one pack is stored, the next one fills."""
 
     def __init__(self, datasets: Datasets, name: str) -> None:
         self._datasets, self._name = datasets, name
         self._keys: list[str] = []
         self._parts: list[Mapping[str, Array]] = []
         self._bytes = 0
-        self._storing = asyncio.Lock()
-        self._begun: set[asyncio.Task[None]] = set()
+        self._storing: asyncio.Task[None] | None = None
         self.stored = 0
 
     async def add(self, keys: Sequence[str], arrays: Mapping[str, Array]) -> None:
-        """Take results; waits while a full pack is stored. Storing outlives its caller."""
+        """Take results; waits only where the pack is full and the last one not stored yet.
+
+        Raises what storing the last one raised."""
         self._keys += keys
         self._parts.append(arrays)
         self._bytes += sum(array.nbytes for array in arrays.values())
-        if len(self._keys) >= PACK_ITEMS or self._bytes >= PACK_BYTES:
-            begun = asyncio.create_task(self._store())
-            self._begun.add(begun)
-            await asyncio.shield(begun)
-            self._begun.discard(begun)
+        while self._full and self._storing is not None:
+            await self._stored()
+        if self._full:
+            self._store()
 
     async def flush(self) -> None:
         """Store what was taken, durably."""
-        await asyncio.gather(*self._begun)
-        await self._store()
+        while self._keys or self._storing is not None:
+            if self._storing is None:
+                self._store()
+            await self._stored()
 
-    async def _store(self) -> None:
-        async with self._storing:
-            keys, self._keys = self._keys, []
-            parts, self._parts = self._parts, []
-            self._bytes = 0
-            if not keys:
-                return
-            columns = await asyncio.to_thread(_joined, parts)
-            await self._datasets.put(self._name, {"keys": keys, "columns": columns})
-            self.stored += len(keys)
+    @property
+    def _full(self) -> bool:
+        return len(self._keys) >= PACK_ITEMS or self._bytes >= PACK_BYTES
+
+    def _store(self) -> None:
+        keys, parts = self._keys, self._parts
+        self._keys, self._parts, self._bytes = [], [], 0
+        self._storing = asyncio.create_task(self._put(keys, parts))
+
+    async def _put(self, keys: list[str], parts: list[Mapping[str, Array]]) -> None:
+        columns = await asyncio.to_thread(_joined, parts)
+        await self._datasets.put(self._name, {"keys": keys, "columns": columns})
+        self.stored += len(keys)
+
+    async def _stored(self) -> None:
+        """Wait for the pack that is being stored. Cancelling the waiter does not stop it."""
+        storing = self._storing
+        if storing is None:
+            return
+        await asyncio.wait([storing])
+        if self._storing is storing:
+            self._storing = None
+        storing.result()
 
 
 def _joined(parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:

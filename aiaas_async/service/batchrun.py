@@ -1,7 +1,8 @@
 """One run of a batch job: lanes for each node take tasks, read, submit, and hand over results.
 
-A node has three lanes: while one task computes, the next waits at the worker and a third is
-read. Lanes of a node without tasks steal; a node that joins gets lanes, one that leaves loses them.
+A node has four lanes: while one task computes, the next waits at the worker, a third in the
+mailbox, and a fourth is read. Lanes of a node without tasks steal; a node that joins gets lanes,
+one that leaves loses them.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from aiaas_async.schedule.divide import Task, coarse_items, divide, fine_items
 from aiaas_async.service.batchdata import Reader, Sink, at_items
 from aiaas_async.service.cluster import Cluster
 
-LANES: Final = 3
+LANES: Final = 4
 MAX_FAILURES: Final = 3  # nodes that may fail one task before it is given up
 _REPORT_S: Final = 0.25
 
