@@ -16,7 +16,7 @@ from typing import Any, Final
 from aiaas_async.compute.base import Answer, Worker, WorkerSource
 from aiaas_async.compute.jobs import ArtifactFiles, TrainPart
 from aiaas_async.compute.slots import Slot
-from aiaas_async.errors import CancelledJobError
+from aiaas_async.errors import CancelledJobError, WorkerDiedError
 from aiaas_async.jobs.board import Running
 from aiaas_async.training.crew import Count, Header
 
@@ -58,13 +58,14 @@ class CrewRun:
                 )
                 for rank, worker in enumerate(self._workers)
             ]
-            return await self._watch(answers, _Pulse(Header(memory), len(self._nodes)))
+            now = asyncio.get_running_loop().time()
+            return await self._watch(answers, Pulse(Header(memory), len(self._nodes), now))
         finally:
             for worker in self._workers:
                 worker.kill()
             memory.close()
 
-    async def _watch(self, answers: list[asyncio.Future[Answer]], pulse: _Pulse) -> dict[str, Any]:
+    async def _watch(self, answers: list[asyncio.Future[Answer]], pulse: Pulse) -> dict[str, Any]:
         cancelled = asyncio.create_task(self._job.cancel.wait())
         try:
             while not answers[0].done():
@@ -78,7 +79,7 @@ class CrewRun:
                 _raise_failure(answers)
                 if cancelled.done():
                     self._stop_all()
-                self._end_stuck(pulse)
+                self._check_alive(answers, pulse)
             _raise_failure(answers)
             return answers[0].result().facts
         finally:
@@ -93,23 +94,27 @@ class CrewRun:
             for worker in self._workers:
                 worker.request_stop()
 
-    def _end_stuck(self, pulse: _Pulse) -> None:
-        now = asyncio.get_running_loop().time()
-        for rank in pulse.stuck(now, self._step_timeout_s):
-            logger.warning(
-                "job %s: the worker of %s showed no sign of life for %g s and is replaced",
-                self._job.record.id, self._nodes[rank], self._step_timeout_s,
-            )  # fmt: skip
-            self._workers[rank].kill()
+    def _check_alive(self, answers: list[asyncio.Future[Answer]], pulse: Pulse) -> None:
+        """Raise `WorkerDiedError` for a worker that is stuck; all are ended then."""
+        found = pulse.stuck(asyncio.get_running_loop().time(), self._step_timeout_s)
+        stuck = [rank for rank in found if not answers[rank].done()]
+        if stuck:
+            nodes = ", ".join(self._nodes[rank] for rank in stuck)
+            message = (
+                f"the worker of {nodes} showed no sign of life for {self._step_timeout_s:g} s; "
+                "raise plan.step_timeout_s if its steps may take that long"
+            )
+            logger.warning("job %s: %s", self._job.record.id, message)
+            raise WorkerDiedError(message, {"started": True})
 
 
-class _Pulse:
+class Pulse:
     """When each worker last showed a sign of life, or rightly waited for the others."""
 
-    def __init__(self, header: Header, world: int) -> None:
+    def __init__(self, header: Header, world: int, now: float) -> None:
         self._counts = header.counts[:world]
         self._beats = [-1] * world
-        self._seen = [asyncio.get_running_loop().time()] * world
+        self._seen = [now] * world
 
     def stuck(self, now: float, patience_s: float) -> list[int]:
         """Those whose turn it is, and who have not moved for `patience_s`."""

@@ -238,10 +238,17 @@ def run_part(
         yield {}, True
         return
     checkpoints.save(state)
+    run.crew.beat()
     facts = finish(training, state, directory)
+    run.crew.beat()
     if training.plan.verify:
         start = first(training, artifact, given)
-        facts["verified"] = yield from _verify(training, start, state, directory, stop_requested)
+        for found in _verify(training, start, state, directory):
+            run.crew.beat()
+            if stop_requested():
+                raise CancelledJobError("stopped while the run was verified; it is verified again")
+            facts["verified"] = found
+            yield _PAUSE
     yield facts | {"nodes": follow.speeds()}, True
 
 
@@ -351,23 +358,18 @@ def verified_steps(training: Training) -> int:
 
 
 def _verify(
-    training: Training,
-    state: State,
-    ended: State,
-    directory: Path,
-    stop_requested: Callable[[], bool],
-) -> Generator[tuple[Facts, bool], None, Facts]:
-    """The first steps again, by this worker alone: how far do the weights differ?"""
+    training: Training, state: State, ended: State, directory: Path
+) -> Iterator[Facts | None]:
+    """The first steps again, by this worker alone: how far do the weights differ? None until it
+    is known."""
     steps = min(verified_steps(training), ended.step)
     wanted = _snapshot(directory) if steps == verified_steps(training) else ended.params
     runner = training.run(state)
     while state.step < steps:
         state = next(runner)
-        if stop_requested():
-            raise CancelledJobError("stopped while the run was verified; it is verified again")
-        yield _PAUSE
+        yield None
     largest = max(float(np.max(np.abs(wanted[n] - a))) for n, a in state.params.items() if a.size)
-    return {
+    yield {
         "steps": steps,
         "largest_difference": largest,
         "tolerance": TOLERANCE,

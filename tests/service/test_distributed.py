@@ -13,11 +13,14 @@ import pytest
 
 from aiaas_async.compute.pool import WorkerForks
 from aiaas_async.compute.process import WorkerProcess
+from aiaas_async.compute.slots import Slot
 from aiaas_async.errors import InvalidError, WorkerDiedError
 from aiaas_async.formats.safetensors import map_tensors
 from aiaas_async.jobs.board import Running, render
 from aiaas_async.nn.layer import Array
+from aiaas_async.service.distributed import Pulse
 from aiaas_async.service.platform import Platform
+from aiaas_async.training.crew import Count, Header
 from tests.service.conftest import Start
 from tests.training.data import points
 from tests.training.test_distributed import PLAIN
@@ -135,6 +138,23 @@ async def test_a_cancelled_run_ends(start: Start) -> None:
         await progress(job, lambda facts: "nodes" in facts)
         await platform.jobs.cancel(job.record.id)
         assert job.record.state == "cancelled"
+
+
+def test_who_is_stuck_is_who_the_others_wait_for() -> None:
+    memory = Slot.create()
+    header = Header(memory)
+    pulse = Pulse(header, 3, 0.0)
+    header.counts[:3, Count.MET] = [5, 4, 5]
+    header.counts[:3, Count.WAITING] = [1, 0, 1]
+    header.counts[:3, Count.BEAT] = 7
+    assert pulse.stuck(1.0, 2.0) == []
+    assert pulse.stuck(2.9, 2.0) == []
+    assert pulse.stuck(3.1, 2.0) == [1]
+    header.counts[1, Count.BEAT] += 1
+    assert pulse.stuck(3.2, 2.0) == []
+    header.counts[1, Count.MET] = 5  # all are here: whoever does not go on now is stuck
+    assert pulse.stuck(9.0, 2.0) == [0, 1, 2]
+    memory.close()
 
 
 @pytest.mark.real
