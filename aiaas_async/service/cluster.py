@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
-from aiaas_async.errors import ConflictError, NotFoundError, StoppingError
+from aiaas_async.errors import ConflictError, NotFoundError, StoppingError, WorkerDiedError
 from aiaas_async.names import clip
 from aiaas_async.node.node import Node
 from aiaas_async.node.work import Message, Result
 from aiaas_async.ring.hashring import Ring
 from aiaas_async.schedule.disciplines import CALLS
+
+JOIN_TIMEOUT_S: Final = 30.0
 
 
 class Cluster:
@@ -52,11 +54,21 @@ class Cluster:
     async def join(self, node_id: str) -> Node:
         """Bring up one more node; it takes work as soon as its worker is ready.
 
-        Raises `ConflictError` when there is a node of that name, also one that leaves."""
+        Raises `ConflictError` when there is a node of that name, also one that leaves, and
+        `WorkerDiedError` when no worker can be started for it.
+        """
         if node_id in self.nodes:
             raise ConflictError(f"node {clip(node_id)} is there already")
         node = self._make_node(node_id)
-        await node.start()
+        try:
+            async with asyncio.timeout(JOIN_TIMEOUT_S):
+                await node.start()
+        except TimeoutError:
+            await node.stop(0.0)
+            raise WorkerDiedError(
+                f"node {clip(node_id)} got no worker within {JOIN_TIMEOUT_S:g} s: the machine may "
+                "be out of processes or memory"
+            ) from None
         self._admit(node)
         return node
 

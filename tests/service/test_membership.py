@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from aiaas_async.compute.inloop import InLoopWorker, InLoopWorkers
 from aiaas_async.compute.pool import WorkerForks
 from aiaas_async.errors import (
     ConflictError,
     InvalidNameError,
     NotFoundError,
     StorageError,
+    WorkerDiedError,
 )
 from aiaas_async.names import ModelRef
+from aiaas_async.service import cluster
 from aiaas_async.service.calls import CallRequest
 from aiaas_async.service.platform import Platform
 from tests.runtimes.artifacts import BARE, rows
@@ -179,3 +182,26 @@ async def test_the_explanation_says_who_holds_what(start: Start) -> None:
         assert facts["owner"] == facts["clockwise"][0]
         assert sum(each["rows"] for each in facts["would_move"].values()) == 300
         assert sum(each["keys"] for each in facts["would_move"].values()) == pytest.approx(1.0)
+
+
+class FewWorkers(InLoopWorkers):
+    """Two, and then no more."""
+
+    left = 2
+
+    async def spawn(self, nice: int = 0) -> InLoopWorker:
+        if not self.left:
+            raise WorkerDiedError("no process can be made")
+        self.left -= 1
+        return await super().spawn(nice)
+
+
+async def test_a_node_that_gets_no_worker_does_not_join(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "JOIN_TIMEOUT_S", 0.1)
+    async with start(FewWorkers()) as platform:
+        with pytest.raises(WorkerDiedError, match=r"'c' got no worker within 0\.1 s"):
+            await platform.membership.join("c")
+        assert set(platform.cluster.nodes) == {"node-0", "node-1"}
+        await platform.membership.leave("node-1")
