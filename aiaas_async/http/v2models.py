@@ -17,7 +17,7 @@ from aiaas_async.errors import AiaasError, InvalidError, NotFoundError, NotReady
 from aiaas_async.http.exchange import PLATFORM
 from aiaas_async.messages import TensorSpec
 from aiaas_async.names import LATEST, ModelRef
-from aiaas_async.registry.records import VersionRecord
+from aiaas_async.registry.records import ModelRecord, VersionRecord
 from aiaas_async.service.calls import CallAnswer
 from aiaas_async.service.platform import Platform
 from aiaas_async.wire.open_inference import Model
@@ -73,17 +73,24 @@ class Counter:
 
 
 class OpenInference:
-    """What this protocol remembers: counters, and which models it unloaded."""
+    """What this protocol remembers: counters, and what it unloaded. A version that is deleted and
+    committed anew is another one."""
 
     def __init__(self) -> None:
-        self.unloaded: set[str] = set()
+        self._unloaded: set[tuple[ModelRef, float | None]] = set()
         self._counters: dict[ModelRef, Counter] = {}
 
     def counter(self, ref: ModelRef) -> Counter:
         return self._counters.setdefault(ref, Counter())
 
     def is_ready(self, record: VersionRecord) -> bool:
-        return record.state == "ready" and record.ref.name not in self.unloaded
+        return record.state == "ready" and (record.ref, record.committed_at) not in self._unloaded
+
+    def unload(self, model: ModelRecord) -> None:
+        self._unloaded |= {(r.ref, r.committed_at) for r in model.versions.values()}
+
+    def load(self, name: str) -> None:
+        self._unloaded = {(ref, at) for ref, at in self._unloaded if ref.name != name}
 
 
 V2: web.AppKey[OpenInference] = web.AppKey("v2", OpenInference)
@@ -272,7 +279,7 @@ async def load(app: web.Application, name: str, body: Mapping[str, Any], timeout
     except AiaasError as error:
         error.message = f"failed to load '{name}', {error.message}"
         raise
-    app[V2].unloaded.discard(name)
+    app[V2].load(name)
 
 
 async def unload(app: web.Application, name: str) -> None:
@@ -280,6 +287,6 @@ async def unload(app: web.Application, name: str) -> None:
     model = app[PLATFORM].models.catalog.find(name)
     if model is None:
         raise InvalidError(f"failed to unload '{name[:80]}', no such model is registered")
-    app[V2].unloaded.add(name)
+    app[V2].unload(model)
     for record in model.ordered():
         await app[PLATFORM].models.unload(record.ref)
