@@ -6,7 +6,9 @@ logs and metric labels.
 
 from __future__ import annotations
 
+import itertools
 import re
+import reprlib
 from typing import NamedTuple
 
 from aiaas_async.errors import InvalidNameError
@@ -45,9 +47,39 @@ def check_version(version: str) -> str:
 
 
 def clip(value: object, limit: int = 80) -> str:
-    """`value` quoted for a message, cut to `limit` characters."""
-    text = repr(value)
+    """`value` quoted for a message, cut to `limit` characters.
+
+    Only what may be shown is looked at: the whole repr of 15 MiB took 78 ms.
+    """
+    if isinstance(value, str | bytes | bytearray):
+        text = repr(value[: limit + 1])
+    else:
+        text = _brief.repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+class _Brief(reprlib.Repr):
+    """Containers by their first entries, whole numbers by their first digits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 4, 200, 400
+        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdict = 40
+
+    def repr_int(self, x: int, level: int) -> str:
+        del level
+        return repr(x) if x.bit_length() < 1024 else f"a whole number of {x.bit_length()} bits"
+
+    def repr_dict(self, x: dict[object, object], level: int) -> str:
+        """As they come: sorting a million keys is no business of a message."""
+        if level <= 0:
+            return "{...}" if x else "{}"
+        shown = itertools.islice(x.items(), self.maxdict)
+        pairs = [f"{self.repr1(k, level - 1)}: {self.repr1(v, level - 1)}" for k, v in shown]
+        return "{" + ", ".join(pairs + ["..."] * (len(x) > self.maxdict)) + "}"
+
+
+_brief = _Brief()
 
 
 class ModelRef(NamedTuple):

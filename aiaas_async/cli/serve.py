@@ -62,6 +62,8 @@ def run(settings: Settings) -> None:
         level=settings.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    if settings.access_log:
+        _log_accesses()
     # First of all: its import of numpy overlaps ours of aiohttp.
     targets = {name: runtime.target for name, runtime in settings.runtimes.items()}
     workers = WorkerForks(settings.worker_threads, settings.worker_memory_mb << 20, targets)
@@ -69,6 +71,14 @@ def run(settings: Settings) -> None:
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(serve_http(settings, workers, _say_ready))
+
+
+def _log_accesses() -> None:
+    """Access lines are JSON and nothing else."""
+    access = logging.getLogger("aiaas.access")
+    access.addHandler(logging.StreamHandler())
+    access.setLevel(logging.INFO)
+    access.propagate = False
 
 
 def _say_ready(address: str) -> None:

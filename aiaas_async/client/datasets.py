@@ -15,7 +15,7 @@ from aiaas_async.client.surface import Surface, field_of
 from aiaas_async.client.values import as_array, pack, pack_texts, unpack
 from aiaas_async.errors import InputError
 from aiaas_async.names import clip
-from aiaas_async.wire.tensors import Array
+from aiaas_async.wire.tensors import MAX_STRINGS, Array
 
 # Big enough to hide the round trip, small enough that many clients fit into the server's memory.
 BODY_BYTES: Final = 4 << 20
@@ -121,4 +121,5 @@ def _rows_per_body(arrays: Mapping[str, Array], keys: Sequence[str] | None, coun
     nbytes = sum(array.nbytes for array in arrays.values())
     # A key is at most 256 bytes; most are short.
     nbytes += 4 * count + sum(map(len, keys)) if keys is not None else 0
-    return max(1, BODY_BYTES * count // max(1, nbytes))
+    rows = max(1, BODY_BYTES * count // max(1, nbytes))
+    return rows if keys is None else min(rows, MAX_STRINGS)

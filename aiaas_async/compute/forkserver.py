@@ -55,7 +55,10 @@ def main(control_fd: int, targets: Mapping[str, str]) -> int:
 
 def _serve(control: socket.socket, ours: tuple[int, int], targets: Mapping[str, str]) -> bool:
     """Answer one request; False when the server has gone."""
-    message, fds, _, _ = socket.recv_fds(control, 65536, DESCRIPTORS_PER_WORKER)
+    try:
+        message, fds, _, _ = socket.recv_fds(control, 65536, DESCRIPTORS_PER_WORKER)
+    except ConnectionResetError:  # it went before it read that we are ready
+        return False
     if not message:
         return False
     try:

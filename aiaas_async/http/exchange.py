@@ -9,6 +9,7 @@ import asyncio
 import functools
 import logging
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -30,6 +31,7 @@ from aiaas_async.service.platform import Platform
 from aiaas_async.wire.codecs import JSON, Codec, codec_for, reply_codec
 
 logger = logging.getLogger(__name__)
+access_logger = logging.getLogger("aiaas.access")
 
 PLATFORM: web.AppKey[Platform] = web.AppKey("platform", Platform)
 BUDGET: web.AppKey[BodyBudget] = web.AppKey("budget", BodyBudget)
@@ -46,6 +48,14 @@ def answering(handler: Handler) -> Handler:
     """`handler`, with whatever it raises answered as a problem."""
 
     @functools.wraps(handler)
+    async def logged(request: web.Request) -> web.StreamResponse:
+        if not request.app[PLATFORM].settings.access_log:
+            return await answer(request)
+        started = time.perf_counter()
+        response = await answer(request)
+        log_access(request, response.status, time.perf_counter() - started)
+        return response
+
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
             check_origin(request, request.app[PLATFORM].settings.allowed_hosts)
@@ -62,7 +72,20 @@ def answering(handler: Handler) -> Handler:
                 InternalError(f"a defect of the server; its log tells more under {reference}"),
             )
 
-    return answer
+    return logged
+
+
+def log_access(request: web.Request, status: int, seconds: float) -> None:
+    """One JSON line; what the client wrote is escaped and cut."""
+    fields = {
+        "time": round(time.time(), 3),
+        "method": request.method,
+        "path": request.path[:200],
+        "status": status,
+        "ms": round(1000 * seconds, 3),
+        "peer": request.remote,
+    }
+    access_logger.info("%s", JSON.encode(fields).decode())
 
 
 def refusal(request: web.BaseRequest, error: AiaasError) -> web.Response:

@@ -26,6 +26,8 @@ _NAMES: Final = {dtype: name for name, dtype in NUMPY.items()}
 # What the msgpack-numpy package writes as "type" for these.
 _FROM_MSGPACK_NUMPY: Final = {dtype.str: dtype for dtype in NUMPY.values()}
 _LENGTH_BYTES: Final = 4
+MAX_STRINGS: Final = 131_072  # of a tensor: each takes 0.3 us to read
+_MSGPACK_NUMPY_KEYS: Final = ("nd", "type", "shape", "data")
 
 
 def pack_tensor(array: Array) -> Any:
@@ -50,7 +52,9 @@ def unpack_tensor(value: Mapping[str, Any], what: str) -> Array:
             return _unpack_strings(value, what)
         dtype = NUMPY.get(name) if isinstance(name, str) else None
     else:
-        # Its object kind (b"O") holds pickles; it has no "type" of ours and is refused here.
+        # The package writes its keys as binary. Its object kind (b"O") holds pickles; that has
+        # no "type" of ours and is refused here.
+        value = {key: _field(value, key) for key in _MSGPACK_NUMPY_KEYS}
         name = value["type"]
         dtype = _FROM_MSGPACK_NUMPY.get(name) if isinstance(name, str) else None
     if dtype is None:
@@ -70,8 +74,14 @@ def _is_plain(value: Mapping[str, Any]) -> bool:
     return len(value) == 3 and "dtype" in value and "shape" in value and "data" in value
 
 
-def _is_msgpack_numpy(value: Mapping[str, Any]) -> bool:
-    return value.get("nd") is True and "type" in value and "shape" in value and "data" in value
+def _is_msgpack_numpy(value: Mapping[Any, Any]) -> bool:
+    if _field(value, "nd") is not True:
+        return False
+    return all(key in value or key.encode() in value for key in _MSGPACK_NUMPY_KEYS)
+
+
+def _field(value: Mapping[Any, Any], key: str) -> Any:
+    return value.get(key, value.get(key.encode()))
 
 
 def _shape(raw: Any, what: str) -> tuple[int, ...]:
@@ -100,6 +110,8 @@ def _unpack_strings(value: Mapping[str, Any], what: str) -> Array:
     BYTES tensors do."""
     shape, data = _shape(value["shape"], what), _bytes(value["data"], what)
     count = math.prod(shape)
+    if count > MAX_STRINGS:
+        raise InputError(f"{what}: {count} strings at once; at most {MAX_STRINGS} are allowed")
     if count * _LENGTH_BYTES > len(data):
         raise InputError(f"{what}: {count} strings do not fit into {len(data)} bytes of data")
     found, at = [], 0

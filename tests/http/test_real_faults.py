@@ -213,10 +213,6 @@ def test_a_bad_setting_exits_with_2_and_one_line(flags: list[str], told: str) ->
     assert told in line
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="a fork server that is let go while it starts may write a traceback (forkserver.py)",
-)
 def test_a_start_that_fails_says_one_line_and_nothing_else() -> None:
     ended = serve_in_vain("--port", "0", "--data-dir", "/proc/none")
     assert (ended.returncode, lines(ended.stderr)) == (2, 1)

@@ -301,7 +301,6 @@ async def test_a_pickle_in_the_clothes_of_an_array_is_422(served: Served) -> Non
         assert (reply.status, reply.code) == (422, "invalid_input")
 
 
-@pytest.mark.xfail(reason="wire/tensors.py knows their keys as text; the package writes binary")
 async def test_arrays_as_msgpack_numpy_writes_them_are_taken(served: Served) -> None:
     await commit_doubler(served.api)
     tensor = as_msgpack_numpy_writes(b"", "<f4", np.ones(4, "<f4").tobytes())

@@ -69,7 +69,9 @@ def test_data_must_be_bytes(data: Any) -> None:
 
 def test_maps_of_msgpack_numpy_are_read_and_its_object_kind_is_not() -> None:
     theirs = {"nd": True, "type": "<f4", "kind": b"", "shape": [2], "data": b"\0\0\x80?\0\0\0@"}
+    binary: Any = {key.encode(): value for key, value in theirs.items()}
     assert is_tensor(theirs)
+    assert unpack_tensor(binary, "x").tolist() == [1.0, 2.0]
     assert unpack_tensor(theirs, "x").tolist() == [1.0, 2.0]
     with pytest.raises(InputError, match="not known"):
         unpack_tensor({**theirs, "type": "|O", "kind": b"O"}, "x")
