@@ -1,8 +1,8 @@
 """Batch inference: 100,000 items with a small network, on one node, on two, and in a plain loop.
 
-Times say what a user waits, on a machine that does nothing else. CPU says what the work costs
-whoever else is busy: with C of the workers and S of the server, two nodes on two cores can be at
-most 2 C / (C + S) times as fast as one.
+Times say what a user waits, on a machine that does nothing else; two plain loops at once say what
+the machine has to give just now. CPU says what the work costs: with C of the workers and S of the
+server, two nodes on two cores take at least (C + S) / 2, one node at least C.
 
     python -m bench.batch [--items N] [--rounds N] [--model mlp|small|...]
 
@@ -145,12 +145,16 @@ def _cpu(platform: Platform) -> float:
     return total / os.sysconf("SC_CLK_TCK")
 
 
-def time_loop(folder: Path, model: str) -> Timing:
-    """The plain loop, in a process of its own; it times itself once everything is loaded."""
+def time_loops(folder: Path, model: str, count: int) -> list[Timing]:
+    """Plain loops over all items, `count` at once, each in a process that times itself."""
     command = [sys.executable, "-m", "bench.batch", "--loop", str(folder), "--model", model]
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    return Timing(*map(float, done.stdout.split()))
+    runs = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(count)
+    ]
+    said = [run.communicate()[0] for run in runs]
+    return [Timing(*map(float, text.split())) for text in said]
 
 
 def plain_loop(folder: Path, model: str) -> Timing:
@@ -162,8 +166,9 @@ def plain_loop(folder: Path, model: str) -> Timing:
     source = library.get("images").source()
     graph = graph_of(model)
     network = Network.from_spec(graph)
-    write_tensors(folder / "loop", network.init(1))
-    weights = dict(map_tensors(folder / "loop").tensors)
+    own = folder / f"loop{os.getpid()}"
+    write_tensors(own, network.init(1))
+    weights = dict(map_tensors(own).tensors)
     outputs = np.empty((len(source), 10), np.float32)
     started, cpu = time.perf_counter(), time.process_time()
     for start in range(0, len(source), LOOP_BATCH):
@@ -174,9 +179,11 @@ def plain_loop(folder: Path, model: str) -> Timing:
 
 
 def report(folder: Path, model: str, items: int, rounds: int) -> None:
+    apart: list[float] = []
     times: dict[str, list[Timing]] = {"plain loop": [], "1 node": [], "2 nodes": []}
     for _ in range(rounds):
-        times["plain loop"].append(time_loop(folder, model))
+        times["plain loop"] += time_loops(folder, model, 1)
+        apart.append(2 * times["plain loop"][-1].clock / _slowest(time_loops(folder, model, 2)))
         times["1 node"].append(asyncio.run(time_job(folder, 1, model)))
         times["2 nodes"].append(asyncio.run(time_job(folder, 2, model)))
     print(f"{model:18}{'s':>8}{'items/s':>10}{'CPU s: workers':>16}{'server':>8}")
@@ -188,9 +195,14 @@ def report(folder: Path, model: str, items: int, rounds: int) -> None:
     loop, one, two = times.values()
     print(f"  2 nodes against 1: {_ratio(one, two):.2f} (to reach: 1.80); CPU allows", end=" ")
     print(f"{statistics.median(2 * t.workers / (t.workers + t.server) for t in one):.2f}")
+    print(f"  2 plain loops at once against 1: {statistics.median(apart):.2f}")
     print(f"  1 node over the plain loop: {_ratio(one, loop):.2f} (to reach: 1.10)", end="; ")
     used = statistics.median(t.workers / u.workers for t, u in zip(one, loop, strict=True))
     print(f"its worker's CPU over the loop's: {used:.2f}", flush=True)
+
+
+def _slowest(timings: list[Timing]) -> float:
+    return max(timing.clock for timing in timings)
 
 
 def _ratio(above: list[Timing], below: list[Timing]) -> float:

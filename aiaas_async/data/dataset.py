@@ -115,9 +115,15 @@ class Dataset:
             dataset.rebalance(ring)
         return dataset
 
-    def put(self, keys: Sequence[str] | None, columns: Columns) -> PutReport:
+    def put(
+        self,
+        keys: Sequence[str] | None,
+        columns: Columns,
+        hashes: NDArray[np.uint64] | None = None,
+    ) -> PutReport:
         """Store items: `columns` are arrays [n, *shape], `keys` n texts, or None for keys made
-        of the items' content. The last of several items with one key wins.
+        of the items' content. The last of several items with one key wins. `hashes` are where
+        the keys lie on the ring, for a caller who has them from another data set.
 
         Durable when it returns. Raises `InputError`, `InvalidError`, `StorageError`.
         """
@@ -128,9 +134,11 @@ class Dataset:
         if last is not None:
             raw = [raw[at] for at in last.tolist()]
             arrays = {name: array[last] for name, array in arrays.items()}
+            hashes = None
         if not raw:
             return PutReport(0, 0, 0, {})
-        hashes = self._placement.hashes(raw)
+        if hashes is None:
+            hashes = self._placement.hashes(raw)
         with self._change(len(raw)):
             rows = table(self._commits.last.next_seq, hashes, checksums(arrays))
             replaced, per_node = self._prepare(rows, raw, arrays)

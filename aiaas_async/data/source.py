@@ -171,6 +171,8 @@ class Source:
                 f"item {indices.min()} to {indices.max()} asked of a source of {len(self)}"
             )
         shards = self._shard[indices]
+        if len(shards) and (shards == shards[0]).all():
+            return [(int(shards[0]), np.arange(len(indices)), self._row[indices])]
         located = []
         for shard in np.unique(shards).tolist():
             places = np.flatnonzero(shards == shard)

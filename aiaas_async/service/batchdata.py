@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -31,6 +32,15 @@ PACK_BYTES: Final = 16 << 20
 _CHUNK: Final = 65_536
 
 Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """A task's items: keys, where each lies on the ring, and what goes into the model."""
+
+    keys: list[str]
+    hashes: Array
+    inputs: dict[str, Array]
 
 
 class Reader:
@@ -58,8 +68,8 @@ class Reader:
         """How many items are still to do at each node."""
         return {home: len(items) for home, items in self._homes.items()}
 
-    def read(self, task: Task) -> tuple[list[str], dict[str, Array]]:
-        """The task's keys, and its inputs. Raises `InputError` naming the items at fault."""
+    def read(self, task: Task) -> Items:
+        """The task's items. Raises `InputError` naming those at fault."""
         items = self._homes[task.home][task.start : task.stop]
         keys = self._source.keys(items)
         columns = self._source.look(items, set(self._wiring.values()))
@@ -68,7 +78,7 @@ class Reader:
             batch = read_inputs(raw, self._servable.inputs, self._servable.allow_nonfinite)
         except InputError as error:
             raise at_items(keys, error) from error
-        return keys, batch.arrays
+        return Items(keys, self._source.facts(items)["hash"], batch.arrays)
 
 
 def at_items(keys: Sequence[str], error: InputError) -> InputError:
@@ -104,19 +114,20 @@ class Sink:
 
     def __init__(self, datasets: Datasets, name: str) -> None:
         self._datasets, self._name = datasets, name
-        self._keys: list[str] = []
-        self._parts: list[Mapping[str, Array]] = []
-        self._bytes = 0
+        self._pack: list[tuple[Items, Mapping[str, Array]]] = []
+        self._items = self._bytes = 0
         self._storing: asyncio.Task[None] | None = None
         self.stored = 0
 
-    async def add(self, keys: Sequence[str], arrays: Mapping[str, Array]) -> None:
-        """Take results; waits only where the pack is full and the last one not stored yet.
+    async def add(self, items: Items, results: Mapping[str, Array]) -> None:
+        """Take the results of some items; waits only where the pack is full and the last one not
+        stored yet.
 
         Raises what storing the last one raised."""
-        self._keys += keys
-        self._parts.append(arrays)
-        self._bytes += sum(array.nbytes for array in arrays.values())
+        # Their inputs have served, and are many times as large.
+        self._pack.append((replace(items, inputs={}), results))
+        self._items += len(items.keys)
+        self._bytes += sum(array.nbytes for array in results.values())
         while self._full and self._storing is not None:
             await self._stored()
         if self._full:
@@ -124,23 +135,25 @@ class Sink:
 
     async def flush(self) -> None:
         """Store what was taken, durably."""
-        while self._keys or self._storing is not None:
+        while self._pack or self._storing is not None:
             if self._storing is None:
                 self._store()
             await self._stored()
 
     @property
     def _full(self) -> bool:
-        return len(self._keys) >= PACK_ITEMS or self._bytes >= PACK_BYTES
+        return self._items >= PACK_ITEMS or self._bytes >= PACK_BYTES
 
     def _store(self) -> None:
-        keys, parts = self._keys, self._parts
-        self._keys, self._parts, self._bytes = [], [], 0
-        self._storing = asyncio.create_task(self._put(keys, parts))
+        pack, self._pack = self._pack, []
+        self._items = self._bytes = 0
+        self._storing = asyncio.create_task(self._put(pack))
 
-    async def _put(self, keys: list[str], parts: list[Mapping[str, Array]]) -> None:
-        columns = await asyncio.to_thread(_joined, parts)
-        await self._datasets.put(self._name, {"keys": keys, "columns": columns})
+    async def _put(self, pack: list[tuple[Items, Mapping[str, Array]]]) -> None:
+        keys = [key for items, _ in pack for key in items.keys]
+        hashes = np.concatenate([items.hashes for items, _ in pack])
+        columns = await asyncio.to_thread(_joined, [results for _, results in pack])
+        await self._datasets.put_results(self._name, keys, columns, hashes)
         self.stored += len(keys)
 
     async def _stored(self) -> None:

@@ -136,18 +136,18 @@ class BatchRun:
             await self._do(task, node)
 
     async def _do(self, task: Task, node: Node) -> None:
-        keys, arrays = await asyncio.to_thread(self._reader.read, task)
-        call = Call(self._terms.servable, arrays, len(keys), self._terms.outputs)
+        items = await asyncio.to_thread(self._reader.read, task)
+        call = Call(self._terms.servable, items.inputs, task.items, self._terms.outputs)
         try:
             result = await self._ask(node, call)
         except InputError as error:
-            raise at_items(keys, error) from error
+            raise at_items(items.keys, error) from error
         except (CapacityError, WorkerDiedError) as error:
             await self._fail(task, node, error)
             return
         self._tasks += 1
-        self._items[node.id] += len(keys)
-        await self._sink.add(keys, result.arrays)
+        self._items[node.id] += task.items
+        await self._sink.add(items, result.arrays)
         if self._loop.time() - self._reported >= _REPORT_S:
             self._report()
 

@@ -6,7 +6,7 @@ Items come and go as columns: a key names a row of each.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import msgspec
@@ -72,6 +72,13 @@ class Datasets:
         report = await _thread(dataset.put, keys, arrays)
         facts: dict[str, Any] = msgspec.to_builtins(report)
         return facts
+
+    async def put_results(
+        self, name: str, keys: Sequence[str], columns: Mapping[str, Array], hashes: Array
+    ) -> None:
+        """Store what was computed from items of another data set, whose `hashes` these are."""
+        dataset = await _thread(self._library.get, name)
+        await _thread(dataset.put, keys, columns, hashes)
 
     async def get(self, name: str, key: str) -> dict[str, Any]:
         dataset = await _thread(self._library.get, name)

@@ -263,3 +263,18 @@ def test_create_and_open_refuse_what_is_not_theirs(tmp_path: Path) -> None:
     (tmp_path / "d" / "commit.bin").unlink()
     with pytest.raises(CorruptError, match="lost its commit"):
         Dataset.open(tmp_path / "d", ring_of(3))
+
+
+def test_known_places_on_the_ring_store_items_where_their_keys_would(tmp_path: Path) -> None:
+    keys = [f"k{i}" for i in range(40)]
+    first = new(tmp_path / "first", nodes=3)
+    first.put(keys, columns(list(range(40))))
+    source = first.source()
+    everything = np.arange(40)
+    second = new(tmp_path / "second", nodes=3)
+    hashes = source.facts(everything)["hash"]
+    second.put(source.keys(everything), source.take(everything), hashes)
+    assert second.placement() == first.placement()
+    assert second.get("k7")["label"] == 7
+    second.put(["k7", "k7", "k8"], columns([1, 2, 3]), hashes[[7, 7, 8]])
+    assert (second.get("k7")["label"], second.get("k8")["label"], second.count) == (2, 3, 40)
