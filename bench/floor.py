@@ -2,8 +2,9 @@
 
     python -m bench.floor PORT FOLDER
 
-It decodes the same bodies with the same libraries as the platform and answers the same outputs,
-but has no registry, no queue, no second process, and checks nothing. FOLDER holds the weights.
+It decodes the same bodies and answers the same outputs, but has no registry, no queue, no second
+process, and checks nothing. JSON is read as aiohttp offers it (`request.json()`), and a second time
+with msgspec, the platform's own decoder. FOLDER holds the weights.
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ def handler(folder: Path, name: str) -> web.Application:
         return web.Response(body=body, content_type="application/msgpack")
 
     async def by_json(request: web.Request) -> web.Response:
+        x = np.array((await request.json())["inputs"]["x"], np.float32)
+        y = model.compute(weights, x[None])[0]
+        return web.json_response({"outputs": {"y": y.tolist()}})
+
+    async def by_msgspec(request: web.Request) -> web.Response:
         x = np.array(msgspec.json.decode(await request.read())["inputs"]["x"], np.float32)
         y = model.compute(weights, x[None])[0]
         body = msgspec.json.encode({"outputs": {"y": y.tolist()}})
@@ -42,6 +48,7 @@ def handler(folder: Path, name: str) -> web.Application:
     app = web.Application(client_max_size=64 << 20)
     app.router.add_post("/msgpack", by_msgpack)
     app.router.add_post("/json", by_json)
+    app.router.add_post("/msgspec", by_msgspec)
     return app
 
 
