@@ -10,33 +10,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
-from aiaas_async.compute.frames import Array
-from aiaas_async.deploy.execute import Run, execute, warm
 from aiaas_async.deploy.plan import ModelFacts, Plan, PlanRequest, plan
 from aiaas_async.errors import AiaasError, InvalidError, NotFoundError, StoppingError
 from aiaas_async.formats.files import replacing
 from aiaas_async.names import LATEST, ModelRef, clip
-from aiaas_async.nn.submodel import Submodel
-from aiaas_async.node.node import Node
-from aiaas_async.node.work import Call, Hold, Release, Result, Servable, cost_of
+from aiaas_async.node.work import Call, Result, Servable
 from aiaas_async.registry.records import VersionRecord
 from aiaas_async.runtimes.base import Artifact
 from aiaas_async.runtimes.layers import network_of
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.models import Models
+from aiaas_async.service.placement import Placement, place
 
 logger = logging.getLogger(__name__)
-
-_LOAD_TIMEOUT_S: Final = 600.0
-_DRAIN_S: Final = 30.0
-Arrays = Mapping[str, Array]
 
 
 class DeploymentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,18 +39,6 @@ class DeploymentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     version: str = LATEST
     request: PlanRequest = PlanRequest()
     max_delay_ms: float = 0.0
-
-
-@dataclass(slots=True)
-class Placement:
-    """One way a deployment lies on the nodes: the plan, and for each piece its node and what
-    that node serves. `under_way` counts calls, so that an old placement can drain."""
-
-    plan: Plan
-    nodes: tuple[Node, ...]
-    servables: tuple[Servable, ...]
-    under_way: int = 0
-    quiet: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass(slots=True)
@@ -182,33 +163,8 @@ class Deployments:
         return await asyncio.to_thread(plan, request, ModelFacts(record.nbytes, network), free)
 
     async def _place(self, record: VersionRecord, spec: DeploymentSpec) -> Placement:
-        """Load every piece onto its node and warm it; on any failure nothing stays loaded."""
         found = await self._plan(record, spec.request)
-        mark = secrets.token_hex(3)
-        nodes = tuple(self._cluster.nodes[piece.node] for piece in found.nodes)
-        servables = []
-        for place, placed in enumerate(found.nodes):
-            whole = self._whole(record, found, spec, f"#{mark}.{place}")
-            part = placed.submodel
-            servables.append(whole if part is None else _part_of(whole, part, found.micro_batch))
-        placement = Placement(found, nodes, tuple(servables))
-        try:
-            await _together(
-                _ask(node, Hold(servable, pin=True))
-                for node, servable in zip(nodes, placement.servables, strict=True)
-            )
-            if found.nodes[0].submodel is not None:
-                await warm(found, _runner(placement, _deadline(_LOAD_TIMEOUT_S), []))
-        except BaseException:
-            await _release(placement)
-            raise
-        return placement
-
-    def _whole(
-        self, record: VersionRecord, found: Plan, spec: DeploymentSpec, piece: str
-    ) -> Servable:
-        """The whole version under a name of the deployment's own."""
-        return Servable(
+        whole = Servable(
             ref=record.ref,
             artifact=self._models.artifact_of(record),
             inputs=record.metadata.inputs,
@@ -217,35 +173,18 @@ class Deployments:
             max_batch_size=found.request.max_batch_size,
             max_delay_s=spec.max_delay_ms / 1000,
             allow_nonfinite=record.metadata.allow_nonfinite,
-            piece=piece,
         )
+        return await place(found, whole, self._cluster.nodes)
 
     async def call(self, deployment: Deployment, call: Call, deadline: float) -> Result:
         """The answer to `call`, whose arrays fit the version's signature."""
-        placement = deployment.placement
-        if placement is None:
+        if deployment.placement is None:
             raise StoppingError(f"deployment {deployment.id} is not ready", retry_after=1.0)
-        placement.under_way += 1
-        placement.quiet.clear()
-        try:
-            if placement.plan.nodes[0].submodel is None:
-                return await self._call_replica(placement, call, deadline)
-            return await _call_pieces(placement, call, deadline)
-        finally:
-            placement.under_way -= 1
-            if not placement.under_way:
-                placement.quiet.set()
-
-    async def _call_replica(self, placement: Placement, call: Call, deadline: float) -> Result:
-        place = min(range(len(placement.nodes)), key=lambda i: placement.nodes[i].load)
-        servable = placement.servables[place]
-        message = Call(servable, call.arrays, call.rows, call.outputs)
-        cost = cost_of(call.arrays)
-        return await placement.nodes[place].submit(message, cost, deadline).reply
+        return await deployment.placement.call(call, deadline)
 
     def _retire(self, placement: Placement | None) -> None:
         if placement is not None:
-            task = asyncio.create_task(_drain(placement))
+            task = asyncio.create_task(placement.drain())
             self._draining.add(task)
             task.add_done_callback(self._draining.discard)
 
@@ -291,85 +230,6 @@ def render(deployment: Deployment) -> dict[str, Any]:
         "max_delay_ms": deployment.spec.max_delay_ms,
         "plan": None if placement is None else placement.plan.to_data(),
     }
-
-
-def _part_of(whole: Servable, submodel: Submodel, micro_batch: int) -> Servable:
-    """A piece's servable. Its batches are micro-batches: joined again in the mailbox they would
-    leave the other stages idle."""
-    network = submodel.network
-    return Servable(
-        ref=whole.ref,
-        artifact=msgspec.structs.replace(whole.artifact, part=submodel.part.to_data()),
-        inputs=network.inputs,
-        outputs=network.outputs,
-        nbytes=submodel.nbytes,
-        max_batch_size=micro_batch,
-        max_delay_s=whole.max_delay_s,
-        allow_nonfinite=True,  # what lies between the pieces is nobody's input
-        piece=whole.piece,
-    )
-
-
-async def _call_pieces(placement: Placement, call: Call, deadline: float) -> Result:
-    parts: list[Result] = []
-    run = _runner(placement, deadline, parts)
-    arrays = await execute(placement.plan, call.arrays, call.rows, run)
-    wanted = {name: arrays[name] for name in call.outputs or arrays}
-    return Result(
-        node="+".join(dict.fromkeys(part.node for part in parts)),
-        arrays=wanted,
-        queue_s=sum(part.queue_s for part in parts),
-        compute_s=sum(part.compute_s for part in parts),
-        batch_size=max(part.batch_size for part in parts),
-    )
-
-
-def _runner(placement: Placement, deadline: float, parts: list[Result]) -> Run:
-    """How a piece is run (`execute.Run`): by its node. `parts` collects what each answered."""
-
-    async def run(place: int, arrays: Arrays, outputs: tuple[str, ...]) -> Arrays:
-        rows = len(next(iter(arrays.values())))
-        message = Call(placement.servables[place], arrays, rows, outputs)
-        result = await placement.nodes[place].submit(message, cost_of(arrays), deadline).reply
-        parts.append(result)
-        return result.arrays
-
-    return run
-
-
-def _deadline(seconds: float) -> float:
-    return asyncio.get_running_loop().time() + seconds
-
-
-def _ask(node: Node, message: Hold | Release) -> Awaitable[Result]:
-    return node.submit(message, 0, _deadline(_LOAD_TIMEOUT_S)).reply
-
-
-async def _together(waiting: Iterable[Awaitable[Result]]) -> None:
-    """All of `waiting`, to their end; then the first failure, if any."""
-    for outcome in await asyncio.gather(*waiting, return_exceptions=True):
-        if isinstance(outcome, BaseException):
-            raise outcome
-
-
-async def _drain(placement: Placement) -> None:
-    """Wait for calls under way, then free the pieces."""
-    try:
-        if placement.under_way:
-            await asyncio.wait_for(placement.quiet.wait(), _DRAIN_S)
-    except TimeoutError:
-        logger.warning("%d calls of a replaced placement did not end", placement.under_way)
-    await _release(placement)
-
-
-async def _release(placement: Placement) -> None:
-    waiting = []
-    for node, servable in zip(placement.nodes, placement.servables, strict=True):
-        try:
-            waiting.append(_ask(node, Release(servable.id)))
-        except StoppingError:
-            continue  # the node ends, and all it holds with it
-    await asyncio.gather(*waiting, return_exceptions=True)
 
 
 def _write(file: Path, data: bytes) -> None:

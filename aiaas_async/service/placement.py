@@ -1,0 +1,159 @@
+"""A placement: the pieces of a plan on their nodes, loaded, warmed, called, and let go."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import msgspec
+
+from aiaas_async.compute.frames import Array
+from aiaas_async.deploy.execute import Run, execute, warm
+from aiaas_async.deploy.plan import Plan
+from aiaas_async.errors import StoppingError
+from aiaas_async.nn.submodel import Submodel
+from aiaas_async.node.node import Node
+from aiaas_async.node.work import Call, Hold, Release, Result, Servable, cost_of
+
+logger = logging.getLogger(__name__)
+
+_LOAD_TIMEOUT_S: Final = 600.0
+_DRAIN_S: Final = 30.0
+Arrays = Mapping[str, Array]
+
+
+@dataclass(slots=True)
+class Placement:
+    """The plan, and for each piece its node and what that node serves. `under_way` counts calls,
+    so that an old placement can drain."""
+
+    plan: Plan
+    nodes: tuple[Node, ...]
+    servables: tuple[Servable, ...]
+    under_way: int = 0
+    quiet: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def call(self, call: Call, deadline: float) -> Result:
+        """The answer to `call`, whose arrays fit the version's signature."""
+        self.under_way += 1
+        self.quiet.clear()
+        try:
+            if self.plan.nodes[0].submodel is None:
+                return await _call_replica(self, call, deadline)
+            return await _call_pieces(self, call, deadline)
+        finally:
+            self.under_way -= 1
+            if not self.under_way:
+                self.quiet.set()
+
+    async def drain(self) -> None:
+        """Wait for calls under way, then free the pieces."""
+        try:
+            if self.under_way:
+                await asyncio.wait_for(self.quiet.wait(), _DRAIN_S)
+        except TimeoutError:
+            logger.warning("%d calls of a replaced placement did not end", self.under_way)
+        await self.release()
+
+    async def release(self) -> None:
+        """Free the pieces on their nodes."""
+        waiting = []
+        for node, servable in zip(self.nodes, self.servables, strict=True):
+            try:
+                waiting.append(_ask(node, Release(servable.id)))
+            except StoppingError:
+                continue  # the node ends, and all it holds with it
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def place(plan: Plan, whole: Servable, nodes: Mapping[str, Node]) -> Placement:
+    """Load every piece of `whole` onto its node and warm it; on any failure nothing stays."""
+    mark = secrets.token_hex(3)
+    servables = []
+    for number, placed in enumerate(plan.nodes):
+        named = replace(whole, piece=f"#{mark}.{number}")
+        part = placed.submodel
+        servables.append(named if part is None else _part_of(named, part, plan.micro_batch))
+    chosen = tuple(nodes[placed.node] for placed in plan.nodes)
+    placement = Placement(plan, chosen, tuple(servables))
+    try:
+        await _together(
+            _ask(node, Hold(servable, pin=True))
+            for node, servable in zip(chosen, servables, strict=True)
+        )
+        if plan.nodes[0].submodel is not None:
+            await warm(plan, _runner(placement, _deadline(_LOAD_TIMEOUT_S), []))
+    except BaseException:
+        await placement.release()
+        raise
+    return placement
+
+
+def _part_of(whole: Servable, submodel: Submodel, micro_batch: int) -> Servable:
+    """A piece's servable. Its batches are micro-batches: joined again in the mailbox they would
+    leave the other stages idle."""
+    network = submodel.network
+    return Servable(
+        ref=whole.ref,
+        artifact=msgspec.structs.replace(whole.artifact, part=submodel.part.to_data()),
+        inputs=network.inputs,
+        outputs=network.outputs,
+        nbytes=submodel.nbytes,
+        max_batch_size=micro_batch,
+        max_delay_s=whole.max_delay_s,
+        allow_nonfinite=True,  # what lies between the pieces is nobody's input
+        piece=whole.piece,
+    )
+
+
+async def _call_replica(placement: Placement, call: Call, deadline: float) -> Result:
+    """By the replica with the least to do."""
+    place = min(range(len(placement.nodes)), key=lambda i: placement.nodes[i].load)
+    message = Call(placement.servables[place], call.arrays, call.rows, call.outputs)
+    return await placement.nodes[place].submit(message, cost_of(call.arrays), deadline).reply
+
+
+async def _call_pieces(placement: Placement, call: Call, deadline: float) -> Result:
+    parts: list[Result] = []
+    run = _runner(placement, deadline, parts)
+    arrays = await execute(placement.plan, call.arrays, call.rows, run)
+    wanted = {name: arrays[name] for name in call.outputs or arrays}
+    return Result(
+        node="+".join(dict.fromkeys(part.node for part in parts)),
+        arrays=wanted,
+        queue_s=sum(part.queue_s for part in parts),
+        compute_s=sum(part.compute_s for part in parts),
+        batch_size=max(part.batch_size for part in parts),
+    )
+
+
+def _runner(placement: Placement, deadline: float, parts: list[Result]) -> Run:
+    """How a piece is run (`execute.Run`): by its node. `parts` collects what each answered."""
+
+    async def run(place: int, arrays: Arrays, outputs: tuple[str, ...]) -> Arrays:
+        rows = len(next(iter(arrays.values())))
+        message = Call(placement.servables[place], arrays, rows, outputs)
+        result = await placement.nodes[place].submit(message, cost_of(arrays), deadline).reply
+        parts.append(result)
+        return result.arrays
+
+    return run
+
+
+def _deadline(seconds: float) -> float:
+    return asyncio.get_running_loop().time() + seconds
+
+
+def _ask(node: Node, message: Hold | Release) -> Awaitable[Result]:
+    return node.submit(message, 0, _deadline(_LOAD_TIMEOUT_S)).reply
+
+
+async def _together(waiting: Iterable[Awaitable[Result]]) -> None:
+    """All of `waiting`, to their end; then the first failure, if any."""
+    for outcome in await asyncio.gather(*waiting, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
