@@ -4,7 +4,7 @@ Times say what a user waits, on a machine that does nothing else; two plain loop
 the machine has to give just now. CPU says what the work costs: with C of the workers and S of the
 server, two nodes on two cores take at least (C + S) / 2, one node at least C.
 
-    python -m bench.batch [--items N] [--rounds N] [--model mlp|small|...]
+    python -m bench.batch [--items N] [--rounds N] [--task-items N] [--model M]
 
 The plain loop is what one would write without a platform: one process, the data set's own files
 mapped, batches through the network, the outputs kept in memory. Rounds are interleaved; a ratio
@@ -117,13 +117,13 @@ class Timing:
     server: float = 0.0
 
 
-async def time_job(folder: Path, nodes: int, model: str) -> Timing:
+async def time_job(folder: Path, nodes: int, model: str, task_items: int | None) -> Timing:
     """A whole job as a caller sees it: from the request to the last result on disk."""
     async with platform_on(folder, nodes) as platform:
         await platform.models.servable(platform.models.catalog.version(f"net-{model}", "1"))
         await platform.datasets.source("images")
         started, server, workers = time.perf_counter(), time.process_time(), _cpu(platform)
-        body = {"model": f"net-{model}", "dataset": "images"}
+        body = {"model": f"net-{model}", "dataset": "images", "task_items": task_items}
         job = await platform.batch.start(platform.jobs, body)
         assert job.task is not None
         await job.task
@@ -178,20 +178,20 @@ def plain_loop(folder: Path, model: str) -> Timing:
     return Timing(time.perf_counter() - started, time.process_time() - cpu)
 
 
-def report(folder: Path, model: str, items: int, rounds: int) -> None:
+def report(folder: Path, model: str, options: argparse.Namespace) -> None:
     apart: list[float] = []
     times: dict[str, list[Timing]] = {"plain loop": [], "1 node": [], "2 nodes": []}
-    for _ in range(rounds):
+    for _ in range(options.rounds):
         times["plain loop"] += time_loops(folder, model, 1)
         apart.append(2 * times["plain loop"][-1].clock / _slowest(time_loops(folder, model, 2)))
-        times["1 node"].append(asyncio.run(time_job(folder, 1, model)))
-        times["2 nodes"].append(asyncio.run(time_job(folder, 2, model)))
+        times["1 node"].append(asyncio.run(time_job(folder, 1, model, options.task_items)))
+        times["2 nodes"].append(asyncio.run(time_job(folder, 2, model, options.task_items)))
     print(f"{model:18}{'s':>8}{'items/s':>10}{'CPU s: workers':>16}{'server':>8}")
     for who, found in times.items():
         clock = statistics.median(timing.clock for timing in found)
         workers = statistics.median(timing.workers for timing in found)
         server = statistics.median(timing.server for timing in found)
-        print(f"  {who:16}{clock:8.2f}{items / clock:10.0f}{workers:16.2f}{server:8.2f}")
+        print(f"  {who:16}{clock:8.2f}{options.items / clock:10.0f}{workers:16.2f}{server:8.2f}")
     loop, one, two = times.values()
     print(f"  2 nodes against 1: {_ratio(one, two):.2f} (to reach: 1.80); CPU allows", end=" ")
     print(f"{statistics.median(2 * t.workers / (t.workers + t.server) for t in one):.2f}")
@@ -213,6 +213,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--task-items", type=int, default=None)
     parser.add_argument("--model", choices=HIDDEN, default=None)
     parser.add_argument("--loop", type=Path, default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -229,7 +230,7 @@ def main() -> None:
         load = os.getloadavg()[0]
         print(f"{options.items} items of {WIDTH} float32; load before: {load:.1f}")
         for model in [options.model] if options.model else HIDDEN:
-            report(folder, model, options.items, options.rounds)
+            report(folder, model, options)
 
 
 async def _secret(folder: Path) -> bytes:
