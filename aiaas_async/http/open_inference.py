@@ -39,11 +39,11 @@ from aiaas_async.registry.records import VersionRecord
 from aiaas_async.service.calls import CallAnswer, CallRequest
 from aiaas_async.wire.open_inference import (
     HEADER_LENGTH,
-    InferReply,
     InferRequest,
     read_request,
-    write_reply,
+    takes_long,
 )
+from aiaas_async.wire.v2reply import InferReply, write_reply, writes_long
 
 logger = logging.getLogger(__name__)
 
@@ -190,7 +190,7 @@ async def infer(request: web.Request) -> web.StreamResponse:
         asked = await _asked(request, record)
         answer = await request.app[PLATFORM].calls.call(_call(request, asked, record))
         written = time.perf_counter_ns()
-        response = _answer(asked, answer)
+        response = await _answer(asked, answer)
     except BaseException:
         counter.failed(time.perf_counter_ns() - started)
         raise
@@ -203,7 +203,10 @@ async def _asked(request: web.Request, record: VersionRecord) -> InferRequest:
     settings = request.app[PLATFORM].settings
     limit, patience = settings.max_body_mb << 20, settings.read_timeout_s
     body = await read_body(request, limit, request.app[BUDGET], patience)
-    return read_request(body, request.headers.get(HEADER_LENGTH), model_for(record))
+    length, model = request.headers.get(HEADER_LENGTH), model_for(record)
+    if not takes_long(body, length, model):
+        return read_request(body, length, model)
+    return await asyncio.to_thread(read_request, body, length, model)
 
 
 def _call(request: web.Request, asked: InferRequest, record: VersionRecord) -> CallRequest:
@@ -217,14 +220,17 @@ def _call(request: web.Request, asked: InferRequest, record: VersionRecord) -> C
     )
 
 
-def _answer(asked: InferRequest, answer: CallAnswer) -> web.Response:
+async def _answer(asked: InferRequest, answer: CallAnswer) -> web.Response:
     facts = {
         "batch_size": answer.batch_size,
         "queue_us": answer.queue_us,
         "compute_us": answer.compute_us,
     }
     reply = InferReply(answer.model, answer.version, asked.id, answer.outputs, facts)
-    body, length = write_reply(reply, asked.outputs)
+    if writes_long(reply.arrays, asked.outputs):
+        body, length = await asyncio.to_thread(write_reply, reply, asked.outputs)
+    else:
+        body, length = write_reply(reply, asked.outputs)
     if length is None:
         return web.Response(body=body, headers={"Content-Type": "application/json"})
     headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(length)}
@@ -306,5 +312,6 @@ ROUTES: Final[list[tuple[str, str, Handler]]] = [
     *((method, "/v2/logging", unsupported) for method in ("GET", "POST")),
     *((method, "/v2/trace/setting", unsupported) for method in ("GET", "POST")),
     *((method, "/v2/models/{name}/trace/setting", unsupported) for method in ("GET", "POST")),
+    ("*", "/v2", unrouted),
     ("*", "/v2/{path:(?s:.*)}", unrouted),
 ]

@@ -6,70 +6,20 @@ next call, but clients of this protocol expect it to be refused until it is load
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from aiohttp import web
 
 from aiaas_async.errors import AiaasError, InvalidError, NotFoundError, NotReadyError
 from aiaas_async.http.exchange import PLATFORM
+from aiaas_async.http.v2statistics import Counter, render
 from aiaas_async.messages import TensorSpec
 from aiaas_async.names import LATEST, ModelRef
 from aiaas_async.registry.records import ModelRecord, VersionRecord
-from aiaas_async.service.calls import CallAnswer
 from aiaas_async.service.platform import Platform
 from aiaas_async.wire.open_inference import Model
 from aiaas_async.wire.v2tensors import BYTES, DATATYPES
-
-
-@dataclass(slots=True)
-class Duration:
-    """How often, and how long in total."""
-
-    count: int = 0
-    ns: int = 0
-
-    def add(self, ns: int) -> None:
-        self.count += 1
-        self.ns += ns
-
-
-@dataclass(slots=True)
-class Counter:
-    """What one version was asked over this protocol; `executions` adds up each request's share of
-    its batch."""
-
-    inferences: int = 0
-    executions: float = 0.0
-    last_ms: int = 0
-    success: Duration = field(default_factory=Duration)
-    fail: Duration = field(default_factory=Duration)
-    queue: Duration = field(default_factory=Duration)
-    compute_input: Duration = field(default_factory=Duration)
-    compute_infer: Duration = field(default_factory=Duration)
-    compute_output: Duration = field(default_factory=Duration)
-    batches: dict[int, tuple[float, float]] = field(default_factory=dict)
-
-    def failed(self, ns: int) -> None:
-        self.fail.add(ns)
-
-    def succeeded(self, answer: CallAnswer, rows: int, started: int, written: int) -> None:
-        """`started` and `written` are when the request came and when its outputs were known."""
-        now = time.perf_counter_ns()
-        queue, compute = answer.queue_us * 1000, answer.compute_us * 1000
-        share = rows / max(answer.batch_size, 1)
-        self.inferences += rows
-        self.executions += share
-        self.last_ms = time.time_ns() // 1_000_000
-        self.success.add(now - started)
-        self.queue.add(queue)
-        self.compute_input.add(max(0, written - started - queue - compute))
-        self.compute_infer.add(compute)
-        self.compute_output.add(now - written)
-        count, spent = self.batches.get(answer.batch_size, (0.0, 0.0))
-        self.batches[answer.batch_size] = (count + share, spent + share * compute)
 
 
 class OpenInference:
@@ -191,56 +141,11 @@ def statistics_of(app: web.Application, asked: Mapping[str, str]) -> list[dict[s
     else:
         model = ready_version(app, asked["name"], None).ref.name
         records = list(app[PLATFORM].models.catalog.model(model).ordered())
-    return [_statistics(app, record) for record in records if app[V2].is_ready(record)]
-
-
-def _statistics(app: web.Application, record: VersionRecord) -> dict[str, Any]:
-    counter = app[V2].counter(record.ref)
-    return {
-        "name": record.ref.name,
-        "version": record.ref.version,
-        "last_inference": counter.last_ms,
-        "inference_count": counter.inferences,
-        "execution_count": round(counter.executions),
-        "inference_stats": {
-            **{kind: _shown(getattr(counter, kind)) for kind in _KINDS},
-            "cache_hit": _shown(Duration()),
-            "cache_miss": _shown(Duration()),
-        },
-        "batch_stats": [
-            _batch(size, round(count), round(ns))
-            for size, (count, ns) in sorted(counter.batches.items())
-        ],
-        "response_stats": {},
-        "memory_usage": _memory(app, record),
-    }
-
-
-_KINDS: Final = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
-
-
-def _shown(duration: Duration) -> dict[str, int]:
-    return {"count": duration.count, "ns": duration.ns}
-
-
-def _batch(size: int, count: int, ns: int) -> dict[str, Any]:
-    """Only the computing is timed by batch."""
-    nothing = {"count": count, "ns": 0}
-    return {
-        "batch_size": size,
-        "compute_input": nothing,
-        "compute_infer": {"count": count, "ns": ns},
-        "compute_output": nothing,
-    }
-
-
-def _memory(app: web.Application, record: VersionRecord) -> list[dict[str, Any]]:
-    """The weights, on each node that holds them."""
-    statuses = [node.status() for node in app[PLATFORM].cluster.nodes.values()]
+    nodes = app[PLATFORM].cluster.nodes.values()
     return [
-        {"type": "CPU", "id": number, "byte_size": record.nbytes}
-        for number, status in enumerate(statuses)
-        if str(record.ref) in status["loaded"]
+        render(app[V2].counter(record.ref), record, nodes)
+        for record in records
+        if app[V2].is_ready(record)
     ]
 
 

@@ -10,35 +10,39 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
 
-from aiaas_async.errors import InputError, MalformedError, NotFoundError
+from aiaas_async.errors import InputError, MalformedError
 from aiaas_async.messages import TensorSpec
 from aiaas_async.names import clip
+from aiaas_async.wire.v2parameters import (
+    Parameters,
+    check_memory,
+    flag,
+    read_parameters,
+    whole,
+)
+from aiaas_async.wire.v2reply import Asked
 from aiaas_async.wire.v2tensors import (
     BF16,
     DATATYPES,
     Array,
     check_shape,
-    classified,
-    datatype_of,
-    pack,
     raw_shape,
     read_binary,
     read_json,
-    to_json,
 )
 
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 MAX_DEPTH: Final = 100
+_LONG: Final = 1 << 16  # bytes of JSON, which take 0.4 ms
 _TEXT: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _FIELD: Final = re.compile(r"\.(\w+)")
 _MISSING: Final = re.compile(r"missing required field `(\w+)`")
-
-Parameters = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +52,6 @@ class Model:
     name: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """An output to send: as bytes or as JSON; of `classes` > 0 only the highest so many."""
-
-    name: str
-    binary: bool = False
-    classes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +93,21 @@ def read_request(body: bytes, header_length: str | None, model: Model) -> InferR
     if length == 0 and header_length is not None:
         return _raw_request(body, model)
     head = _decoded(body[:length])
-    timeout_us, binary = _parameters(head.parameters)
+    timeout_us, binary = read_parameters(head.parameters)
     return InferRequest(
         id=head.id,
         inputs=_inputs(head.inputs, body, length, model),
         outputs=_outputs(head.outputs, binary, model),
         timeout_us=timeout_us,
     )
+
+
+def takes_long(body: bytes, header_length: str | None, model: Model) -> bool:
+    """Whether reading `body` takes milliseconds: long JSON or texts, not the bytes of numbers."""
+    if len(body) <= _LONG:
+        return False
+    texts = any(spec.dtype == "string" for spec in model.inputs)
+    return texts or _header_length(header_length, len(body)) > _LONG
 
 
 def _header_length(given: str | None, size: int) -> int:
@@ -142,54 +145,14 @@ def check_depth(body: bytes) -> None:
     """Raise `MalformedError` for JSON of more than 100 levels."""
     if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
         return
-    marks = np.frombuffer(_TEXT.sub(b"", body), np.uint8)
-    steps = np.zeros(len(marks), np.int8)
-    steps[(marks == ord("[")) | (marks == ord("{"))] = 1
-    steps[(marks == ord("]")) | (marks == ord("}"))] = -1
-    if steps.cumsum(dtype=np.int32).max(initial=0) > MAX_DEPTH:
+    brackets = np.frombuffer(_TEXT.sub(b"", body).translate(None, _NO_BRACKETS), np.uint8)
+    opening = (brackets == ord("[")) | (brackets == ord("{"))
+    if np.where(opening, 1, -1).cumsum().max(initial=0) > MAX_DEPTH:
         raise _too_deep()
 
 
 def _too_deep() -> MalformedError:
     return MalformedError(f"JSON nesting depth exceeds maximum allowed limit ({MAX_DEPTH})")
-
-
-def _parameters(given: Parameters) -> tuple[int, bool]:
-    """The time asked for in microseconds, and whether outputs are bytes unless they say else."""
-    for name, value in given.items():
-        if name.startswith("triton_"):
-            raise InputError(
-                "parameter keys starting with 'triton_' are reserved for Triton usage and should "
-                "not be specified."
-            )
-        if not isinstance(value, str | int | float):
-            raise InputError(
-                f"parameter {clip(name)} has invalid type. It should be either 'int', 'bool', or "
-                "'string'."
-            )
-    for name in ("sequence_start", "sequence_end"):
-        _flag(given, name)
-    _whole(given, "priority")
-    if not isinstance(given.get("sequence_id", ""), str):
-        _whole(given, "sequence_id")
-    return _whole(given, "timeout"), _flag(given, "binary_data_output")
-
-
-def _flag(given: Parameters, name: str, default: bool = False) -> bool:
-    value = given.get(name, default)
-    if not isinstance(value, bool):
-        raise InputError(f"Unable to parse '{name}': attempt to access JSON non-boolean as boolean")
-    return value
-
-
-def _whole(given: Parameters, name: str, verb: str = "parse") -> int:
-    value = given.get(name, 0)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**64:
-        raise InputError(
-            f"Unable to {verb} '{name}': attempt to access JSON non-unsigned-integer as "
-            "unsigned-integer"
-        )
-    return value
 
 
 def _inputs(given: Sequence[_Input], body: bytes, at: int, model: Model) -> dict[str, Array]:
@@ -237,15 +200,8 @@ def _binary_size(one: _Input) -> int | None:
             "'parameters', 'shared_memory_region' in 'parameters'. But "
             + (f"set {' '.join(fields)}" if fields else "no field is set")
         )
-    _check_memory(one.parameters)
-    return _whole(one.parameters, "binary_data_size") if given["binary_data_size"] else None
-
-
-def _check_memory(parameters: Parameters) -> None:
-    """No region is ever registered here."""
-    if "shared_memory_region" in parameters:
-        region = clip(parameters["shared_memory_region"])
-        raise NotFoundError(f"Unable to find shared memory region: {region}")
+    check_memory(one.parameters)
+    return whole(one.parameters, "binary_data_size") if given["binary_data_size"] else None
 
 
 def _check_type(one: _Input, spec: TensorSpec, model: Model) -> None:
@@ -328,52 +284,13 @@ def _outputs(given: Sequence[_Output] | None, binary: bool, model: Model) -> tup
             raise InputError(
                 f"unexpected inference output {_quote(one.name)} for model '{model.name}'"
             )
-        _check_memory(one.parameters)
+        check_memory(one.parameters)
         found[one.name] = Asked(
             one.name,
-            _flag(one.parameters, "binary_data", binary),
-            _whole(one.parameters, "classification", "set"),
+            flag(one.parameters, "binary_data", binary),
+            whole(one.parameters, "classification", "set"),
         )
     return tuple(found.values())
-
-
-@dataclass(frozen=True, slots=True)
-class InferReply:
-    """`arrays` lead with the batch dimension; `facts` go out as the reply's parameters."""
-
-    model: str
-    version: str
-    id: str
-    arrays: Mapping[str, Array]
-    facts: Mapping[str, Any]
-
-
-def write_reply(reply: InferReply, outputs: Sequence[Asked]) -> tuple[bytes, int | None]:
-    """The body, and the length of its JSON where tensors follow it.
-
-    Raises `InputError` for a form that an output cannot take."""
-    head: dict[str, Any] = {"id": reply.id} if reply.id else {}
-    head |= {"model_name": reply.model, "model_version": reply.version}
-    if reply.facts:
-        head["parameters"] = reply.facts
-    parts: list[bytes | memoryview] = []
-    head["outputs"] = [_output(asked, reply.arrays[asked.name], parts) for asked in outputs]
-    raw = msgspec.json.encode(head)
-    if not any(map(len, parts)):
-        return raw, None
-    return b"".join([raw, *parts]), len(raw)
-
-
-def _output(asked: Asked, array: Array, parts: list[bytes | memoryview]) -> dict[str, Any]:
-    """The JSON of an output; its bytes, if it is sent as such, are added to `parts`."""
-    if asked.classes:
-        array = classified(array, asked.classes, asked.name)
-    head = {"name": asked.name, "datatype": datatype_of(array), "shape": array.shape}
-    if not asked.binary:
-        return {**head, "data": to_json(array)}
-    part = pack(array)
-    parts.append(part)
-    return {**head, "parameters": {"binary_data_size": len(part)}}
 
 
 def _quote(text: str) -> str:

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+import time
 import zlib
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import numpy as np
 import pytest
+import pytest_asyncio
+from yarl import URL
 
+from aiaas_async.compute.inloop import InLoopWorkers
+from aiaas_async.http.open_inference import ROUTES
+from aiaas_async.http.server import running_server
+from aiaas_async.wire.codecs import JSON
 from aiaas_async.wire.open_inference import HEADER_LENGTH
-from tests.http.conftest import Served
-from tests.http.models import commit_doubler
+from tests.http.api import LEAKS, Api
+from tests.http.conftest import Served, settings
+from tests.http.echo import RUNTIMES, echo, simple
+from tests.http.models import OCTETS, commit_doubler, doubler, succeed
 
 ROWS = [[1.0, 2.0, 3.0, 4.0], [0.0, -1.0, 0.5, 8.0]]
 INFER = "/v2/models/doubler/infer"
@@ -23,6 +36,8 @@ class Answer:
 
     def __init__(self, status: int, headers: Any, body: bytes) -> None:
         self.status, self.headers, self.body = status, headers, body
+        assert LEAKS.search(body) is None
+        assert status != 500
         length = int(headers.get(HEADER_LENGTH, len(body)))
         self.value: Any = json.loads(body[:length]) if body else None
         self.rest = body[length:]
@@ -134,3 +149,227 @@ async def test_what_is_not_there_is_told_in_the_protocols_form(served: Served) -
     answer = await ask(served, "GET", "/v2", headers={"Origin": "http://evil.example"})
     assert answer.status == 403
     assert "other origins" in answer.error
+
+
+async def test_metadata_leads_with_the_batch(served: Served) -> None:
+    await commit_doubler(served.api)
+    expected = {
+        "name": "doubler",
+        "versions": ["1.0"],
+        "platform": "numpy",
+        "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}],
+        "outputs": [{"name": "doubled", "datatype": "FP32", "shape": [-1, 4]}],
+    }
+    for path in ("", "/versions/1.0", "/versions/1"):
+        answer = await ask(served, "GET", f"/v2/models/doubler{path}")
+        assert (answer.status, answer.value) == (200, expected)
+
+
+async def test_health_and_readiness_have_no_body(served: Served) -> None:
+    await commit_doubler(served.api)
+    for path in ("health/live", "health/ready", "models/doubler/ready"):
+        answer = await ask(served, "GET", f"/v2/{path}")
+        assert (answer.status, answer.body) == (200, b""), path
+    served.platform.stopping.set()
+    assert (await ask(served, "GET", "/v2/health/ready")).status == 400
+    assert (await ask(served, "GET", "/v2/health/live")).status == 200
+
+
+async def test_a_version_without_files_is_known_but_not_ready(served: Served) -> None:
+    await served.api.post("/register", doubler())
+    answer = await ask(served, "GET", "/v2/models/doubler/ready")
+    assert (answer.status, answer.error) == (400, "Model version not ready")
+    answer = await ask(served, "POST", INFER, {"inputs": [tensor()]})
+    assert answer.status == 503
+    assert answer.error == "Request for unknown model: 'doubler' has no available versions"
+    answer = await ask(served, "GET", "/v2/models/doubler/versions/1.0/config")
+    assert answer.error == "Request for unknown model: 'doubler' version 1.0 is not at ready state"
+    (row,) = (await ask(served, "POST", "/v2/repository/index")).value
+    assert (row["state"], row["reason"]) == ("UNAVAILABLE", "its files are not committed")
+    answer = await ask(served, "POST", "/v2/repository/models/doubler/load")
+    assert answer.error.startswith("failed to load 'doubler'")
+
+
+async def test_the_index_of_what_is_ready_leaves_out_the_rest(served: Served) -> None:
+    await commit_doubler(served.api)
+    await served.api.post("/register", doubler("other"))
+    (row,) = (await ask(served, "POST", "/v2/repository/index", {"ready": True})).value
+    assert row == {"name": "doubler", "version": "1.0", "state": "READY"}
+    assert len((await ask(served, "POST", "/v2/repository/index", {})).value) == 2
+    answer = await ask(served, "POST", "/v2/repository/index", {"ready": 1})
+    assert (answer.status, answer.error) == (
+        400,
+        "Invalid value for 'ready': expected a boolean",
+    )
+
+
+async def test_an_unload_is_forgotten_with_its_version(served: Served) -> None:
+    await commit_doubler(served.api)
+    assert (await ask(served, "POST", "/v2/repository/models/doubler/unload")).status == 200
+    assert (await ask(served, "POST", INFER, {"inputs": [tensor()]})).status == 503
+    await served.api.delete("/models/doubler")
+    await commit_doubler(served.api)
+    assert (await ask(served, "POST", INFER, {"inputs": [tensor()]})).status == 200
+
+
+async def test_a_repository_has_no_name(served: Served) -> None:
+    for path in ("index", "models/m/load", "models/m/unload"):
+        answer = await ask(served, "POST", f"/v2/repository/mine/{path}")
+        assert (answer.status, answer.error) == (
+            501,
+            "'repository_name' specification is not supported",
+        )
+
+
+async def test_statistics_count_what_succeeded_and_what_failed(served: Served) -> None:
+    await commit_doubler(served.api)
+    for _ in range(3):
+        await ask(served, "POST", INFER, {"inputs": [tensor()]})
+    await ask(served, "POST", INFER, {"inputs": []})
+    (row,) = (await ask(served, "GET", "/v2/models/doubler/stats")).value["model_stats"]
+    assert (row["name"], row["version"]) == ("doubler", "1.0")
+    assert (row["inference_count"], row["execution_count"]) == (6, 3)
+    stats = row["inference_stats"]
+    assert (stats["success"]["count"], stats["fail"]["count"]) == (3, 1)
+    parts = ("queue", "compute_input", "compute_infer", "compute_output")
+    assert sum(stats[part]["ns"] for part in parts) <= stats["success"]["ns"]
+    (batch,) = row["batch_stats"]
+    assert (batch["batch_size"], batch["compute_infer"]["count"]) == (2, 3)
+    assert all(held["byte_size"] >= 0 for held in row["memory_usage"])
+    assert abs(row["last_inference"] / 1000 - time.time()) < 60
+
+
+async def test_a_reply_says_batch_and_times(served: Served) -> None:
+    await commit_doubler(served.api)
+    answer = await ask(served, "POST", INFER, {"inputs": [tensor()]})
+    facts = answer.value["parameters"]
+    assert facts["batch_size"] == 2
+    assert facts.keys() == {"batch_size", "queue_us", "compute_us"}
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "said"),
+    [
+        (b"", {}, "failed to parse the request JSON buffer"),
+        (b"{}", {HEADER_LENGTH: "3"}, "inference header size should be in range (0, 2), got: 3"),
+        (b"{}", {HEADER_LENGTH: "-1"}, "inference header size should be in range (0, 2), got: -1"),
+        (b"{}", {"Content-Encoding": "br"}, "Content-Encoding 'br' is not supported"),
+        (b"{}", {"Content-Encoding": "gzip"}, "the body is not valid gzip"),
+        (gzip.compress(b"0" * (3 << 20)), {"Content-Encoding": "gzip"}, "the body has at least"),
+        (b"[" * 101 + b"]" * 101, {}, "JSON nesting depth exceeds maximum allowed limit (100)"),
+        (b"1" * 8, {HEADER_LENGTH: "0"}, "input byte size mismatch for input 'x'"),
+        ({"inputs": [BINARY]}, {}, "unexpected size for input 'x', expecting 32 additional bytes"),
+        ({"inputs": [tensor([0.0, 1e39] * 4)]}, {}, "input 'x' holds inf at [0, 1]"),
+        ({"inputs": [tensor(shape=[2**40, 4])]}, {}, "Unable to parse 'shape'"),
+    ],
+)
+async def test_bad_input_is_400_in_words(
+    served: Served, body: Any, headers: dict[str, str], said: str
+) -> None:
+    await commit_doubler(served.api)
+    answer = await ask(served, "POST", INFER, body, headers)
+    assert answer.status == 400
+    assert answer.error.startswith(said)
+
+
+async def test_too_little_time_is_503(served: Served) -> None:
+    await commit_doubler(served.api)
+    head = {"inputs": [tensor()], "parameters": {"timeout": 1}}
+    answer = await ask(served, "POST", INFER, head)
+    assert answer.status == 503
+    assert int(answer.headers["Retry-After"]) >= 1
+
+
+@pytest.mark.parametrize(
+    "name", ["%00", "%0a", "%ff", "..", "a%2Fb", "x" * 3000, "%E2%80%AE", "'", "{name}"]
+)
+async def test_strange_names_find_nothing(served: Served, name: str) -> None:
+    await commit_doubler(served.api)
+    for method, path in (
+        ("GET", f"/v2/models/{name}"),
+        ("GET", f"/v2/models/doubler/versions/{name}"),
+        ("GET", f"/v2/models/{name}/stats"),
+        ("POST", f"/v2/models/{name}/infer"),
+        ("POST", f"/v2/repository/models/{name}/load"),
+        ("POST", f"/v2/repository/models/{name}/unload"),
+        ("GET", f"/v2/{name}"),
+    ):
+        url = URL(served.url + path, encoded=True)
+        async with served.api.session.request(method, url, data=b"{}") as response:
+            answer = Answer(response.status, response.headers, await response.read())
+        assert answer.status in (400, 404), path
+        assert len(answer.error) < 300
+
+
+async def test_every_route_refuses_other_hosts_and_methods_in_its_own_form(served: Served) -> None:
+    for method, route, _ in ROUTES[:-2]:
+        path = re.sub(r"{[^}]*}", "m", route)
+        answer = await ask(served, method, path, headers={"Host": "evil.example"})
+        assert answer.status == 421, path
+        assert "evil.example" in answer.error
+        answer = await ask(served, "PATCH", path)
+        assert (answer.status, answer.error) == (405, "Method Not Allowed"), path
+        assert method in answer.headers["Allow"].split(", ")
+
+
+@pytest_asyncio.fixture
+async def echoing(scratch: Path) -> AsyncIterator[Served]:
+    """A server with the runtimes of `echo.py`."""
+    async with (
+        running_server(settings(scratch), InLoopWorkers(RUNTIMES)) as (platform, url),
+        aiohttp.ClientSession(auto_decompress=False) as session,
+    ):
+        yield Served(platform, url, Api(session, url, JSON, str(scratch)))
+
+
+async def commit(served: Served, metadata: dict[str, Any]) -> None:
+    version = f"/models/{metadata['name']}/versions/1.0"
+    await succeed(served.api.post("/register", metadata))
+    await succeed(served.api.put(f"{version}/files/any", raw=b"any", headers=OCTETS))
+    await succeed(served.api.post(f"{version}/commit"))
+
+
+async def test_long_json_and_texts_are_read_and_written_beside_the_loop(echoing: Served) -> None:
+    await commit(echoing, echo("float32", -1, name="numbers"))
+    await commit(echoing, echo("string", -1, name="texts"))
+    values: dict[str, list[Any]] = {
+        "numbers": [float(n) for n in range(40_000)],
+        "texts": [f"text {n}" for n in range(40_000)],
+    }
+    for name, data in values.items():
+        kind = {"numbers": "FP32", "texts": "BYTES"}[name]
+        head = {"name": "x0", "datatype": kind, "shape": [1, len(data)], "data": data}
+        answer = await ask(echoing, "POST", f"/v2/models/{name}/infer", {"inputs": [head]})
+        assert answer.status == 200, answer.value
+        assert answer.value["outputs"][0]["data"] == data
+
+
+async def test_halves_have_no_json_on_the_way_back_either(echoing: Served) -> None:
+    await commit(echoing, echo("float16", 1))
+    one = {"name": "x0", "datatype": "FP16", "shape": [1, 1]}
+    body, headers = body_of({"inputs": [{**one, "parameters": {"binary_data_size": 2}}]}, b"\0\0")
+    answer = await ask(echoing, "POST", "/v2/models/echo/infer", body, headers)
+    assert answer.status == 400
+    assert answer.error.startswith("sending FP16 data via JSON is not supported")
+
+
+async def test_classes_of_texts_are_refused(echoing: Served) -> None:
+    await commit(echoing, echo("string", 1))
+    head = {
+        "inputs": [{"name": "x0", "datatype": "BYTES", "shape": [1, 1], "data": ["a"]}],
+        "outputs": [{"name": "out_x0", "parameters": {"classification": 1}}],
+    }
+    answer = await ask(echoing, "POST", "/v2/models/echo/infer", head)
+    assert (answer.status, answer.error) == (
+        400,
+        "class result not available for output 'out_x0' due to unsupported type 'BYTES'",
+    )
+
+
+async def test_inputs_of_different_batches_are_refused(echoing: Served) -> None:
+    await commit(echoing, simple("int32"))
+    one = {"name": "INPUT0", "datatype": "INT32", "shape": [1, 16], "data": [1] * 16}
+    other = {"name": "INPUT1", "datatype": "INT32", "shape": [2, 16], "data": [1] * 32}
+    answer = await ask(echoing, "POST", "/v2/models/simple/infer", {"inputs": [one, other]})
+    assert answer.status == 400
+    assert answer.error == "input 'INPUT1' batch size does not match other inputs for 'simple'"

@@ -15,13 +15,11 @@ from aiaas_async.formats.dtypes import NUMPY
 from aiaas_async.messages import TensorSpec
 from aiaas_async.wire.open_inference import (
     MAX_DEPTH,
-    Asked,
-    InferReply,
     Model,
     check_depth,
     read_request,
-    write_reply,
 )
+from aiaas_async.wire.v2reply import Asked, InferReply, write_reply
 from aiaas_async.wire.v2tensors import DATATYPES, Array, classified, pack, read_binary
 
 
@@ -100,6 +98,264 @@ def test_more_than_a_hundred_levels_are_refused_wherever_they_are() -> None:
     check_depth(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH)
     check_depth(b'["' + b"[" * 200 + b'"]')
     check_depth(b"[" + b"[]," * 200 + b"0]")
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({}, "Unable to parse 'inputs'"),
+    ({"inputs": {}}, "Unable to parse 'inputs'"),
+    ({"inputs": [7]}, "Unable to parse 'inputs'"),
+    ({"inputs": [{}]}, "Unable to parse 'name'"),
+    ({"inputs": [tensor(name=7, data=[])]}, "Unable to parse 'name'"),
+    ({"inputs": [tensor(datatype=7, data=[])]}, "Unable to parse 'datatype'"),
+    ({"inputs": [tensor(shape="2", data=[])]}, "Unable to parse 'shape'"),
+    ({"inputs": [tensor(shape=[-1, 2], data=[1, 2])]}, "Unable to parse 'shape'"),
+    ({"inputs": [tensor(shape=[1.5, 2], data=[1, 2])]}, "Unable to parse 'shape'"),
+    ({"inputs": [tensor(shape=[2**70, 2], data=[1])]}, "Unable to parse 'shape'"),
+    ({"inputs": [tensor(shape=[2**30] * 9, data=[1])]}, "Unable to parse 'shape'"),
+    ({"inputs": [tensor(shape=[1] * 2000, data=[1])]}, "Unable to parse 'shape'"),
+    ({"inputs": [tensor(shape=[0, 2], data=[])]}, "inference request batch-size must be >= 1"),
+    ({"inputs": [tensor(shape=[2], data=[1, 2])]}, "unexpected shape for input 'x' for model 'm'."),
+    ({"inputs": [tensor(shape=[1, 3], data=[1, 2, 3])]}, "unexpected shape for input 'x'"),
+    ({"inputs": []}, "expected 1 inputs but got 0 inputs for model 'm'"),
+    ({"inputs": [tensor()]}, "Input must set only one of the following fields"),
+    ({"inputs": [binary(data=[1])]}, "Input must set only one of the following fields"),
+    ({"inputs": [tensor(data=[1, 2])] * 2}, "input 'x' already exists in request"),
+    ({"inputs": [tensor(name="q", data=[1, 2])]}, "unexpected inference input 'q' for model 'm'"),
+    (
+        {"inputs": [tensor(datatype="INT32", data=[1, 2])]},
+        "inference input 'x' data-type is 'INT32', but model 'm' expects 'FP32'",
+    ),
+    ({"inputs": [tensor(datatype="no", data=[1])]}, "inference input 'x' data-type is 'no'"),
+    ({"inputs": [tensor(datatype="BF16", data=[1, 2])]}, "receiving BF16 data via JSON is not"),
+    ({"inputs": [tensor(data=7)]}, "Unable to parse 'data'"),
+    ({"inputs": [tensor(data=None)]}, "Unable to parse 'data'"),
+    ({"inputs": [tensor(data=[1, "2"])]}, "Unable to parse 'data'"),
+    ({"inputs": [tensor(data=[1, None])]}, "Unable to parse 'data'"),
+    ({"inputs": [tensor(data=[[1], 2])]}, "Unable to parse 'data'"),
+    ({"inputs": [tensor(data=[1, [2]])]}, "Unable to parse 'data'"),
+    ({"inputs": [tensor(data=[[1], "2"])]}, "Unable to parse 'data'"),
+    ({"inputs": [tensor(data=[1])]}, "Unable to parse 'data': Shape does not match true shape"),
+    ({"inputs": [tensor(data=[1, 2, 3])]}, "Unable to parse 'data': Shape does not match"),
+    ({"inputs": [tensor(data=[{}, {}])]}, "Unable to parse 'data'"),
+    ({"inputs": [binary(-1)]}, "Unable to parse 'binary_data_size'"),
+    ({"inputs": [binary(2**64)]}, "Unable to parse 'binary_data_size'"),
+    ({"inputs": [tensor(parameters={"binary_data_size": True})]}, "Unable to parse 'binary_data"),
+    ({"inputs": [tensor(parameters=[])]}, "Unable to parse 'parameters'"),
+    (
+        {"inputs": [tensor(parameters={"shared_memory_region": "r"})]},
+        "Unable to find shared memory region: 'r'",
+    ),
+    ({"inputs": [], "id": 7}, "Unable to parse 'id'"),
+    ({"inputs": [], "parameters": {"triton_x": 1}}, "parameter keys starting with 'triton_' are"),
+    ({"inputs": [], "parameters": {"x": [1]}}, "parameter 'x' has invalid type"),
+    ({"inputs": [], "parameters": {"timeout": -1}}, "Unable to parse 'timeout'"),
+    ({"inputs": [], "parameters": {"priority": 1.5}}, "Unable to parse 'priority'"),
+    ({"inputs": [], "parameters": {"sequence_start": 1}}, "Unable to parse 'sequence_start'"),
+    ({"inputs": [], "parameters": {"sequence_id": -1}}, "Unable to parse 'sequence_id'"),
+    ({"inputs": [], "parameters": {"binary_data_output": 1}}, "Unable to parse 'binary_data_out"),
+    ({"inputs": [], "outputs": {}}, "Unable to parse 'outputs'"),
+]
+
+
+@pytest.mark.parametrize(("head", "said"), WRONG, ids=[said for _, said in WRONG])
+def test_what_is_wrong_is_said_in_the_reference_servers_words(
+    head: dict[str, Any], said: str
+) -> None:
+    assert refused(json.dumps(head).encode()).startswith(said)
+
+
+OUTPUTS: list[tuple[list[Any], str]] = [
+    ([{"name": "y"}, {"name": "y"}], "output 'y' already exists in request"),
+    ([{"name": "q"}], "unexpected inference output 'q' for model 'm'"),
+    ([{"name": "y", "parameters": {"binary_data": 1}}], "Unable to parse 'binary_data'"),
+    ([{"name": "y", "parameters": {"classification": -1}}], "Unable to set 'classification'"),
+    ([{"name": "y", "parameters": {"shared_memory_region": "r"}}], "Unable to find shared memory"),
+    ([{}], "Unable to parse 'name'"),
+]
+
+
+@pytest.mark.parametrize(("outputs", "said"), OUTPUTS)
+def test_outputs_that_cannot_be_are_refused(outputs: list[Any], said: str) -> None:
+    head = {"inputs": [tensor(data=[1, 2])], "outputs": outputs}
+    assert refused(json.dumps(head).encode()).startswith(said)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"\xff", b'{"inputs":[NaN]}', b"[]", b"null", b'{"inputs":[]}x', b"\0" * 9]
+)
+def test_what_is_no_json_is_refused(body: bytes) -> None:
+    refused(body)
+
+
+def test_a_text_that_is_no_text_in_json_is_refused() -> None:
+    body = b'{"inputs":[{"name":"x","datatype":"BYTES","shape":[1,1],"data":["\\ud800"]}]}'
+    refused(body, to=model(TensorSpec("x", "string", (1,))))
+
+
+def test_outputs_go_as_they_were_asked_for_each_or_all() -> None:
+    head: dict[str, Any] = {"inputs": [tensor(data=[[1, 2]])]}
+    assert read_request(json.dumps(head).encode(), None, model()).outputs == (
+        Asked("y"),
+        Asked("z"),
+    )
+    head |= {
+        "parameters": {"binary_data_output": True},
+        "outputs": [
+            {"name": "z", "parameters": {"binary_data": False, "classification": 3}},
+            {"name": "y"},
+        ],
+    }
+    assert read_request(json.dumps(head).encode(), None, model()).outputs == (
+        Asked("z", binary=False, classes=3),
+        Asked("y", binary=True),
+    )
+
+
+def test_json_and_bytes_mix_in_the_order_of_the_inputs() -> None:
+    specs = [TensorSpec(name, "float32", (2,)) for name in "abc"]
+    head = {"inputs": [binary(name="c"), tensor(name="b", data=[3, 4]), binary(name="a")]}
+    body, length = sent(head, TWO, TWO[::-1])
+    found = read_request(body, length, model(*specs)).inputs
+    assert found["c"].tolist() == [[1, 2]]
+    assert found["b"].tolist() == [[3, 4]]
+    assert found["a"].tobytes() == TWO[::-1]
+
+
+def strings(data: bytes, shape: list[int]) -> tuple[bytes, str]:
+    size = {"binary_data_size": len(data)}
+    one = {"name": "x", "datatype": "BYTES", "shape": shape, "parameters": size}
+    return sent({"inputs": [one]}, data)
+
+
+TEXTS = model(TensorSpec("x", "string", (-1,)))
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))))
+def test_texts_come_back_as_they_went(texts: list[str]) -> None:
+    data = pack(np.array([texts], dtype=np.str_))
+    body, length = strings(bytes(data), [1, len(texts)])
+    assert read_request(body, length, TEXTS).inputs["x"].tolist() == [texts]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"\1\0\0\0a", "expected 2 string elements for inference input 'x', got 1"),
+        (b"\0\0\0\0" * 3, "unexpected number of string elements 3 for inference input 'x'"),
+        (b"\1\0\0\0a\1\0", "incomplete string length indicator for inference input 'x'"),
+        (b"\1\0\0\0a\2\0\0\0a", "incomplete string data for inference input 'x'"),
+        (b"\1\0\0\0a\xff\xff\xff\xff", "incomplete string data for inference input 'x'"),
+        (b"\1\0\0\0a\1\0\0\0\xff", "a string of inference input 'x' is not UTF-8"),
+    ],
+)
+def test_texts_that_do_not_fit_are_refused(data: bytes, said: str) -> None:
+    body, length = strings(data, [1, 2])
+    assert refused(body, length, TEXTS).startswith(said)
+
+
+def test_many_texts_beside_a_long_one_are_refused_before_they_take_memory() -> None:
+    texts = ["a"] * 100_000 + ["b" * 100_000]
+    head = {"name": "x", "datatype": "BYTES", "shape": [1, len(texts)], "data": texts}
+    assert "too large together" in refused(json.dumps({"inputs": [head]}).encode(), to=TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "data"),
+    [
+        ("INT8", [128]),
+        ("UINT8", [-1]),
+        ("UINT64", [2**64]),
+        ("INT32", [1.0]),
+        ("INT64", ["1"]),
+        ("BOOL", [1]),
+        ("BYTES", [1]),
+        ("FP64", [10**400]),
+        ("BYTES", [["a"], "bc"]),
+    ],
+)
+def test_values_beyond_their_datatype_are_refused(datatype: str, data: list[Any]) -> None:
+    dtype = {name: ours for ours, name in DATATYPES.items()}[datatype]
+    head = {"name": "x", "datatype": datatype, "shape": [len(data)], "data": data}
+    body = json.dumps({"inputs": [head]}).encode()
+    assert refused(body, to=model(TensorSpec("x", dtype, ()))).startswith("Unable to parse 'data'")
+
+
+def test_any_byte_but_zero_is_true() -> None:
+    found = read_binary(memoryview(b"\0\1\2\xff"), "x", "BOOL", [4], "m")
+    assert found.view(np.uint8).tolist() == [0, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("spec", "body", "shape"),
+    [
+        (TensorSpec("x", "float32", (2,)), TWO, [1, 2]),
+        (TensorSpec("x", "float32", (-1,)), TWO * 2, [1, 4]),
+        (TensorSpec("x", "float32", (-1, 2)), TWO * 3, [1, 3, 2]),
+        (TensorSpec("x", "float32", (-1,)), b"", [1, 0]),
+        (TensorSpec("x", "string", (1,)), b"", [1, 1]),
+        (TensorSpec("x", "string", (-1,)), b"abc", [1, 1]),
+    ],
+)
+def test_the_shape_of_a_raw_body_is_worked_out(
+    spec: TensorSpec, body: bytes, shape: list[int]
+) -> None:
+    found = read_request(body, "0", model(spec))
+    assert list(found.inputs["x"].shape) == shape
+    assert all(asked.binary for asked in found.outputs)
+
+
+@pytest.mark.parametrize(
+    ("specs", "said"),
+    [
+        ([TensorSpec("x", "float32", (3,))], "input byte size mismatch for input 'x'"),
+        ([TensorSpec("x", "float32", (-1, -1))], "The shape of the raw input 'x' can not be"),
+        ([TensorSpec("x", "float32", (-1, 3))], "The shape of the raw input 'x' for model 'm'"),
+        ([TensorSpec("x", "float32", (-1, 0))], "The shape of the raw input 'x' for model 'm'"),
+        ([TensorSpec("x", "string", (2,))], "For BYTES datatype raw input 'x'"),
+        ([TensorSpec("x", "float32", ()), TensorSpec("q", "float32", ())], "Raw request must"),
+    ],
+)
+def test_raw_bodies_that_cannot_be_are_refused(specs: list[TensorSpec], said: str) -> None:
+    assert refused(TWO, "0", model(*specs)).startswith(said)
+
+
+JSON_LIKE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=8,
+)
+FIELDS = {
+    "name": st.just("x") | JSON_LIKE,
+    "datatype": st.sampled_from([*DATATYPES.values(), "BF16"]) | JSON_LIKE,
+    "shape": st.lists(st.integers(-1, 3), max_size=4) | JSON_LIKE,
+    "parameters": st.fixed_dictionaries({"binary_data_size": st.integers(-1, 20)}) | JSON_LIKE,
+    "data": st.lists(st.integers(-1, 300) | st.booleans() | st.text(max_size=2)) | JSON_LIKE,
+}
+
+
+@given(
+    one=st.fixed_dictionaries({}, optional=FIELDS),
+    more=st.fixed_dictionaries({}, optional={"id": JSON_LIKE, "outputs": JSON_LIKE}),
+    rest=st.binary(max_size=20),
+    dtype=st.sampled_from(list(DATATYPES)),
+    shift=st.integers(-5, 5),
+)
+def test_whatever_comes_is_read_or_refused_and_nothing_else(
+    one: dict[str, Any], more: dict[str, Any], rest: bytes, dtype: str, shift: int
+) -> None:
+    body, length = sent({"inputs": [one], **more}, rest)
+    try:
+        found = read_request(body, str(int(length) + shift), model(TensorSpec("x", dtype, (-1,))))
+    except RequestError as error:
+        said = error.message
+        found = None
+    assert len(said) < 1000 if found is None else found.inputs["x"].ndim == 2
+
+
+@given(st.binary(max_size=60), st.text(max_size=4) | st.none())
+def test_whatever_bytes_come_are_refused(body: bytes, length: str | None) -> None:
+    with pytest.raises(RequestError):
+        read_request(body, length, model(TensorSpec("a", "bool", ()), TensorSpec("b", "bool", ())))
 
 
 def reply(arrays: dict[str, Array]) -> InferReply:
