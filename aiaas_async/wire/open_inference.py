@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from aiaas_async.errors import InputError, MalformedError
+from aiaas_async.errors import InputError, MalformedError, TooLargeError
 from aiaas_async.messages import TensorSpec
 from aiaas_async.names import clip
 from aiaas_async.wire.v2parameters import (
@@ -38,8 +38,9 @@ from aiaas_async.wire.v2tensors import (
 
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 MAX_DEPTH: Final = 100
+MAX_OBJECTS: Final = 1024  # 64 inputs and 64 outputs, each with parameters, are 257
+MAX_LISTS: Final = 150_000  # 1,797 images of 8x8x1 are 131,000, nested
 _LONG: Final = 1 << 16  # bytes of JSON, which take 0.4 ms
-_TEXT: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _FIELD: Final = re.compile(r"\.(\w+)")
 _MISSING: Final = re.compile(r"missing required field `(\w+)`")
@@ -122,7 +123,7 @@ def _header_length(given: str | None, size: int) -> int:
 
 
 def _decoded(head: bytes) -> _Head:
-    check_depth(head)
+    check_structure(head)
     try:
         return _HEAD.decode(head)
     except msgspec.ValidationError as error:
@@ -141,14 +142,27 @@ def _field(reason: str) -> str:
     return missing[1] if missing else (path[-1] if path else "request")
 
 
-def check_depth(body: bytes) -> None:
-    """Raise `MalformedError` for JSON of more than 100 levels."""
+def check_structure(body: bytes) -> None:
+    """Raise `MalformedError` for JSON of more than 100 levels, `TooLargeError` for JSON of more
+    objects and lists than any request needs."""
     if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
         return
-    brackets = np.frombuffer(_TEXT.sub(b"", body).translate(None, _NO_BRACKETS), np.uint8)
-    opening = (brackets == ord("[")) | (brackets == ord("{"))
-    if np.where(opening, 1, -1).cumsum().max(initial=0) > MAX_DEPTH:
+    brackets = _brackets(body)
+    marks = np.frombuffer(brackets[: 2 * MAX_LISTS], np.uint8)
+    steps = np.where((marks == ord("[")) | (marks == ord("{")), np.int8(1), np.int8(-1))
+    if steps.cumsum(dtype=np.int32).max(initial=0) > MAX_DEPTH:
         raise _too_deep()
+    if brackets.count(b"{") > MAX_OBJECTS or len(brackets) > 2 * MAX_LISTS:
+        raise TooLargeError(
+            f"the request JSON has over {MAX_OBJECTS} objects or {MAX_LISTS} lists; send tensors "
+            "flat or as binary data"
+        )
+
+
+def _brackets(body: bytes) -> bytes:
+    """The brackets and braces that stand outside of texts."""
+    plain = body.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in body else body
+    return b"".join(plain.split(b'"')[::2]).translate(None, _NO_BRACKETS)
 
 
 def _too_deep() -> MalformedError:

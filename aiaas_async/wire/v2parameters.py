@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from aiaas_async.errors import InputError, NotFoundError
+from aiaas_async.errors import InputError, NotFoundError, TooLargeError
 from aiaas_async.names import clip
 
 Parameters = dict[str, Any]
+MAX_PARAMETERS: Final = 256
 
 
 def read_parameters(given: Parameters) -> tuple[int, bool]:
     """The time asked for in microseconds, and whether outputs are bytes unless they say else."""
+    if len(given) > MAX_PARAMETERS:
+        raise TooLargeError(f"{len(given)} parameters, at most {MAX_PARAMETERS} are allowed")
     for name, value in given.items():
         if name.startswith("triton_"):
             raise InputError(

@@ -10,13 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiaas_async.errors import InputError, MalformedError, NotFoundError, RequestError
+from aiaas_async.errors import (
+    InputError,
+    MalformedError,
+    NotFoundError,
+    RequestError,
+    TooLargeError,
+)
 from aiaas_async.formats.dtypes import NUMPY
 from aiaas_async.messages import TensorSpec
 from aiaas_async.wire.open_inference import (
     MAX_DEPTH,
     Model,
-    check_depth,
+    check_structure,
     read_request,
 )
 from aiaas_async.wire.v2reply import Asked, InferReply, write_reply
@@ -95,9 +101,9 @@ def test_more_than_a_hundred_levels_are_refused_wherever_they_are() -> None:
     for deep in (MAX_DEPTH, 5000, 200_000):
         body = b'{"inputs":[],"z":' + b"[" * deep + b"]" * deep + b"}"
         assert "JSON nesting depth exceeds" in refused(body)
-    check_depth(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH)
-    check_depth(b'["' + b"[" * 200 + b'"]')
-    check_depth(b"[" + b"[]," * 200 + b"0]")
+    check_structure(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH)
+    check_structure(b'["' + b"[" * 200 + b'"]')
+    check_structure(b"[" + b"[]," * 200 + b"0]")
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -324,6 +330,23 @@ JSON_LIKE = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
     max_leaves=8,
 )
+
+
+def depth_of(value: Any) -> int:
+    parts = value if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
+    return isinstance(value, list | dict) + max(map(depth_of, parts), default=0)
+
+
+@given(value=JSON_LIKE, deeper=st.integers(MAX_DEPTH - 8, MAX_DEPTH + 2), text=st.text('[]{}\\"a'))
+def test_depth_is_counted_outside_of_texts(value: Any, deeper: int, text: str) -> None:
+    body = b"[" * deeper + json.dumps([text, value]).encode() + b"]" * deeper
+    if deeper + depth_of([value]) <= MAX_DEPTH:
+        check_structure(body)
+    else:
+        with pytest.raises(MalformedError):
+            check_structure(body)
+
+
 FIELDS = {
     "name": st.just("x") | JSON_LIKE,
     "datatype": st.sampled_from([*DATATYPES.values(), "BF16"]) | JSON_LIKE,
@@ -356,6 +379,27 @@ def test_whatever_comes_is_read_or_refused_and_nothing_else(
 def test_whatever_bytes_come_are_refused(body: bytes, length: str | None) -> None:
     with pytest.raises(RequestError):
         read_request(body, length, model(TensorSpec("a", "bool", ()), TensorSpec("b", "bool", ())))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"inputs":[' + b"{}," * 2000 + b"{}]}",
+        b'{"inputs":[],"z":[' + b"[]," * 200_000 + b"0]}",
+        b'{"inputs":[],"parameters":{' + b",".join(b'"%d":1' % n for n in range(300)) + b"}}",
+    ],
+    ids=["objects", "lists", "parameters"],
+)
+def test_more_parts_than_any_request_has_are_too_large(body: bytes) -> None:
+    with pytest.raises(TooLargeError):
+        read_request(body, None, model())
+
+
+def test_braces_in_texts_are_no_objects() -> None:
+    texts = ['{"a":[' * 3] * 1000
+    head = {"name": "x", "datatype": "BYTES", "shape": [1, 1000], "data": texts}
+    found = read_request(json.dumps({"inputs": [head]}).encode(), None, TEXTS)
+    assert found.inputs["x"].tolist() == [texts]
 
 
 def reply(arrays: dict[str, Array]) -> InferReply:
