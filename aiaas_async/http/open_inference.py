@@ -20,11 +20,12 @@ from aiohttp import hdrs, web
 from aiaas_async import errors
 from aiaas_async.errors import AiaasError, InternalError, MethodError, NotFoundError
 from aiaas_async.http.body import read_body
-from aiaas_async.http.exchange import BUDGET, PLATFORM, Handler, timeout_of
+from aiaas_async.http.exchange import BUDGET, PLATFORM, Handler, log_access, timeout_of
 from aiaas_async.http.guard import check_origin
 from aiaas_async.http.status import headers_of
 from aiaas_async.http.v2models import (
     V2,
+    called_version,
     config_of,
     find,
     index,
@@ -35,6 +36,7 @@ from aiaas_async.http.v2models import (
     statistics_of,
     unload,
 )
+from aiaas_async.names import ModelRef
 from aiaas_async.registry.records import VersionRecord
 from aiaas_async.service.calls import CallAnswer, CallRequest
 from aiaas_async.wire.open_inference import (
@@ -78,6 +80,14 @@ def answering(handler: Handler) -> Handler:
     """`handler`, with whatever it raises answered in the protocol's form."""
 
     @functools.wraps(handler)
+    async def logged(request: web.Request) -> web.StreamResponse:
+        if not request.app[PLATFORM].settings.access_log:
+            return await answer(request)
+        started = time.perf_counter()
+        response = await answer(request)
+        log_access(request, response.status, time.perf_counter() - started)
+        return response
+
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
             check_origin(request, request.app[PLATFORM].settings.allowed_hosts)
@@ -92,7 +102,7 @@ def answering(handler: Handler) -> Handler:
             text = f"a defect of the server; its log tells more under {reference}"
             return refusal(request, InternalError(text))
 
-    return answer
+    return logged
 
 
 def refusal(request: web.Request, error: AiaasError) -> web.Response:
@@ -195,7 +205,8 @@ async def infer(request: web.Request) -> web.StreamResponse:
         counter.failed(time.perf_counter_ns() - started)
         raise
     rows = len(next(iter(asked.inputs.values())))
-    counter.succeeded(answer, rows, started, written)
+    version = ModelRef(answer.model, answer.version)  # an alias may share its calls
+    request.app[V2].counter(version).succeeded(answer, rows, started, written)
     return response
 
 
@@ -214,7 +225,7 @@ def _call(request: web.Request, asked: InferRequest, record: VersionRecord) -> C
     return CallRequest(
         inputs=asked.inputs,
         model=record.ref.name,
-        version=record.ref.version,
+        version=called_version(request.app, record, request.match_info.get("version")),
         timeout_s=timeout_of(request, wanted),
         outputs=tuple(output.name for output in asked.outputs),
     )

@@ -79,6 +79,14 @@ def ready_version(app: web.Application, name: str, version: str | None) -> Versi
     )
 
 
+def called_version(app: web.Application, record: VersionRecord, version: str | None) -> str:
+    """What a call that found `record` is to name: the alias it came by, which may share its calls
+    among versions, else the version itself."""
+    model = app[PLATFORM].models.catalog.model(record.ref.name)
+    by_alias = version in model.aliases and version not in model.versions
+    return version if version is not None and by_alias else record.ref.version
+
+
 def model_for(record: VersionRecord) -> Model:
     """What requests are checked against."""
     return Model(record.ref.name, record.metadata.inputs, record.metadata.outputs)

@@ -408,3 +408,28 @@ async def test_inputs_of_different_batches_are_refused(echoing: Served) -> None:
     answer = await ask(echoing, "POST", "/v2/models/simple/infer", {"inputs": [one, other]})
     assert answer.status == 400
     assert answer.error == "input 'INPUT1' batch size does not match other inputs for 'simple'"
+
+
+async def test_an_alias_in_the_path_shares_its_calls(served: Served) -> None:
+    await commit_doubler(served.api)
+    await succeed(served.api.post("/register", {**doubler(), "version": "2.0"}))
+    await succeed(served.api.post("/models/doubler/versions/2.0/commit"))
+    alias = {"version": "1.0", "canary": "2.0", "weight": 1.0}
+    await succeed(served.api.put("/models/doubler/aliases/live", alias))
+    path = "/v2/models/doubler/versions/live/infer"
+    answer = await ask(served, "POST", path, {"inputs": [tensor()]})
+    assert (answer.status, answer.value["model_version"]) == (200, "2.0")
+    (row,) = (await ask(served, "GET", "/v2/models/doubler/versions/2.0/stats")).value[
+        "model_stats"
+    ]
+    assert row["inference_stats"]["success"]["count"] == 1
+
+
+@pytest.mark.parametrize("served", [{"access_log": True}], indirect=True)
+async def test_requests_of_the_protocol_are_logged_too(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "aiaas.access"):
+        await ask(served, "GET", "/v2/models/none")
+    (line,) = [json.loads(r.getMessage()) for r in caplog.records if r.name == "aiaas.access"]
+    assert (line["path"], line["status"]) == ("/v2/models/none", 404)
