@@ -66,7 +66,8 @@ def _columns(facts: dict[str, Any]) -> str:
 def ingest(client: Client, /, name: str, file: Path, replication: int, as_json: bool) -> None:
     """Upload the arrays of FILE (.npz) as columns of data set NAME.
 
-    Each array is [items, …]; an array of texts called "keys" names the items.
+    Each array is [items, …]; an array of texts called "keys" names the items. Without it an item's
+    key is made of its content, so that equal items are stored once.
     """
     columns, keys = _read(file)
     client.put_dataset(
@@ -83,6 +84,11 @@ def ingest(client: Client, /, name: str, file: Path, replication: int, as_json: 
             f"{name}: {facts['written']} items written, {facts['replaced']} replaced, "
             f"{facts['repeated']} repeated"
         )
+        if facts["repeated"] and keys is None:
+            click.echo(
+                'equal items are stored once; to keep them all, give an array of texts "keys"',
+                err=True,
+            )
 
 
 def _read(file: Path) -> tuple[dict[str, Any], list[str] | None]:
@@ -91,8 +97,10 @@ def _read(file: Path) -> tuple[dict[str, Any], list[str] | None]:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             columns = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise InvalidError(f"{file} is no .npz file of plain arrays: {error}") from error
+    except (OSError, ValueError, TypeError, AttributeError, EOFError):
+        raise InvalidError(
+            f"{file} is no .npz file of number arrays: make one with numpy.savez"
+        ) from None
     keys = columns.pop("keys", None)
     if not columns:
         raise InvalidError(f"{file} has no arrays")

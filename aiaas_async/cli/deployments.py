@@ -93,6 +93,7 @@ def _list(found: list[dict[str, Any]], as_json: bool) -> None:
         plan = each["plan"] or {"mode": "-", "nodes": []}
         nodes = ", ".join(node["node"] for node in plan["nodes"])
         how = plan.get("split", plan["mode"])
-        rows.append((each["id"], f"{each['model']}:{each['version']}", each["state"], how, nodes))
+        version = f"{each['model']}:{each['version']}"
+        rows.append((each["id"], version, each["state"], how, each["reason"] or nodes))
     empty = "no deployments; `aiaas deploy MODEL` makes one"
     print_table(("deployment", "version", "state", "how", "nodes"), rows, empty)

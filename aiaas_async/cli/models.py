@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,7 +134,7 @@ def push(
 @click.option("-o", "--output", "outputs", multiple=True, help="Has an output of this name.")
 @click.option("--resource", multiple=True, metavar="NAME=AMOUNT", help="Budget it must fit.")
 @click.option("--tag", "tags", multiple=True)
-@click.option("--metric", multiple=True, metavar="NAME=BOUND", help='accuracy=">=0.9"')
+@click.option("--metric", multiple=True, metavar="BOUND", help="accuracy>=0.9")
 @click.option("--runtime")
 @click.option("--state")
 @click.option("--limit", type=int)
@@ -145,7 +146,7 @@ def discover(client: Client, /, as_json: bool, **conditions: Any) -> None:
     if "resource" in query:
         query["resources"] = _amounts(query.pop("resource"), "resources")
     if "metric" in query:
-        query["metrics"] = dict(pair.split("=", 1) for pair in query.pop("metric") if "=" in pair)
+        query["metrics"] = dict(map(_bound, query.pop("metric")))
     found = client.discover(
         **{name: list(v) if isinstance(v, tuple) else v for name, v in query.items()}
     )
@@ -157,6 +158,14 @@ def discover(client: Client, /, as_json: bool, **conditions: Any) -> None:
         for m in found["matches"]
     ]
     print_table(("model", "version", "state", "score", "metrics"), rows, "nothing matches")
+
+
+def _bound(pair: str) -> tuple[str, str]:
+    """`accuracy>=0.9`, or `accuracy=>=0.9`."""
+    found = re.fullmatch(r"([\w.-]+)\s*=?\s*([<>]=?|==)\s*(\S+)", pair)
+    if found is None:
+        raise InvalidError(f"a metric is bounded as 'accuracy>=0.9', got {clip(pair)}")
+    return found[1], found[2] + found[3]
 
 
 def _metrics(metadata: dict[str, Any]) -> str:

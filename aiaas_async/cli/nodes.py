@@ -54,11 +54,15 @@ def _change(client: Client, node_id: str | None, *, join: bool, as_json: bool) -
         return
     what = "joined" if join else "left"
     click.echo(f"{facts['id']} {what}; {facts['moved'].get('copies', 0)} items moved")
+    for deployment, reason in facts.get("failed", {}).items():
+        click.echo(f"deployment {deployment} has failed: {reason}", err=True)
 
 
 @click.command()
 @click.argument("key")
+@json_option
 @connected
-def ring(client: Client, /, key: str) -> None:
+def ring(client: Client, /, key: str, as_json: bool) -> None:
     """Explain where KEY goes: its owner, the loads, and what would change if a node left."""
+    del as_json  # it is JSON anyway
     print_json(client.ring(key))

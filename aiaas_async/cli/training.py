@@ -120,6 +120,7 @@ def _followed(
 @click.argument("model")
 @click.argument("dataset")
 @click.option("--into", "output_dataset", help="Name of the data set for the results.")
+@click.option("-o", "--output", "outputs", multiple=True, help="Only these outputs.")
 @click.option("--assignment", help="data_local, hash, round_robin, least_loaded, power_of_two.")
 @click.option("--task-items", type=int, help="Items of one task.")
 @click.option("--priority", type=int)
@@ -131,6 +132,7 @@ def batch(
 ) -> None:
     """Run MODEL (name, name:version or name:alias) over every item of DATASET."""
     name, _, version = model.partition(":")
+    options["outputs"] = list(options["outputs"]) or None
     job = client.batch(name, dataset, version=version or None, **options)
     if detach:
         print_json(job) if as_json else click.echo(f"job {job['job']} is {job['state']}")
@@ -141,10 +143,12 @@ def batch(
 
 
 def _batch_result(result: dict[str, Any]) -> str:
+    left_out = result.get("left_out")
+    remark = f"; left out, being no numbers: {', '.join(left_out)}" if left_out else ""
     return (
         f"{result['done']} items into {result['output_dataset']} in {result['seconds']:.1f} s, "
         f"{result['items_per_s']:.0f} a second; {result['tasks']} tasks, {result['stolen']} "
-        f"stolen, {result['retried']} retried"
+        f"stolen, {result['retried']} retried{remark}"
     )
 
 

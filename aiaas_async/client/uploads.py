@@ -85,9 +85,13 @@ class UploadMethods(ModelMethods):
         """The version as the server has it, registered now if it had to be."""
         if metadata is None:
             try:
-                return await self.version(name, version)
+                known = await self.version(name, version)
             except NotFoundError:
-                metadata = contents.metadata
+                known = {}
+            # An alias or a specifier names a version too, but not one to push to.
+            if known.get("version") == version:
+                return known
+            metadata = contents.metadata
         if metadata is None:
             raise InvalidError(
                 f"{name}:{version} is not registered, and there is no {METADATA_FILE} or "

@@ -10,6 +10,7 @@ import shutil
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +103,12 @@ class Library:
     def follow(self, ring: Ring) -> int:
         """Move items to where `ring` wants them; how many copies moved.
 
-        Data sets that are not open follow when they are opened.
+        A damaged data set stays where it is.
         """
         with self._lock:
+            for name in self._specs:
+                with suppress(CorruptError):
+                    self.get(name)
             self._ring = ring
             return sum(dataset.rebalance(ring) for dataset in self._open.values())
 

@@ -62,10 +62,12 @@ def _call_request(request: web.Request, body: dict[str, Any]) -> CallRequest:
         raise InvalidError(
             f"a call has no field {clip(unknown[0])}; fields: {', '.join(sorted(_FIELDS))}"
         )
+    # "name:version", as the command line has it; a name has no colon.
+    name, _, version = (_text(body, "model") or "").partition(":")
     return CallRequest(
         inputs=inputs,
-        model=_text(body, "model"),
-        version=_text(body, "version") or LATEST,
+        model=name or None,
+        version=_text(body, "version") or version or LATEST,
         key=_text(body, "key"),
         timeout_s=timeout_of(request, body),
         outputs=_outputs(body),

@@ -46,6 +46,7 @@ class WorkerSeat:
             self._on_new_worker()
             self._changed.set()
             await self._worker.wait_dead()
+            logger.warning("a worker died; another takes its seat")
 
     async def _spawn(self) -> Worker:
         backoff = _FIRST_BACKOFF_S

@@ -136,6 +136,7 @@ class BatchInference:
             "version": servable.ref.version,
             "dataset": request["dataset"],
             "output_dataset": request["output_dataset"],
+            "left_out": [s.name for s in servable.outputs if s.name not in request["outputs"]],
             **run.facts(),
         }
 

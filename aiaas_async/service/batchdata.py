@@ -221,6 +221,11 @@ def result_columns(
     known = {spec.name: spec for spec in specs}
     if asked is None:
         asked = [spec.name for spec in specs if _storable(spec)]
+        if not asked:
+            raise InvalidError(
+                "no output of the model can be stored: a data set holds numbers of a fixed shape, "
+                f"and {sorted(known)} are texts or of open length"
+            )
     if not asked or len(set(asked)) < len(asked):
         raise InvalidError(
             f"'outputs' must name outputs of numbers, each once; outputs: {sorted(known)}"

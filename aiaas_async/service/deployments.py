@@ -132,13 +132,22 @@ class Deployments:
                 await self._replace(self._by_ref[ref])
         self.restored.set()
 
-    async def vacate(self, node_id: str) -> None:
-        """Move whatever lies on a node that leaves; what fits nowhere else has failed."""
+    async def revive(self) -> None:
+        """Try again what had failed: there is more room now."""
+        async with self._changing:
+            for deployment in self.all():
+                if deployment.state == "failed":
+                    await self._replace(deployment)
+
+    async def vacate(self, node_id: str) -> dict[str, str]:
+        """Move whatever lies on a node that leaves. What fits nowhere else has failed: by id, the
+        reasons."""
         async with self._changing:
             for deployment in self.all():
                 placed = deployment.placement
                 if placed is not None and any(node.id == node_id for node in placed.nodes):
                     await self._replace(deployment)
+            return {each.id: each.reason for each in self.all() if each.reason is not None}
 
     async def _replace(self, deployment: Deployment) -> None:
         """Place a deployment anew; a failure becomes its state."""

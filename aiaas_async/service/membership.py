@@ -54,7 +54,9 @@ class Membership:
             if len(self._cluster.nodes) >= MAX_NODES:
                 raise OverloadedError(f"there are {MAX_NODES} nodes; no more can join")
             node = await self._cluster.join(node_id or self._free_id())
-            return {**self._cluster.status(node.id), "moved": await self._follow()}
+            moved = await self._follow()
+            await self._deployments.revive()
+            return {**self._cluster.status(node.id), "moved": moved}
 
     def _free_id(self) -> str:
         names = (f"node-{number}" for number in count())
@@ -71,10 +73,16 @@ class Membership:
         async with self._changing:
             node = self._cluster.retire(node_id)
             waiting = node.load
-            await self._deployments.vacate(node_id)
+            failed = await self._deployments.vacate(node_id)
             moved = await self._follow()
             await self._cluster.remove(node, self._grace_s)
-            return {"id": node_id, "state": "left", "finished": waiting, "moved": moved}
+            return {
+                "id": node_id,
+                "state": "left",
+                "finished": waiting,
+                "moved": moved,
+                "failed": failed,
+            }
 
     async def _follow(self) -> dict[str, Any]:
         """Let the data follow the ring. What could not move stays readable where it is, and

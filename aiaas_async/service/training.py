@@ -7,6 +7,7 @@ committed with its lineage, and the alias moved, in one registry transaction.
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,6 +35,8 @@ from aiaas_async.service.models import Models, Promotion
 from aiaas_async.training.distributed import check_divisible
 from aiaas_async.training.gate import parse_gate
 from aiaas_async.training.plan import TrainingPlan, parse_plan, render_plan
+
+logger = logging.getLogger(__name__)
 
 KIND = "train"
 MAX_DEATHS = 3
@@ -201,9 +204,16 @@ class Training:
                     run = CrewRun(job, nodes, request["plan"]["step_timeout_s"])
                     return await run.run(self._workers, self._nice, artifact, task, str(folder))
                 return await self._attempt(job, Train(artifact, task, str(folder)))
-            except WorkerDiedError:
-                if attempt == MAX_DEATHS or job.cancel.is_set():
+            except WorkerDiedError as error:
+                logger.warning("job %s: %s (%d)", job.record.id, error.message, attempt)
+                if job.cancel.is_set():
                     raise
+                if attempt == MAX_DEATHS:
+                    raise WorkerDiedError(
+                        f"the training process died {MAX_DEATHS} times, last with: "
+                        f"{error.message}. If it ran out of memory, a smaller plan.batch_size or "
+                        "graph helps"
+                    ) from error
                 job.events.add("progress", {"restarted": attempt})
         raise AssertionError("unreachable: the last attempt returns or raises")
 
