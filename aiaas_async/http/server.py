@@ -23,6 +23,7 @@ from aiaas_async.config import Settings
 from aiaas_async.errors import InvalidError
 from aiaas_async.http.app import make_app
 from aiaas_async.http.protocol import Connection
+from aiaas_async.nn.memory import keep_freed_memory
 from aiaas_async.service.lifespan import running_platform
 from aiaas_async.service.platform import Platform
 
@@ -117,6 +118,7 @@ async def serve(settings: Settings, workers: WorkerSource, on_ready: Callable[[s
         loop.add_signal_handler(number, _on_signal, stop)
     async with running_server(settings, workers) as (_, address):
         # What is alive now stays: the collector need not look at it again and again.
+        keep_freed_memory()  # bodies come and go: else the kernel clears new pages for each
         gc.collect()
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)
