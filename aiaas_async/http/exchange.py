@@ -44,8 +44,12 @@ MAX_FIELDS = 256
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def answering(handler: Handler) -> Handler:
-    """`handler`, with whatever it raises answered as a problem."""
+Refusal = Callable[[web.Request, AiaasError], web.Response]
+
+
+def answering(handler: Handler, refuse: Refusal | None = None) -> Handler:
+    """`handler`, with whatever it raises answered by `refuse`; as a problem by default."""
+    refused = refuse or refusal
 
     @functools.wraps(handler)
     async def logged(request: web.Request) -> web.StreamResponse:
@@ -61,16 +65,14 @@ def answering(handler: Handler) -> Handler:
             check_origin(request, request.app[PLATFORM].settings.allowed_hosts)
             return await handler(request)
         except AiaasError as error:
-            return refusal(request, error)
+            return refused(request, error)
         except (web.HTTPException, asyncio.CancelledError, ConnectionError):
             raise
         except Exception:
             reference = secrets.token_hex(4)
             logger.exception("defect %s in %s", reference, request.match_info.route.resource)
-            return refusal(
-                request,
-                InternalError(f"a defect of the server; its log tells more under {reference}"),
-            )
+            text = f"a defect of the server; its log tells more under {reference}"
+            return refused(request, InternalError(text))
 
     return logged
 

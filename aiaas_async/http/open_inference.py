@@ -8,9 +8,6 @@ version that equals it ("1" finds 1.0); without one the latest answers.
 from __future__ import annotations
 
 import asyncio
-import functools
-import logging
-import secrets
 import time
 from typing import Any, Final
 
@@ -18,10 +15,10 @@ import msgspec
 from aiohttp import hdrs, web
 
 from aiaas_async import errors
-from aiaas_async.errors import AiaasError, InternalError, MethodError, NotFoundError
+from aiaas_async.errors import AiaasError, MethodError, NotFoundError
 from aiaas_async.http.body import read_body
-from aiaas_async.http.exchange import BUDGET, PLATFORM, Handler, log_access, timeout_of
-from aiaas_async.http.guard import check_origin
+from aiaas_async.http.exchange import BUDGET, PLATFORM, Handler, timeout_of
+from aiaas_async.http.exchange import answering as answering_by
 from aiaas_async.http.status import headers_of
 from aiaas_async.http.v2models import (
     V2,
@@ -46,8 +43,6 @@ from aiaas_async.wire.open_inference import (
     takes_long,
 )
 from aiaas_async.wire.v2reply import InferReply, write_reply, writes_long
-
-logger = logging.getLogger(__name__)
 
 EXTENSIONS: Final = (
     "classification",
@@ -78,31 +73,7 @@ _STATUS: Final[dict[type[AiaasError], int]] = {
 
 def answering(handler: Handler) -> Handler:
     """`handler`, with whatever it raises answered in the protocol's form."""
-
-    @functools.wraps(handler)
-    async def logged(request: web.Request) -> web.StreamResponse:
-        if not request.app[PLATFORM].settings.access_log:
-            return await answer(request)
-        started = time.perf_counter()
-        response = await answer(request)
-        log_access(request, response.status, time.perf_counter() - started)
-        return response
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        try:
-            check_origin(request, request.app[PLATFORM].settings.allowed_hosts)
-            return await handler(request)
-        except AiaasError as error:
-            return refusal(request, error)
-        except (web.HTTPException, asyncio.CancelledError, ConnectionError):
-            raise
-        except Exception:
-            reference = secrets.token_hex(4)
-            logger.exception("defect %s in %s", reference, request.match_info.route.resource)
-            text = f"a defect of the server; its log tells more under {reference}"
-            return refusal(request, InternalError(text))
-
-    return logged
+    return answering_by(handler, refusal)
 
 
 def refusal(request: web.Request, error: AiaasError) -> web.Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -75,7 +76,7 @@ class Plain:
             return np.asarray(across * self.weight)
         if self.op == "max_pool":
             return np.asarray(across * (seen == seen.max((1, 2), keepdims=True)))
-        return np.broadcast_to(across / np.prod(seen.shape[1:3]), seen.shape)
+        return np.broadcast_to(across / math.prod(seen.shape[1:3]), seen.shape)
 
 
 def compare(network: Network, op: str, size: tuple[int, int, int], options: Option) -> None:
