@@ -22,7 +22,7 @@ from aiaas_async.formats.safetensors import map_tensors
 from bench.bodies import MODELS
 
 
-def handler(folder: Path, name: str) -> web.Application:
+def add_routes(app: web.Application, folder: Path, name: str) -> None:
     model = MODELS[name]
     weights = map_tensors(folder / f"{name}.safetensors").tensors if model.weights else {}
 
@@ -45,18 +45,16 @@ def handler(folder: Path, name: str) -> web.Application:
         body = msgspec.json.encode({"outputs": {"y": y.tolist()}})
         return web.Response(body=body, content_type="application/json")
 
-    app = web.Application(client_max_size=64 << 20)
-    app.router.add_post("/msgpack", by_msgpack)
-    app.router.add_post("/json", by_json)
-    app.router.add_post("/msgspec", by_msgspec)
-    return app
+    app.router.add_post(f"/{name}/msgpack", by_msgpack)
+    app.router.add_post(f"/{name}/json", by_json)
+    app.router.add_post(f"/{name}/msgspec", by_msgspec)
 
 
 def main() -> None:
     port, folder = int(sys.argv[1]), Path(sys.argv[2])
-    app = web.Application()
+    app = web.Application(client_max_size=64 << 20)
     for name in MODELS:
-        app.add_subapp(f"/{name}/", handler(folder, name))
+        add_routes(app, folder, name)
     uvloop.install()
     web.run_app(app, host="127.0.0.1", port=port, access_log=None)
 

@@ -18,7 +18,7 @@ ROOT: Final = Path(aiaas_async.__file__).parent
 # From the bottom up; nothing imports its own level, or one above.
 LEVELS: Final = (
     ("errors",),
-    ("names",),
+    ("names", "requestid"),
     ("messages", "schedule"),
     ("config", "ring", "actors", "jobs"),
     ("nn", "formats"),
@@ -50,7 +50,7 @@ PLACES: Final[dict[str, set[str]]] = {
     "uvloop": {"cli", "client"},
     "onnxruntime": {"runtimes"},
     "socketserver": set(),
-    "urllib": {"client"},
+    "urllib": {"client", "http"},
     "requests": set(),
     **{name: set() for name in ("pickle", "marshal", "shelve", "dill", "joblib", "msgpack_numpy")},
 }

@@ -13,6 +13,7 @@ import click
 from aiaas_async.compute.pool import WorkerForks
 from aiaas_async.config import Settings, load_settings
 from aiaas_async.errors import AiaasError
+from aiaas_async.requestid import WithRequestId
 
 BAD_SETTING = 2
 
@@ -60,8 +61,10 @@ def run(settings: Settings) -> None:
     """Serve with `settings` until a signal. Raises `AiaasError` when it cannot start."""
     logging.basicConfig(
         level=settings.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        format="%(asctime)s %(levelname)s %(name)s [%(request_id)s]: %(message)s",
     )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(WithRequestId())
     if settings.access_log:
         _log_accesses()
     # First of all: its import of numpy overlaps ours of aiohttp.

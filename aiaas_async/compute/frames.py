@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
@@ -30,8 +29,7 @@ _requests = msgspec.msgpack.Decoder(Request)
 _replies = msgspec.msgpack.Decoder(Reply)
 
 
-@dataclass(frozen=True, slots=True)
-class Pieces:
+class Pieces(msgspec.Struct, frozen=True, gc=False):
     """An array of the body as the pieces that make it up along its first axis.
 
     A batch is several requests' rows: laying the pieces end to end is its only copy.
@@ -44,9 +42,10 @@ class Pieces:
     def dtype(self) -> np.dtype[Any]:
         """What holds all pieces: texts of several lengths take the longest."""
         first = self.parts[0].dtype
-        if all(part.dtype == first for part in self.parts):
-            return first
-        return np.result_type(*self.parts)
+        for part in self.parts:
+            if part.dtype != first:
+                return np.result_type(*self.parts)
+        return first
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -71,11 +70,9 @@ def lay(arrays: Sequence[Pieces], metas: Sequence[ArrayMeta], body: memoryview) 
     for array, meta in zip(arrays, metas, strict=True):
         at, dtype = meta.offset, np.dtype(meta.dtype)
         for part in array.parts:
-            nbytes = part.size * dtype.itemsize
-            if nbytes:
-                flat = np.frombuffer(body, np.uint8, nbytes, at)
-                flat.view(dtype).reshape(part.shape)[...] = part
-            at += nbytes
+            if part.size and dtype.itemsize:
+                np.ndarray(part.shape, dtype, body, at)[...] = part
+            at += part.size * dtype.itemsize
 
 
 def _aligned(size: int) -> int:
@@ -89,8 +86,7 @@ def views(metas: Sequence[ArrayMeta], body: memoryview | bytes) -> dict[str, Arr
         dtype = np.dtype(meta.dtype)
         count = math.prod(meta.shape)
         if count and dtype.itemsize:
-            flat = np.frombuffer(body, dtype, count, meta.offset)
-            found[meta.name] = flat.reshape(meta.shape)
+            found[meta.name] = np.ndarray(meta.shape, dtype, body, meta.offset)
         else:  # no bytes to read: no rows, or strings that are all empty
             found[meta.name] = np.zeros(meta.shape, dtype)
     return found

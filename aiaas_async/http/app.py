@@ -1,10 +1,12 @@
-"""The application: every route in one table, wrapped alike."""
+"""The server: every route in one table, wrapped alike."""
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from typing import Final
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from aiaas_async.errors import MethodError, NotFoundError
 from aiaas_async.http import (
@@ -19,7 +21,9 @@ from aiaas_async.http import (
     seed,
 )
 from aiaas_async.http.body import BodyBudget
-from aiaas_async.http.exchange import BUDGET, PLATFORM, Handler, answering
+from aiaas_async.http.exchange import BUDGET, PLATFORM, answering
+from aiaas_async.http.request import ROUTER, Handler, Request, found_by, front
+from aiaas_async.http.routing import ANY, Router
 from aiaas_async.http.v2models import V2, OpenInference
 from aiaas_async.names import clip
 from aiaas_async.service.platform import Platform
@@ -35,8 +39,8 @@ ROUTES: Final[list[tuple[str, str, Handler]]] = [
     ("DELETE", "/models/{name}", models.delete_model),
     ("GET", _VERSION, models.show_version),
     ("DELETE", _VERSION, models.delete_version),
-    ("PUT", _VERSION + "/files/{path:.+}", models.put_file),
-    ("GET", _VERSION + "/files/{path:.+}", models.get_file),
+    ("PUT", _VERSION + "/files/{path:.*}", models.put_file),
+    ("GET", _VERSION + "/files/{path:.*}", models.get_file),
     ("POST", _VERSION + "/commit", models.commit),
     ("POST", _VERSION + "/load", models.load),
     ("POST", _VERSION + "/unload", models.unload),
@@ -75,31 +79,34 @@ ROUTES: Final[list[tuple[str, str, Handler]]] = [
 ]
 
 
-def make_app(platform: Platform) -> web.Application:
-    """The aiohttp application that serves `platform`."""
-    # The body cap is ours (`body.py`); aiohttp's own applies only to its `request.read()`.
-    # No middleware: every handler is wrapped by `answering`, and what no route takes is one too.
+def make_server(platform: Platform) -> web.Server:
+    """aiohttp's low-level server, for connections to `platform`."""
+    # Every handler is wrapped by `answering`, and what no route takes is one too.
     app = web.Application()
     app[PLATFORM] = platform
     app[BUDGET] = BodyBudget(platform.settings.in_flight_body_mb << 20)
-    for method, path, handler in ROUTES:
-        app.router.add_route(method, path, answering(handler))
     app[V2] = OpenInference()
-    for method, path, handler in open_inference.ROUTES:
-        app.router.add_route(method, path, open_inference.answering(handler))
-    app.router.add_route("*", "/{path:(?s:.*)}", answering(_unrouted))
-    return app
+    app[ROUTER] = Router(
+        [
+            *((method, path, answering(handler)) for method, path, handler in ROUTES),
+            *(
+                (method, path, open_inference.answering(handler))
+                for method, path, handler in open_inference.ROUTES
+            ),
+            (ANY, "/{path:.*}", answering(_unrouted)),
+        ]
+    )
+    app.freeze()
+    make_request = partial(Request, loop=asyncio.get_running_loop(), store=app)
+    # Who hangs up no longer waits for an answer.
+    return web.Server(front, request_factory=make_request, handler_cancellation=True)
 
 
 async def _unrouted(request: web.Request) -> web.StreamResponse:
     """Say what no route answers: another method, or nothing at all."""
-    allowed = []
-    for resource in request.app.router.resources():
-        _, methods = await resource.resolve(request)
-        allowed += [method for method in methods if method != hdrs.METH_ANY]
-    if allowed:
+    if allowed := found_by(request).allowed:
         raise MethodError(
-            f"{request.method} is not allowed here; allowed: {', '.join(sorted(allowed))}",
-            {"allowed": sorted(allowed)},
+            f"{request.method} is not allowed here; allowed: {', '.join(allowed)}",
+            {"allowed": list(allowed)},
         )
     raise NotFoundError(f"nothing is at {clip(request.path)}; GET /openapi.json lists the paths")

@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -25,8 +24,11 @@ from aiaas_async.errors import (
 )
 from aiaas_async.http.body import BodyBudget, read_body
 from aiaas_async.http.guard import check_origin
+from aiaas_async.http.request import ID_HEADER, Handler, found_by
 from aiaas_async.http.status import headers_of, problem, status_of
+from aiaas_async.http.wholereply import WholeReply
 from aiaas_async.names import clip
+from aiaas_async.requestid import REQUEST_ID, begin
 from aiaas_async.service.platform import Platform
 from aiaas_async.wire.codecs import JSON, Codec, codec_for, reply_codec
 
@@ -41,9 +43,6 @@ CONTROL_BYTES = 1 << 20
 # A million of them cost the checks that follow 2 s. The bound of MessagePack's maps.
 MAX_FIELDS = 256
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
 Refusal = Callable[[web.Request, AiaasError], web.Response]
 
 
@@ -52,29 +51,26 @@ def answering(handler: Handler, refuse: Refusal | None = None) -> Handler:
     refused = refuse or refusal
 
     @functools.wraps(handler)
-    async def logged(request: web.Request) -> web.StreamResponse:
-        if not request.app[PLATFORM].settings.access_log:
-            return await answer(request)
-        started = time.perf_counter()
-        response = await answer(request)
-        log_access(request, response.status, time.perf_counter() - started)
-        return response
-
     async def answer(request: web.Request) -> web.StreamResponse:
+        settings = request.app[PLATFORM].settings
+        started = time.perf_counter() if settings.access_log else 0.0
+        request_id = begin(request.headers.get(ID_HEADER))
         try:
-            check_origin(request, request.app[PLATFORM].settings.allowed_hosts)
-            return await handler(request)
+            check_origin(request, settings.allowed_hosts)
+            response = await handler(request)
         except AiaasError as error:
-            return refused(request, error)
+            response = refused(request, error)
         except (web.HTTPException, asyncio.CancelledError, ConnectionError):
             raise
         except Exception:
-            reference = secrets.token_hex(4)
-            logger.exception("defect %s in %s", reference, request.match_info.route.resource)
-            text = f"a defect of the server; its log tells more under {reference}"
-            return refused(request, InternalError(text))
+            logger.exception("defect in %s", found_by(request).pattern)
+            text = f"a defect of the server; its log tells more under {request_id}"
+            response = refused(request, InternalError(text))
+        if settings.access_log:
+            log_access(request, response.status, time.perf_counter() - started)
+        return response
 
-    return logged
+    return answer
 
 
 def log_access(request: web.Request, status: int, seconds: float) -> None:
@@ -86,6 +82,7 @@ def log_access(request: web.Request, status: int, seconds: float) -> None:
         "status": status,
         "ms": round(1000 * seconds, 3),
         "peer": request.remote,
+        "request_id": REQUEST_ID.get(),
     }
     access_logger.info("%s", JSON.encode(fields).decode())
 
@@ -143,9 +140,7 @@ async def read_object(request: web.Request, cap: int | None = None) -> tuple[dic
 
 def reply(codec: Codec, value: Any, status: int = 200, **headers: str) -> web.Response:
     """`value` encoded."""
-    response = web.Response(
-        body=codec.encode(value), status=status, headers={"Content-Type": codec.content_type}
-    )
+    response = WholeReply(codec.encode(value), codec.content_type, status)
     if headers:
         response.headers.update({name.replace("_", "-"): text for name, text in headers.items()})
     return response

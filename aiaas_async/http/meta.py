@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from aiohttp import web
 
 from aiaas_async.errors import StoppingError
 from aiaas_async.http.exchange import PLATFORM, answer_codec, reply
+from aiaas_async.http.request import ROUTER
+from aiaas_async.http.routing import ANY
 
 
 async def live(request: web.Request) -> web.StreamResponse:
@@ -39,12 +39,5 @@ async def openapi(request: web.Request) -> web.StreamResponse:
     """The paths of this server, as OpenAPI 3.1."""
     from aiaas_async.http.openapi import describe  # noqa: PLC0415 - only for /openapi.json
 
-    return reply(answer_codec(request), describe(_routes(request.app)))
-
-
-def _routes(app: web.Application) -> list[tuple[str, str, Any]]:
-    return [
-        (route.method, route.resource.canonical, route.handler)
-        for route in app.router.routes()
-        if route.resource is not None and route.method != "HEAD"
-    ]
+    routes = [route for route in request.app[ROUTER].routes if route[0] != ANY]
+    return reply(answer_codec(request), describe(routes))

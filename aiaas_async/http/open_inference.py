@@ -12,13 +12,14 @@ import time
 from typing import Any, Final
 
 import msgspec
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from aiaas_async import errors
 from aiaas_async.errors import AiaasError, MethodError, NotFoundError
 from aiaas_async.http.body import read_body
-from aiaas_async.http.exchange import BUDGET, PLATFORM, Handler, timeout_of
+from aiaas_async.http.exchange import BUDGET, PLATFORM, timeout_of
 from aiaas_async.http.exchange import answering as answering_by
+from aiaas_async.http.request import Handler, found_by
 from aiaas_async.http.status import headers_of
 from aiaas_async.http.v2models import (
     V2,
@@ -232,12 +233,8 @@ async def named_repository(_: web.Request) -> web.StreamResponse:
 
 async def unrouted(request: web.Request) -> web.StreamResponse:
     """Say what no route of the protocol answers: another method, or nothing at all."""
-    allowed = set()
-    for resource in request.app.router.resources():
-        _, methods = await resource.resolve(request)
-        allowed |= {method for method in methods if method != hdrs.METH_ANY}
-    if allowed:
-        raise MethodError("Method Not Allowed", {"allowed": sorted(allowed)})
+    if allowed := found_by(request).allowed:
+        raise MethodError("Method Not Allowed", {"allowed": list(allowed)})
     raise NotFoundError("Not Found")
 
 
@@ -295,5 +292,5 @@ ROUTES: Final[list[tuple[str, str, Handler]]] = [
     *((method, "/v2/trace/setting", unsupported) for method in ("GET", "POST")),
     *((method, "/v2/models/{name}/trace/setting", unsupported) for method in ("GET", "POST")),
     ("*", "/v2", unrouted),
-    ("*", "/v2/{path:(?s:.*)}", unrouted),
+    ("*", "/v2/{path:.*}", unrouted),
 ]

@@ -21,7 +21,7 @@ from aiohttp import web, web_response
 from aiaas_async.compute.base import WorkerSource
 from aiaas_async.config import Settings
 from aiaas_async.errors import InvalidError
-from aiaas_async.http.app import make_app
+from aiaas_async.http.app import make_server
 from aiaas_async.http.protocol import Connection
 from aiaas_async.nn.memory import keep_freed_memory
 from aiaas_async.service.lifespan import running_platform
@@ -50,14 +50,11 @@ async def running_server(
         raise
     try:
         async with running_platform(settings, workers) as platform:
-            runner = web.AppRunner(
-                make_app(platform),
-                handler_cancellation=True,  # who hangs up no longer waits for an answer
-                shutdown_timeout=settings.grace_s,
-            )
+            manager = make_server(platform)
+            runner = web.ServerRunner(manager, shutdown_timeout=settings.grace_s)
             await runner.setup()
             try:
-                async with _accepting(listening, runner, settings):
+                async with _accepting(listening, manager, settings):
                     yield platform, _address(listening)
             finally:
                 platform.stopping.set()
@@ -68,11 +65,10 @@ async def running_server(
 
 @asynccontextmanager
 async def _accepting(
-    listening: socket.socket, runner: web.AppRunner, settings: Settings
+    listening: socket.socket, manager: web.Server, settings: Settings
 ) -> AsyncIterator[None]:
     """Serve connections of our own kind; at the end no more are accepted."""
-    loop, manager = asyncio.get_running_loop(), runner.server
-    assert manager is not None
+    loop = asyncio.get_running_loop()
 
     def connection() -> Connection:
         return Connection(

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import msgspec
+
 from aiaas_async.actors.envelope import Envelope
 from aiaas_async.compute.frames import Array
 from aiaas_async.compute.jobs import ArtifactFiles
@@ -30,13 +32,13 @@ class Servable:
     allow_nonfinite: bool = False
     piece: str = ""  # which piece of a deployment; empty for the version as it is
 
-    @property
-    def id(self) -> str:
-        return f"{self.ref}{self.piece}"
+    id: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", f"{self.ref}{self.piece}")
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, gc=False):
     """Run `servable` over `rows` rows; every array is [rows, *item shape]."""
 
     servable: Servable
@@ -74,13 +76,12 @@ class Release:
 Message = Call | Differentiation | Hold | Release
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True, gc=False):
     """Arrays that belong to the receiver, plain facts, and where the time went (seconds)."""
 
     node: str
-    arrays: Mapping[str, Array] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    arrays: Mapping[str, Array] = msgspec.field(default_factory=dict)
+    facts: Mapping[str, Any] = msgspec.field(default_factory=dict)
     queue_s: float = 0.0
     compute_s: float = 0.0
     batch_size: int = 0

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, get_args
+
+import msgspec
 
 from aiaas_async.compute.frames import Array
 from aiaas_async.discovery.match import by_inputs
@@ -26,8 +27,7 @@ from aiaas_async.wire.arrays import Batch, check_batch, read_array, read_inputs,
 Wrt = Literal["nothing", "inputs", "parameters", "both"]
 
 
-@dataclass(frozen=True, slots=True)
-class CallRequest:
+class CallRequest(msgspec.Struct, frozen=True, gc=False):
     """A call as it came: `inputs` are raw values; `timeout_s` is already capped."""
 
     inputs: Mapping[str, Any]
@@ -38,8 +38,7 @@ class CallRequest:
     outputs: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CallAnswer:
+class CallAnswer(msgspec.Struct, frozen=True, gc=False):
     """`outputs` have no batch dimension when the call was a single item. Times in microseconds."""
 
     model: str

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 
 from aiaas_async.errors import InputError, InternalError
@@ -24,8 +24,7 @@ _FLOAT: Final = np.dtype(np.float32)
 MAX_STRING_ARRAY_BYTES: Final = 64 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True, gc=False):
     """`arrays` lead with the batch dimension, `count` rows; `batched`: whether the caller's
     arrays had one."""
 
@@ -52,7 +51,7 @@ def read_inputs(
         counts[spec.name] = len(array) if batched else None
         arrays[spec.name] = array if batched else array[None]
     found = set(counts.values())
-    if len(found) > 1:
+    if len(found) != 1:
         given = {name: "one item" if n is None else f"{n} items" for name, n in counts.items()}
         raise InputError(f"the inputs differ in their number of items: {given}")
     count = found.pop()
@@ -71,9 +70,13 @@ def check_batch(batch: Batch, specs: Sequence[TensorSpec]) -> None:
 
 
 def _check_names(raw: Mapping[str, Any], specs: Sequence[TensorSpec]) -> None:
+    if len(raw) == len(specs):
+        for spec in specs:
+            if spec.name not in raw:
+                break
+        else:
+            return
     names = [spec.name for spec in specs]
-    if raw.keys() == set(names):
-        return
     missing = [name for name in names if name not in raw]
     extra = [name for name in raw if name not in names]
     parts = [f"missing: {clip(missing)}"] if missing else []
@@ -200,15 +203,20 @@ def _check_finite(array: Array, spec: TensorSpec) -> None:
 
 def _is_batch(array: Array, spec: TensorSpec) -> bool:
     shape = spec.shape or ()
-    extra = array.ndim - len(shape)
+    given = array.shape
+    if given == shape:
+        return False
+    if given[1:] == shape:
+        return True
+    extra = len(given) - len(shape)
     if extra in (0, 1) and all(
-        want in (-1, got) for want, got in zip(shape, array.shape[extra:], strict=True)
+        want in (-1, got) for want, got in zip(shape, given[extra:], strict=True)
     ):
         return extra == 1
     raise InputError(
         f"input {spec.name!r} expects {_say(spec)}, or a batch of such items; got "
-        f"{_dtype_of(array)} {list(array.shape)}",
-        {"input": spec.name, "expected": list(shape), "given": list(array.shape)},
+        f"{_dtype_of(array)} {list(given)}",
+        {"input": spec.name, "expected": list(shape), "given": list(given)},
     )
 
 

@@ -76,6 +76,19 @@ async def test_calls_that_wait_together_run_as_one_batch_and_each_gets_its_rows(
     assert {r.batch_size for r in results} == {6}
 
 
+async def test_calls_that_arrive_in_following_turns_of_the_loop_join_the_batch(
+    make: Make, source: FakeSource
+) -> None:
+    node = await make()
+    model = servable()
+    items = []
+    for value in range(4):
+        items.append(ask(node, model, float(value)))
+        await asyncio.sleep(0)
+    await finish_all(source.workers[0], 1)
+    assert [(await item.reply).batch_size for item in items] == [4, 4, 4, 4]
+
+
 async def test_a_batch_never_exceeds_the_versions_maximum(make: Make, source: FakeSource) -> None:
     node = await make()
     model = servable(max_batch_size=2)

@@ -1,0 +1,72 @@
+"""A request as handlers see it: aiohttp's, with the application and the route that were found.
+
+The application is aiohttp's typed store and nothing more; `routing.py` does the routing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from aiohttp import HttpVersion11, hdrs, web
+
+from aiaas_async.http.routing import Found, Router
+from aiaas_async.requestid import REQUEST_ID
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+ID_HEADER: Final = "X-Request-Id"
+ROUTER: web.AppKey[Router[Handler]] = web.AppKey("router", Router)
+
+
+class Request(web.Request):
+    """Made by `front`, which sets `found`."""
+
+    ATTRS = web.Request.ATTRS | {"found", "_store"}
+
+    found: Found[Handler]
+
+    def __init__(self, *arguments: Any, store: web.Application, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._store = store
+
+    @property
+    def app(self) -> web.Application:
+        return self._store
+
+    @property
+    def match_info(self) -> Mapping[str, str]:  # type: ignore[override]
+        """The parameters in the path, by name."""
+        return self.found.parameters
+
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        """Runs before the head of a reply is written."""
+        if request_id := REQUEST_ID.get():
+            response.headers[ID_HEADER] = request_id
+
+
+def found_by(request: web.Request) -> Found[Handler]:
+    """The route of `request`."""
+    assert isinstance(request, Request)
+    return request.found
+
+
+async def front(request: web.BaseRequest) -> web.StreamResponse:
+    """Hand `request` to the handler of its route."""
+    assert isinstance(request, Request)
+    raw = request.raw_path
+    # "GET http://host/path" and "OPTIONS *" are HTTP too.
+    path = raw.partition("?")[0] if raw.startswith("/") else f"/{request.rel_url.raw_path}"
+    request.found = found = request.app[ROUTER].find(request.method, path)
+    if hdrs.EXPECT in request.headers:
+        await _go_on(request)
+    return await found.handler(request)
+
+
+async def _go_on(request: web.Request) -> None:
+    """A caller that asks before it sends its body (curl does above 1 MiB) is told to send."""
+    if request.version == HttpVersion11 and request.headers[hdrs.EXPECT].lower() == "100-continue":
+        status = HTTPStatus.CONTINUE
+        await request.writer.write(f"HTTP/1.1 {status.value} {status.phrase}\r\n\r\n".encode())
+        request.writer.output_size = 0  # the reply itself has not begun
