@@ -61,9 +61,15 @@ class Share:
         self._taken = 0
 
 
-async def read_body(request: web.Request, cap: int, budget: BodyBudget, timeout_s: float) -> bytes:
+async def read_body(
+    request: web.Request, cap: int, budget: BodyBudget, timeout_s: float, lead: int = 0
+) -> bytes:
     """The body, decompressed. Raises `TooLargeError` above `cap` bytes (declared, sent or
-    inflated), `DeadlineError` when it does not arrive in `timeout_s` seconds."""
+    inflated), `DeadlineError` when it does not arrive in `timeout_s` seconds.
+
+    `lead` zero bytes come before it. With them a part of it can be brought to where arrays must
+    lie in memory: numpy copies one that lies elsewhere before it computes (100 us for 600 KB).
+    """
     declared = request.content_length
     if declared is not None and declared > cap:
         raise _too_large(declared, cap)
@@ -75,30 +81,30 @@ async def read_body(request: web.Request, cap: int, budget: BodyBudget, timeout_
     share = Share(budget)
     try:
         share.grow_to(declared or 0)
-        body = await _collect(request, cap, timeout_s, share)
+        body = await _collect(request, cap, timeout_s, share, 0 if coding != "identity" else lead)
         if coding == "identity":
             return body
         loop = asyncio.get_running_loop()
         inflated = await loop.run_in_executor(None, inflate, body, coding, cap)
         share.grow_to(len(body) + len(inflated))
-        return inflated
+        return bytes(lead) + inflated if lead else inflated
     finally:
         share.give_back()
 
 
-async def _collect(request: web.Request, cap: int, timeout_s: float, share: Share) -> bytes:
+async def _collect(
+    request: web.Request, cap: int, timeout_s: float, share: Share, lead: int
+) -> bytes:
     content = request.content
     if content.is_eof():  # all of it is here: small bodies come with their headers
         body = content.read_nowait()
         if len(body) > cap:
             raise _too_large(len(body), cap)
-        return body
+        return bytes(lead) + body if lead else body
     try:
         async with asyncio.timeout(timeout_s):
             first = await content.readany()
-            if content.at_eof():
-                return first
-            chunks, size = [first], len(first)
+            chunks, size = [bytes(lead), first] if lead else [first], len(first)
             while chunk := await content.readany():
                 size += len(chunk)
                 if size > cap:
@@ -107,7 +113,7 @@ async def _collect(request: web.Request, cap: int, timeout_s: float, share: Shar
                 chunks.append(chunk)
     except TimeoutError:
         raise DeadlineError(f"the body did not arrive within {timeout_s:g} s") from None
-    return b"".join(chunks)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 async def stream_body(request: web.Request, cap: int, timeout_s: float) -> AsyncIterator[bytes]:

@@ -34,6 +34,7 @@ from aiaas_async.http.v2models import (
     statistics_of,
     unload,
 )
+from aiaas_async.http.wholereply import WholeReply
 from aiaas_async.names import ModelRef
 from aiaas_async.registry.records import VersionRecord
 from aiaas_async.service.calls import CallAnswer, CallRequest
@@ -42,9 +43,12 @@ from aiaas_async.wire.open_inference import (
     InferRequest,
     read_request,
     takes_long,
+    tensors_at,
 )
 from aiaas_async.wire.v2reply import InferReply, write_reply, writes_long
 
+# Of a bytes object's data, as CPython lays it out.
+ALIGNMENT: Final = 16
 EXTENSIONS: Final = (
     "classification",
     "model_configuration",
@@ -91,11 +95,9 @@ def refusal(request: web.Request, error: AiaasError) -> web.Response:
 
 
 def _reply(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(
-        body=msgspec.json.encode(value),
-        status=status,
-        headers={"Content-Type": "application/json", **(headers or {})},
-    )
+    response = WholeReply(msgspec.json.encode(value), "application/json", status)
+    response.headers.update(headers or {})
+    return response
 
 
 async def live(_: web.Request) -> web.StreamResponse:
@@ -185,8 +187,10 @@ async def infer(request: web.Request) -> web.StreamResponse:
 async def _asked(request: web.Request, record: VersionRecord) -> InferRequest:
     settings = request.app[PLATFORM].settings
     limit, patience = settings.max_body_mb << 20, settings.read_timeout_s
-    body = await read_body(request, limit, request.app[BUDGET], patience)
     length, model = request.headers.get(HEADER_LENGTH), model_for(record)
+    lead = -tensors_at(length) % ALIGNMENT
+    raw = await read_body(request, limit, request.app[BUDGET], patience, lead)
+    body = memoryview(raw)[lead:]
     if not takes_long(body, length, model):
         return read_request(body, length, model)
     return await asyncio.to_thread(read_request, body, length, model)
@@ -215,9 +219,10 @@ async def _answer(asked: InferRequest, answer: CallAnswer) -> web.Response:
     else:
         body, length = write_reply(reply, asked.outputs)
     if length is None:
-        return web.Response(body=body, headers={"Content-Type": "application/json"})
-    headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(length)}
-    return web.Response(body=body, headers=headers)
+        return WholeReply(body, "application/json")
+    response = WholeReply(body, "application/octet-stream")
+    response.headers[HEADER_LENGTH] = str(length)
+    return response
 
 
 async def unsupported(request: web.Request) -> web.StreamResponse:

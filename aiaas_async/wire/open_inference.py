@@ -36,6 +36,7 @@ from aiaas_async.wire.v2tensors import (
     read_json,
 )
 
+Body = bytes | memoryview
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 MAX_DEPTH: Final = 100
 MAX_OBJECTS: Final = 1024  # 64 inputs and 64 outputs, each with parameters, are 257
@@ -88,12 +89,12 @@ class _Head(msgspec.Struct):
 _HEAD: Final = msgspec.json.Decoder(_Head)
 
 
-def read_request(body: bytes, header_length: str | None, model: Model) -> InferRequest:
+def read_request(body: Body, header_length: str | None, model: Model) -> InferRequest:
     """Raises `InputError`, `MalformedError`; `NotFoundError` for shared memory."""
     length = _header_length(header_length, len(body))
     if length == 0 and header_length is not None:
         return _raw_request(body, model)
-    head = _decoded(body[:length])
+    head = _decoded(bytes(body[:length]))
     timeout_us, binary = read_parameters(head.parameters)
     return InferRequest(
         id=head.id,
@@ -103,7 +104,13 @@ def read_request(body: bytes, header_length: str | None, model: Model) -> InferR
     )
 
 
-def takes_long(body: bytes, header_length: str | None, model: Model) -> bool:
+def tensors_at(header_length: str | None) -> int:
+    """Where in a body its binary tensors begin, as far as can be told before it is checked."""
+    text = (header_length or "").strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else 0
+
+
+def takes_long(body: Body, header_length: str | None, model: Model) -> bool:
     """Whether reading `body` takes milliseconds: long JSON or texts, not the bytes of numbers."""
     if len(body) <= _LONG:
         return False
@@ -169,7 +176,7 @@ def _too_deep() -> MalformedError:
     return MalformedError(f"JSON nesting depth exceeds maximum allowed limit ({MAX_DEPTH})")
 
 
-def _inputs(given: Sequence[_Input], body: bytes, at: int, model: Model) -> dict[str, Array]:
+def _inputs(given: Sequence[_Input], body: Body, at: int, model: Model) -> dict[str, Array]:
     """The tensors of a body whose binary ones begin at `at`."""
     specs = {spec.name: spec for spec in model.inputs}
     found: dict[str, Array] = {}
@@ -266,7 +273,7 @@ def _check_complete(found: Mapping[str, Array], model: Model) -> None:
         raise InputError(f"inference request batch-size must be >= 1 for '{model.name}'")
 
 
-def _raw_request(body: bytes, model: Model) -> InferRequest:
+def _raw_request(body: Body, model: Model) -> InferRequest:
     """The whole body is the one input, a batch of one; every output goes back as bytes."""
     if len(model.inputs) != 1:
         raise InputError(
@@ -276,7 +283,7 @@ def _raw_request(body: bytes, model: Model) -> InferRequest:
     spec = model.inputs[0]
     kind = DATATYPES[spec.dtype or ""]
     if kind == "BYTES":
-        body = len(body).to_bytes(4, "little") + body
+        body = len(body).to_bytes(4, "little") + bytes(body)
     shape = raw_shape(spec, kind, len(body), model.name)
     array = read_binary(memoryview(body), spec.name, kind, shape, model.name)
     return InferRequest("", {spec.name: array}, _all_outputs(model, binary=True))

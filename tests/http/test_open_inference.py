@@ -21,6 +21,7 @@ from yarl import URL
 from aiaas_async.compute.inloop import InLoopWorkers
 from aiaas_async.http.open_inference import ROUTES
 from aiaas_async.http.server import running_server
+from aiaas_async.service.calls import CallAnswer, CallRequest, Calls
 from aiaas_async.wire.codecs import JSON
 from aiaas_async.wire.open_inference import HEADER_LENGTH
 from tests.http.api import LEAKS, Api
@@ -433,3 +434,23 @@ async def test_requests_of_the_protocol_are_logged_too(
         await ask(served, "GET", "/v2/models/none")
     (line,) = [json.loads(r.getMessage()) for r in caplog.records if r.name == "aiaas.access"]
     assert (line["path"], line["status"]) == ("/v2/models/none", 404)
+
+
+@pytest.mark.parametrize("name", ["a" * n for n in range(1, 6)])
+async def test_binary_tensors_lie_where_numpy_computes_on_them_without_a_copy(
+    served: Served, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await commit_doubler(served.api)
+    seen: list[bool] = []
+
+    async def call(request: CallRequest) -> CallAnswer:
+        seen.extend(array.flags.aligned for array in request.inputs.values())
+        return await Calls.call(served.platform.calls, request)
+
+    monkeypatch.setattr(served.platform.calls, "call", call)
+    x = np.ones((30_000, 4), np.float32)  # in more than one piece
+    sizes = {"parameters": {"binary_data_size": x.nbytes}}
+    one = {"name": "x", "shape": [30_000, 4], "datatype": "FP32", **sizes}
+    body, headers = body_of({"id": name, "inputs": [one]}, x.tobytes())
+    reply = await ask(served, "POST", INFER, body, headers)
+    assert (reply.status, seen) == (200, [True])
