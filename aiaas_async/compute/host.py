@@ -26,6 +26,8 @@ from aiaas_async.compute.jobs import (
     Job,
     Load,
     Progress,
+    ReadInfer,
+    ReadJson,
     Train,
     TrainPart,
     Unload,
@@ -36,6 +38,9 @@ from aiaas_async.runtimes.base import Artifact, Differentiable, Model
 from aiaas_async.runtimes.table import NO_TARGETS, Runtimes
 from aiaas_async.training.distributed import Place, run_part
 from aiaas_async.training.task import run_task
+from aiaas_async.wire.longjson import read_apart
+from aiaas_async.wire.open_inference import Model as ProtocolModel
+from aiaas_async.wire.open_inference import read_request
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +99,8 @@ class Host:
                     yield Part(facts, final=final)
             case TrainPart():
                 yield from self._train_part(job)
+            case ReadJson() | ReadInfer():
+                yield _read(job, arrays["body"].data)
 
     def _train_part(self, job: TrainPart) -> Iterator[Part]:
         memory = Slot(os.open(job.memory, os.O_RDWR | os.O_CLOEXEC))
@@ -145,6 +152,16 @@ class Host:
             return self._models[model_id]
         except KeyError:
             raise NotFoundError("this worker has not loaded that version") from None
+
+
+def _read(job: ReadJson | ReadInfer, body: memoryview) -> Part:
+    if isinstance(job, ReadJson):
+        apart, numbers = read_apart(body)
+        return Part(msgspec.structs.asdict(apart), numbers)
+    model = ProtocolModel(job.model, job.inputs, job.outputs)
+    asked = read_request(body, job.header_length, model)
+    facts: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(asked, inputs={}))
+    return Part(facts, dict(asked.inputs))
 
 
 def failure(error: Exception) -> Failed:

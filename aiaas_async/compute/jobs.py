@@ -89,7 +89,22 @@ class TrainPart(msgspec.Struct, frozen=True, tag="train_part"):
     memory: str
 
 
-Job = Inspect | Load | Unload | Infer | Differentiate | Train | TrainPart
+class ReadJson(msgspec.Struct, frozen=True, tag="read_json"):
+    """Read the JSON in the array "body": the answer's facts are `longjson.Apart`, its arrays the
+    numbers."""
+
+
+class ReadInfer(msgspec.Struct, frozen=True, tag="read_infer"):
+    """Read the infer request in the array "body"; the rest is what it is checked against. The
+    answer's facts are the request without its inputs, which are the arrays."""
+
+    header_length: str | None
+    model: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+Job = Inspect | Load | Unload | Infer | Differentiate | Train | TrainPart | ReadJson | ReadInfer
 
 
 class Request(msgspec.Struct, frozen=True):

@@ -31,6 +31,7 @@ from aiaas_async.names import clip
 from aiaas_async.requestid import REQUEST_ID, begin
 from aiaas_async.service.platform import Platform
 from aiaas_async.wire.codecs import JSON, Codec, codec_for, reply_codec
+from aiaas_async.wire.longjson import LONG_BYTES
 
 logger = logging.getLogger(__name__)
 access_logger = logging.getLogger("aiaas.access")
@@ -116,13 +117,19 @@ def _codec_of_errors(request: web.BaseRequest) -> Codec:
 
 
 async def read(request: web.Request, cap: int | None = None) -> tuple[Any, Codec]:
-    """The decoded body and the codec to answer in. `cap` in bytes; default: the tensors' cap."""
+    """The decoded body and the codec to answer in. `cap` in bytes; default: the tensors' cap.
+
+    Long lists of numbers in long JSON have become arrays."""
     headers = request.headers
     codec = codec_for(headers.get("Content-Type"))
     settings = request.app[PLATFORM].settings
     limit = cap if cap is not None else settings.max_body_mb << 20
     body = await read_body(request, limit, request.app[BUDGET], settings.read_timeout_s)
-    return codec.decode(body), reply_codec(headers.get("Accept"), codec)
+    if codec is JSON and len(body) > LONG_BYTES:
+        value = await request.app[PLATFORM].readers.read_json(body)
+    else:
+        value = codec.decode(body)
+    return value, reply_codec(headers.get("Accept"), codec)
 
 
 async def read_object(request: web.Request, cap: int | None = None) -> tuple[dict[str, Any], Codec]:

@@ -193,7 +193,7 @@ async def _asked(request: web.Request, record: VersionRecord) -> InferRequest:
     body = memoryview(raw)[lead:]
     if not takes_long(body, length, model):
         return read_request(body, length, model)
-    return await asyncio.to_thread(read_request, body, length, model)
+    return await request.app[PLATFORM].readers.read_infer(body, length, model)
 
 
 def _call(request: web.Request, asked: InferRequest, record: VersionRecord) -> CallRequest:

@@ -30,6 +30,7 @@ from aiaas_async.service.deployments import Deployments
 from aiaas_async.service.membership import Membership
 from aiaas_async.service.models import BatchLimits, Models
 from aiaas_async.service.platform import Platform
+from aiaas_async.service.readers import Readers
 from aiaas_async.service.training import KIND, Training
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ async def running_platform(settings: Settings, workers: WorkerSource) -> AsyncIt
         cluster = await _start_cluster(settings, workers, registry.secret)
         stack.push_async_callback(cluster.stop, settings.grace_s)
         platform = await _assemble(settings, workers, registry, cluster, data_dir)
+        stack.push_async_callback(platform.readers.stop)
         stack.push_async_callback(platform.membership.stop)
         stack.push_async_callback(platform.jobs.stop, settings.grace_s)
         check = asyncio.create_task(platform.models.check_all(), name="check of the artifacts")
@@ -128,6 +130,7 @@ async def _assemble(
         training=training,
         batch=batch,
         jobs=jobs,
+        readers=Readers(workers, settings.node_count),
     )
 
 

@@ -16,6 +16,7 @@ from aiaas_async.service.datasets import Datasets
 from aiaas_async.service.deployments import Deployments
 from aiaas_async.service.membership import Membership
 from aiaas_async.service.models import Models
+from aiaas_async.service.readers import Readers
 from aiaas_async.service.training import Training
 
 
@@ -34,5 +35,6 @@ class Platform:
     training: Training
     batch: BatchInference
     jobs: JobBoard
+    readers: Readers
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     started_at: float = field(default_factory=time.time)

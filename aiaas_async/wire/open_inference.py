@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -56,12 +56,11 @@ class Model:
     outputs: tuple[TensorSpec, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class InferRequest:
+class InferRequest(msgspec.Struct, frozen=True):
     """`inputs` lead with the batch dimension. `timeout_us` is 0 where none was asked for."""
 
     id: str
-    inputs: Mapping[str, Array]
+    inputs: dict[str, Any]
     outputs: tuple[Asked, ...]
     timeout_us: int = 0
 

@@ -13,8 +13,7 @@ from aiaas_async.wire.v2tensors import Array, classified, datatype_of, pack, to_
 _MANY: Final = 1 << 14  # elements, which take 0.4 ms to write
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """An output to send: as bytes or as JSON; of `classes` > 0 only the highest so many."""
 
     name: str

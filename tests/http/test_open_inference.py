@@ -28,7 +28,6 @@ from tests.http.api import LEAKS, Api
 from tests.http.conftest import Served, settings
 from tests.http.echo import RUNTIMES, echo, simple
 from tests.http.models import OCTETS, commit_doubler, doubler, succeed
-from tests.http.raw import stall
 
 ROWS = [[1.0, 2.0, 3.0, 4.0], [0.0, -1.0, 0.5, 8.0]]
 INFER = "/v2/models/doubler/infer"
@@ -345,39 +344,6 @@ async def test_long_json_and_texts_are_read_and_written_beside_the_loop(echoing:
         answer = await ask(echoing, "POST", f"/v2/models/{name}/infer", {"inputs": [head]})
         assert answer.status == 200, answer.value
         assert answer.value["outputs"][0]["data"] == data
-
-
-_TEXTS = {"name": "x0", "datatype": "BYTES", "shape": [1, 475_001]}
-HOSTILE: dict[str, tuple[bytes, dict[str, str]]] = {
-    "inputs": (b'{"inputs":[' + b'{"name":"x0"},' * 100_000 + b"{}]}", {}),
-    "levels": (b"[" * 1_900_000, {}),
-    "parameters": (
-        b'{"inputs":[],"parameters":{'
-        + b",".join(b'"%d":[]' % number for number in range(150_000))
-        + b"}}",
-        {},
-    ),
-    "texts": body_of(
-        {"inputs": [{**_TEXTS, "parameters": {"binary_data_size": 1_900_000}}]},
-        b"\0" * 1_900_000,
-    ),
-    "numbers": (
-        b'{"inputs":[{"name":"x0","datatype":"FP32","shape":[7,7],"data":['
-        + b"1," * 900_000
-        + b"1]}]}",
-        {},
-    ),
-}
-
-
-@pytest.mark.parametrize("what", HOSTILE)
-async def test_a_hostile_body_is_refused_without_a_stall(echoing: Served, what: str) -> None:
-    await commit(echoing, echo("string" if what == "texts" else "float32", -1))
-    body, headers = HOSTILE[what]
-    with stall() as measured:
-        answer = await ask(echoing, "POST", "/v2/models/echo/infer", body, headers)
-    assert answer.status == 400
-    assert measured.worst_ms < 50
 
 
 async def test_halves_have_no_json_on_the_way_back_either(echoing: Served) -> None:

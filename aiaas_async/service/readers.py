@@ -1,0 +1,103 @@
+"""Readers: processes that turn long JSON bodies into arrays, beside the event loop and the nodes.
+
+They are workers like any node's, but their jobs need no model. The first long body starts them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from aiaas_async.compute.base import Answer, WorkerSource
+from aiaas_async.compute.frames import Pieces
+from aiaas_async.compute.jobs import ReadInfer, ReadJson
+from aiaas_async.compute.slots import JOBS_UNDER_WAY
+from aiaas_async.errors import OverloadedError, StoppingError, WorkerDiedError
+from aiaas_async.node.seat import WorkerSeat
+from aiaas_async.wire.longjson import Apart, put_together
+from aiaas_async.wire.open_inference import InferRequest, Model
+
+MAX_WAITING: Final = 256  # bodies; their bytes are bounded where they are received
+PATIENCE_S: Final = 10.0  # 16 MiB of JSON take 0.1 s
+
+
+class _Desk:
+    """One reader and the places it has for bodies."""
+
+    def __init__(self, source: WorkerSource) -> None:
+        self.seat = WorkerSeat(source, lambda: None)
+        self.places = asyncio.Semaphore(JOBS_UNDER_WAY)
+        self.load = 0
+
+
+class Readers:
+    """At most `count` processes."""
+
+    def __init__(self, source: WorkerSource, count: int) -> None:
+        self._source, self._count = source, count
+        self._desks: list[_Desk] = []
+        self._opening = asyncio.Lock()
+        self._stopped = False
+
+    async def read_json(self, body: bytes) -> Any:
+        """The value of a JSON body; its long lists of numbers are numpy arrays.
+
+        Raises what reading it raises, `OverloadedError` when too many bodies wait.
+        """
+        answer = await self._do(ReadJson(), body)
+        return put_together(msgspec.convert(answer.facts, Apart), answer.arrays)
+
+    async def read_infer(
+        self, body: bytes | memoryview, header_length: str | None, model: Model
+    ) -> InferRequest:
+        """An infer request of the Open Inference Protocol, as `read_request` reads it."""
+        job = ReadInfer(header_length, model.name, model.inputs, model.outputs)
+        answer = await self._do(job, body)
+        asked = msgspec.convert(answer.facts, InferRequest)
+        return msgspec.structs.replace(asked, inputs=answer.arrays)
+
+    async def _do(self, job: ReadJson | ReadInfer, body: bytes | memoryview) -> Answer:
+        await self._open()
+        try:
+            return await self._do_once(job, body)
+        except WorkerDiedError:  # reading changes nothing, so it may be done again
+            return await self._do_once(job, body)
+
+    async def _do_once(self, job: ReadJson | ReadInfer, body: bytes | memoryview) -> Answer:
+        desk = min(self._desks, key=lambda each: each.load)
+        if desk.load >= MAX_WAITING:
+            raise OverloadedError(
+                f"{desk.load} long JSON bodies wait to be read; try later, or use MessagePack",
+                retry_after=1.0,
+            )
+        pieces = Pieces("body", (np.frombuffer(body, np.uint8),))
+        desk.load += 1
+        try:
+            async with asyncio.timeout(PATIENCE_S), desk.places:
+                worker = await desk.seat.free()
+                end_by = asyncio.get_running_loop().time() + PATIENCE_S
+                return await desk.seat.run(worker, job, [pieces], end_by)
+        except TimeoutError:
+            raise OverloadedError("a long JSON body could not be read in time") from None
+        finally:
+            desk.load -= 1
+
+    async def _open(self) -> None:
+        """Start the readers, once."""
+        if len(self._desks) == self._count:
+            return
+        async with self._opening:
+            if self._stopped:
+                raise StoppingError("shutting down", retry_after=5.0)
+            while len(self._desks) < self._count:
+                desk = _Desk(self._source)
+                await desk.seat.start()
+                self._desks.append(desk)
+
+    async def stop(self) -> None:
+        self._stopped = True
+        async with self._opening:
+            await asyncio.gather(*(desk.seat.vacate(0.0) for desk in self._desks))

@@ -1,0 +1,69 @@
+"""Long JSON is taken apart and put together again without loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiaas_async.errors import MalformedError, TooLargeError
+from aiaas_async.wire.longjson import MAX_REST, put_together, read_apart
+
+numbers = st.one_of(
+    st.lists(st.integers(-(2**70), 2**70), max_size=200),
+    st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=200),
+    st.lists(st.lists(st.integers(-5, 5), min_size=3, max_size=3), max_size=80),
+)
+values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.text(max_size=5), st.integers(-9, 9), numbers),
+    lambda inner: st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: plain(held) for key, held in value.items()}
+    return value
+
+
+@given(st.dictionaries(st.text(max_size=4), values, max_size=4))
+def test_what_is_taken_apart_and_put_together_is_the_same(value: dict[str, Any]) -> None:
+    apart, arrays = read_apart(msgspec.json.encode(value))
+    assert plain(put_together(apart, arrays)) == value
+
+
+def test_lists_of_numbers_leave_as_arrays_of_their_kind() -> None:
+    body = {
+        "inputs": {"whole": [[1, 2]] * 50, "real": [1.5] * 100, "short": [1.0] * 5},
+        "texts": ["a"] * 100,
+        "mixed": [1.0, None] * 100,
+        "ragged": [[1.0], [1.0, 2.0]] * 50,
+        "truths": [True] * 100,
+    }
+    apart, arrays = read_apart(msgspec.json.encode(body))
+    assert apart.places == [["inputs", "whole"], ["inputs", "real"]]
+    assert [(a.dtype.name, a.shape) for a in arrays.values()] == [
+        ("int64", (50, 2)),
+        ("float64", (100,)),
+    ]
+    rest = msgspec.json.decode(apart.rest)
+    assert rest["inputs"] == {"whole": None, "real": None, "short": [1.0] * 5}
+    assert rest["ragged"] == body["ragged"]
+
+
+def test_more_than_a_mebibyte_that_is_no_numbers_is_refused() -> None:
+    body = msgspec.json.encode({"text": "x" * (MAX_REST + 1)})
+    with pytest.raises(TooLargeError, match="no lists of numbers"):
+        read_apart(body)
+
+
+def test_what_is_no_json_is_malformed() -> None:
+    with pytest.raises(MalformedError):
+        read_apart(b'{"a": [1, 2')
