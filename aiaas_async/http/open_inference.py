@@ -29,7 +29,6 @@ from aiaas_async.http.v2models import (
     index,
     load,
     metadata_of,
-    model_for,
     ready_version,
     statistics_of,
     unload,
@@ -187,7 +186,7 @@ async def infer(request: web.Request) -> web.StreamResponse:
 async def _asked(request: web.Request, record: VersionRecord) -> InferRequest:
     settings = request.app[PLATFORM].settings
     limit, patience = settings.max_body_mb << 20, settings.read_timeout_s
-    length, model = request.headers.get(HEADER_LENGTH), model_for(record)
+    length, model = request.headers.get(HEADER_LENGTH), request.app[V2].model_for(record)
     lead = -tensors_at(length) % ALIGNMENT
     raw = await read_body(request, limit, request.app[BUDGET], patience, lead)
     body = memoryview(raw)[lead:]

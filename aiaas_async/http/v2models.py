@@ -14,7 +14,7 @@ from aiohttp import web
 from aiaas_async.errors import AiaasError, InvalidError, NotFoundError, NotReadyError
 from aiaas_async.http.exchange import PLATFORM
 from aiaas_async.http.v2statistics import Counter, render
-from aiaas_async.messages import TensorSpec
+from aiaas_async.messages import Metadata, TensorSpec
 from aiaas_async.names import LATEST, ModelRef
 from aiaas_async.registry.records import ModelRecord, VersionRecord
 from aiaas_async.service.platform import Platform
@@ -29,12 +29,25 @@ class OpenInference:
     def __init__(self) -> None:
         self._unloaded: set[tuple[ModelRef, float | None]] = set()
         self._counters: dict[ModelRef, Counter] = {}
+        self._models: dict[ModelRef, tuple[Metadata, Model]] = {}
 
     def counter(self, ref: ModelRef) -> Counter:
-        return self._counters.setdefault(ref, Counter())
+        if (known := self._counters.get(ref)) is None:
+            known = self._counters[ref] = Counter()
+        return known
+
+    def model_for(self, record: VersionRecord) -> Model:
+        """What requests for `record` are checked against."""
+        known = self._models.get(record.ref)
+        if known is None or known[0] is not record.metadata:
+            model = Model(record.ref.name, record.metadata.inputs, record.metadata.outputs)
+            known = self._models[record.ref] = (record.metadata, model)
+        return known[1]
 
     def is_ready(self, record: VersionRecord) -> bool:
-        return record.state == "ready" and (record.ref, record.committed_at) not in self._unloaded
+        if record.state != "ready":
+            return False
+        return not self._unloaded or (record.ref, record.committed_at) not in self._unloaded
 
     def unload(self, model: ModelRecord) -> None:
         self._unloaded |= {(r.ref, r.committed_at) for r in model.versions.values()}
@@ -85,11 +98,6 @@ def called_version(app: web.Application, record: VersionRecord, version: str | N
     model = app[PLATFORM].models.catalog.model(record.ref.name)
     by_alias = version in model.aliases and version not in model.versions
     return version if version is not None and by_alias else record.ref.version
-
-
-def model_for(record: VersionRecord) -> Model:
-    """What requests are checked against."""
-    return Model(record.ref.name, record.metadata.inputs, record.metadata.outputs)
 
 
 def metadata_of(platform: Platform, record: VersionRecord) -> dict[str, Any]:

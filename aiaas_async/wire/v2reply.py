@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -21,8 +20,7 @@ class Asked(msgspec.Struct, frozen=True):
     classes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class InferReply:
+class InferReply(msgspec.Struct, frozen=True):
     """`arrays` lead with the batch dimension; `facts` go out as the reply's parameters."""
 
     model: str
@@ -34,12 +32,12 @@ class InferReply:
 
 def writes_long(arrays: Mapping[str, Array], outputs: Sequence[Asked]) -> bool:
     """Whether writing these outputs takes milliseconds."""
-    slow = [
-        arrays[asked.name].size
-        for asked in outputs
-        if not asked.binary or asked.classes or arrays[asked.name].dtype.kind == "U"
-    ]
-    return sum(slow) > _MANY
+    slow = 0
+    for asked in outputs:
+        array = arrays[asked.name]
+        if not asked.binary or asked.classes or array.dtype.kind == "U":
+            slow += array.size
+    return slow > _MANY
 
 
 def write_reply(reply: InferReply, outputs: Sequence[Asked]) -> tuple[bytes, int | None]:
@@ -53,18 +51,23 @@ def write_reply(reply: InferReply, outputs: Sequence[Asked]) -> tuple[bytes, int
     parts: list[bytes | memoryview] = []
     head["outputs"] = [_output(asked, reply.arrays[asked.name], parts) for asked in outputs]
     raw = msgspec.json.encode(head)
-    if not any(map(len, parts)):
-        return raw, None
-    return b"".join([raw, *parts]), len(raw)
+    body = b"".join([raw, *parts])
+    return body, len(raw) if len(body) > len(raw) else None
 
 
 def _output(asked: Asked, array: Array, parts: list[bytes | memoryview]) -> dict[str, Any]:
     """The JSON of an output; its bytes, if it is sent as such, are added to `parts`."""
     if asked.classes:
         array = classified(array, asked.classes, asked.name)
-    head = {"name": asked.name, "datatype": datatype_of(array), "shape": array.shape}
-    if not asked.binary:
-        return {**head, "data": to_json(array)}
-    part = pack(array)
-    parts.append(part)
-    return {**head, "parameters": {"binary_data_size": len(part)}}
+    head: dict[str, Any] = {
+        "name": asked.name,
+        "datatype": datatype_of(array),
+        "shape": array.shape,
+    }
+    if asked.binary:
+        part = pack(array)
+        parts.append(part)
+        head["parameters"] = {"binary_data_size": len(part)}
+    else:
+        head["data"] = to_json(array)
+    return head

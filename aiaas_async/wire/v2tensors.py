@@ -215,6 +215,9 @@ def _reason(error: Exception) -> str:
 
 def datatype_of(array: Array) -> str:
     """The protocol's name for the dtype of `array`."""
+    known = _NAMES.get(array.dtype)
+    if known is not None:
+        return known
     return BYTES if array.dtype.kind == "U" else _NAMES[array.dtype.newbyteorder("<")]
 
 
@@ -238,8 +241,9 @@ def pack(array: Array) -> bytes | memoryview:
         )
     if array.size == 0:
         return b""
-    plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    return plain.reshape(-1).view(np.uint8).data
+    if array.dtype not in _NAMES or not array.flags.c_contiguous:
+        array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    return array.reshape(-1).view(np.uint8).data
 
 
 def classified(array: Array, classes: int, name: str) -> Array:
