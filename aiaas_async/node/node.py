@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 MAX_ATTEMPTS = 2
 # A request needs two turns of the loop from its bytes to the mailbox.
 _QUIET_TURNS, _MOST_TURNS = 2, 8
+_LONG_S = 0.005
+_PATIENCE = 1 / 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,8 @@ class Node:
         self._seat = WorkerSeat(source, self._residency.clear)
         self._task: asyncio.Task[None] | None = None
         self._under_way = 0
+        self._computing_s = 0.0  # expected of the job that was submitted last
+        self._last_batch = (0.0, 0, 0.0)  # when it ended, its calls, the seconds it took
         self._quiet = asyncio.Event()
         self._stopped = False
         self.statistics = NodeStatistics()
@@ -139,6 +143,11 @@ class Node:
     async def _run(self) -> None:
         while True:
             await self._mailbox.wait_nonempty()
+            if self._computing_s > _LONG_S:
+                # What comes while a long job computes joins the next one: sent ahead, it would
+                # leave later callers to a third. The hop that is not hidden costs 0.15 ms.
+                await self._seat.idle()
+                await self._regather()
             await self._seat.free()
             await self._gather()
             item = self._mailbox.take_nowait(self._loop.time())
@@ -161,6 +170,17 @@ class Node:
                 return
             waiting = len(self._mailbox)
             await asyncio.sleep(0)
+
+    async def _regather(self) -> None:
+        """Give the callers of a long batch that just ended a moment to come back with their next.
+
+        They do so one after the other; the first alone would be a batch, and all others would
+        wait for it. The moment is a share of what the batch took, and over when all are back.
+        """
+        ended, calls, seconds = self._last_batch
+        patience = ended + seconds * _PATIENCE
+        while len(self._mailbox) < calls and time.perf_counter() < patience:
+            await asyncio.sleep(0.001)
 
     async def _dispatch(self, item: WorkItem) -> None:
         taken = [item]
@@ -232,6 +252,7 @@ class Node:
         if servable.id not in self._residency:
             raise WorkerDiedError("the worker died before the job reached it", {"started": False})
         future = self._seat.run(worker, job, pieces, self._end_by(items))
+        self._computing_s = sum(item.expected_s for item in items)
         self._residency.begin(servable.id)
         future.add_done_callback(lambda _: self._residency.end(servable.id))
         return future
@@ -278,6 +299,7 @@ class Node:
             return
         answer = done.result()
         self._count(batch.rows, answer)
+        self._last_batch = (time.perf_counter(), len(batch.items), answer.compute_us / 1e6)
         self.rates.record(batch.servable.id, batch.rows, answer.compute_us / 1e6)
         self._settle(len(batch.items))
         seconds = answer.compute_us / 1e6

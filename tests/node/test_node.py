@@ -89,6 +89,55 @@ async def test_calls_that_arrive_in_following_turns_of_the_loop_join_the_batch(
     assert [(await item.reply).batch_size for item in items] == [4, 4, 4, 4]
 
 
+async def test_while_a_long_batch_computes_what_comes_gathers_for_the_next(
+    make: Make, source: FakeSource
+) -> None:
+    node, model = await make(), servable()
+    node.rates.record(model.id, 1, 0.5)
+    first = ask(node, model)
+    worker = source.workers[0]
+    await worker.next()
+    others = [ask(node, model) for _ in range(3)]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(worker.waiting) == 1
+    worker.finish()
+    await finish_all(worker, 1)
+    assert (await first.reply).batch_size == 1
+    assert [(await item.reply).batch_size for item in others] == [3, 3, 3]
+
+
+async def test_the_callers_of_a_long_batch_come_back_into_one_batch(
+    make: Make, source: FakeSource
+) -> None:
+    node, model = await make(), servable()
+    node.rates.record(model.id, 1, 5.0)
+    items = [ask(node, model) for _ in range(3)]
+    worker = source.workers[0]
+    await worker.next()
+    worker.finish(compute_us=15_000_000)
+    for item in items:
+        await item.reply
+        again = ask(node, model)
+        for _ in range(20):
+            await asyncio.sleep(0)
+    await finish_all(worker, 1)
+    assert (await again.reply).batch_size == 3
+
+
+async def test_a_short_batch_is_sent_while_another_computes(make: Make, source: FakeSource) -> None:
+    node, model = await make(), servable()
+    items = [ask(node, model)]
+    worker = source.workers[0]
+    await worker.next()
+    items.append(ask(node, model))
+    while len(worker.waiting) < 2:
+        worker.arrived.clear()
+        await worker.arrived.wait()
+    await finish_all(worker, 2)
+    assert [(await item.reply).batch_size for item in items] == [1, 1]
+
+
 async def test_a_batch_never_exceeds_the_versions_maximum(make: Make, source: FakeSource) -> None:
     node = await make()
     model = servable(max_batch_size=2)
