@@ -1,4 +1,4 @@
-"""A mailbox: a queue bounded in items and in bytes, in the order its discipline chooses.
+"""A mailbox: a queue bounded in items, bytes and time, in the order its discipline chooses.
 
 Putting never waits: a full mailbox refuses at once, with the time after which a place should be
 free, computed from the measured drain rate. Only the owner waits, in `wait_nonempty`.
@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from aiaas_async.actors.envelope import Envelope
-from aiaas_async.errors import OverloadedError, StoppingError
+from aiaas_async.errors import AiaasError, OverloadedError, StoppingError
 from aiaas_async.schedule.fifo import Fifo
+from aiaas_async.schedule.shedding import Shedding
 from aiaas_async.schedule.waiting import Discipline
 
 E = TypeVar("E", bound=Envelope[Any, Any])
@@ -42,6 +43,8 @@ class Mailbox(Generic[E]):
         self._queue: Discipline[E] = Fifo() if discipline is None else discipline
         self._max_items, self._max_bytes = max_items, max_bytes
         self._bytes = self._peak = self._accepted = self._refused = self._dropped = 0
+        self._work_s = 0.0
+        self._shedding = Shedding()
         self._interval = 0.0  # smoothed seconds between takes
         self._last_take: float | None = None
         self._nonempty = asyncio.Event()
@@ -58,6 +61,15 @@ class Mailbox(Generic[E]):
 
     def put_nowait(self, item: E) -> None:
         """Queue `item`; raises `OverloadedError` when full, `StoppingError` when closed."""
+        try:
+            self._check(item)
+        except AiaasError:
+            item.withdraw()
+            raise
+        self._push(item)
+        self._accepted += 1
+
+    def _check(self, item: E) -> None:
         if self._closed:
             raise StoppingError("no new work is taken: shutting down", retry_after=1.0)
         if not self.can_put(item.cost):
@@ -66,8 +78,12 @@ class Mailbox(Generic[E]):
                 f"{len(self._queue)} requests ({self._bytes} bytes) wait already; try again later",
                 retry_after=self._time_to_drain(),
             )
-        self._push(item)
-        self._accepted += 1
+        if item.work_s and not self._shedding.admits(self._work_s, item.work_s, item.enqueued_at):
+            self._refused += 1
+            raise OverloadedError(
+                f"{self._work_s:.2f} s of work wait already; try again later",
+                retry_after=max(MIN_RETRY_S, self._work_s),
+            )
 
     def put_back(self, item: E) -> None:
         """Queue again what was taken and could not be done; never refused, never counted."""
@@ -76,6 +92,7 @@ class Mailbox(Generic[E]):
     def _push(self, item: E) -> None:
         self._queue.push(item)
         self._bytes += item.cost
+        self._work_s += item.work_s
         self._peak = max(self._peak, len(self._queue))
         self._nonempty.set()
 
@@ -102,6 +119,7 @@ class Mailbox(Generic[E]):
 
     def _took(self, item: E, now: float) -> None:
         self._bytes -= item.cost
+        self._work_s -= item.work_s
         if self._last_take is not None:
             gap = now - self._last_take
             seen = self._interval or gap
@@ -109,6 +127,7 @@ class Mailbox(Generic[E]):
         self._last_take = now
         if not len(self._queue):
             self._nonempty.clear()
+            self._work_s = 0.0  # what adding and taking away left over
             # Idle time is not service time: the next interval starts with the next burst.
             self._last_take = None
 
@@ -129,6 +148,7 @@ class Mailbox(Generic[E]):
             item = self._queue.pop()
             self._bytes -= item.cost
             item.fail(error)
+        self._work_s = 0.0
         self._nonempty.clear()
 
     def statistics(self) -> MailboxStatistics:

@@ -37,10 +37,6 @@ class Worker(Protocol):
     def can_submit(self) -> bool:
         """Whether it lives and fewer than two jobs are under way."""
 
-    @property
-    def idle(self) -> bool:
-        """Whether no job is under way."""
-
     def submit(
         self,
         job: Job,

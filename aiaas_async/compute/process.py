@@ -74,10 +74,6 @@ class WorkerProcess:
         room = len(self._under_way) < JOBS_UNDER_WAY
         return room and not self._stopping and not self._dead.is_set()
 
-    @property
-    def idle(self) -> bool:
-        return not self._under_way
-
     def submit(
         self,
         job: Job,

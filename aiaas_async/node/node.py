@@ -21,6 +21,7 @@ from aiaas_async.compute.frames import Pieces
 from aiaas_async.compute.jobs import Differentiate, Infer, Load, Unload
 from aiaas_async.errors import AiaasError, InternalError, StoppingError, WorkerDiedError
 from aiaas_async.node.coalesce import Batch
+from aiaas_async.node.company import Company
 from aiaas_async.node.quarantine import Quarantine
 from aiaas_async.node.residency import Residency
 from aiaas_async.node.seat import WorkerSeat
@@ -40,10 +41,6 @@ from aiaas_async.schedule.rates import Rates
 logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 2
-# A request needs two turns of the loop from its bytes to the mailbox.
-_QUIET_TURNS, _MOST_TURNS = 2, 8
-_LONG_S = 0.005
-_PATIENCE = 1 / 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +86,8 @@ class Node:
         self._pins: set[str] = set()
         self._seat = WorkerSeat(source, self._residency.clear)
         self._task: asyncio.Task[None] | None = None
+        self._company = Company(self._mailbox.__len__)
         self._under_way = 0
-        self._computing_s = 0.0  # expected of the job that was submitted last
-        self._last_batch = (0.0, 0, 0.0)  # when it ended, its calls, the seconds it took
         self._quiet = asyncio.Event()
         self._stopped = False
         self.statistics = NodeStatistics()
@@ -133,6 +129,9 @@ class Node:
         item.flow, item.priority = flow, priority
         if isinstance(message, Call):
             item.expected_s = self.rates.expected_s(message.servable.id, message.rows)
+            # A job's tasks come no faster than they are done, and take turns with the calls.
+            if flow == CALLS:
+                item.work_s = self.rates.settled_s(message.servable.id, message.rows)
         self._mailbox.put_nowait(item)
         return item
 
@@ -143,44 +142,13 @@ class Node:
     async def _run(self) -> None:
         while True:
             await self._mailbox.wait_nonempty()
-            if self._computing_s > _LONG_S:
-                # What comes while a long job computes joins the next one: sent ahead, it would
-                # leave later callers to a third. The hop that is not hidden costs 0.15 ms.
-                await self._seat.idle()
-                await self._regather()
             await self._seat.free()
-            await self._gather()
+            await self._company.gather()
             item = self._mailbox.take_nowait(self._loop.time())
             if item is None:
                 self._settle(0)
             else:
                 await self._dispatch(item)
-
-    async def _gather(self) -> None:
-        """Let the event loop turn for as long as it brings company to what waits.
-
-        Requests that arrive together reach the mailbox one after the other; a batch that left
-        with the first would cost as much to send as one with all. An idle server loses a few
-        microseconds; 16 busy connections gained 16 % of their rate.
-        """
-        waiting, quiet = 0, 0
-        for _ in range(_MOST_TURNS):
-            quiet = quiet + 1 if len(self._mailbox) == waiting else 0
-            if quiet == _QUIET_TURNS:
-                return
-            waiting = len(self._mailbox)
-            await asyncio.sleep(0)
-
-    async def _regather(self) -> None:
-        """Give the callers of a long batch that just ended a moment to come back with their next.
-
-        They do so one after the other; the first alone would be a batch, and all others would
-        wait for it. The moment is a share of what the batch took, and over when all are back.
-        """
-        ended, calls, seconds = self._last_batch
-        patience = ended + seconds * _PATIENCE
-        while len(self._mailbox) < calls and time.perf_counter() < patience:
-            await asyncio.sleep(0.001)
 
     async def _dispatch(self, item: WorkItem) -> None:
         taken = [item]
@@ -230,6 +198,7 @@ class Node:
         submitted = time.perf_counter()
         job = Infer(servable.id, batch.rows, batch.outputs)
         future = await self._submit(job, batch.pieces(), servable, batch.items)
+        self._company.sent(future, self.rates.expected_s(servable.id, batch.rows))
         future.add_done_callback(lambda done: self._on_batch(batch, submitted, done))
 
     async def _differentiate(self, item: WorkItem, asked: Differentiation) -> None:
@@ -252,7 +221,6 @@ class Node:
         if servable.id not in self._residency:
             raise WorkerDiedError("the worker died before the job reached it", {"started": False})
         future = self._seat.run(worker, job, pieces, self._end_by(items))
-        self._computing_s = sum(item.expected_s for item in items)
         self._residency.begin(servable.id)
         future.add_done_callback(lambda _: self._residency.end(servable.id))
         return future
@@ -299,7 +267,7 @@ class Node:
             return
         answer = done.result()
         self._count(batch.rows, answer)
-        self._last_batch = (time.perf_counter(), len(batch.items), answer.compute_us / 1e6)
+        self._company.ended(len(batch.items), answer.compute_us / 1e6)
         self.rates.record(batch.servable.id, batch.rows, answer.compute_us / 1e6)
         self._settle(len(batch.items))
         seconds = answer.compute_us / 1e6

@@ -65,12 +65,6 @@ class WorkerSeat:
             await self._changed.wait()
         return self._worker
 
-    async def idle(self) -> None:
-        """Wait until the worker has nothing to do, or is gone."""
-        while self._worker is not None and self._worker.alive and not self._worker.idle:
-            self._changed.clear()
-            await self._changed.wait()
-
     def run(
         self, worker: Worker, job: Job, arrays: Sequence[Pieces], end_by: float
     ) -> asyncio.Future[Answer]:

@@ -42,10 +42,6 @@ class FakeWorker:
     def can_submit(self) -> bool:
         return self.alive and len(self.waiting) < 2
 
-    @property
-    def idle(self) -> bool:
-        return not self.waiting
-
     def submit(
         self,
         job: Job,
