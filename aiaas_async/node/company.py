@@ -53,8 +53,11 @@ class Company:
     async def _returning(self) -> None:
         """The callers of a long batch come back one after the other: the first alone would be a
         batch, and all others would wait for it."""
-        while self._waiting() < self._calls and time.perf_counter() < self._patient_until:
-            await asyncio.sleep(_GLANCE_S)
+        while self._waiting() < self._calls:
+            left = self._patient_until - time.perf_counter()
+            if left <= 0:
+                return
+            await asyncio.sleep(min(left, _GLANCE_S))
 
     async def _arriving(self) -> None:
         """Let the event loop turn for as long as it brings company to what waits.
