@@ -17,6 +17,7 @@ import msgspec
 from aiaas_async.compute.frames import Array
 from aiaas_async.compute.jobs import (
     ArtifactFiles,
+    CloseStream,
     Differentiate,
     Done,
     Failed,
@@ -25,6 +26,8 @@ from aiaas_async.compute.jobs import (
     Inspected,
     Job,
     Load,
+    NextPart,
+    OpenStream,
     Progress,
     ReadInfer,
     ReadJson,
@@ -33,8 +36,9 @@ from aiaas_async.compute.jobs import (
     Unload,
 )
 from aiaas_async.compute.slots import Slot
+from aiaas_async.compute.streams import OpenStreams
 from aiaas_async.errors import AiaasError, ArtifactError, InvalidError, NotFoundError
-from aiaas_async.runtimes.base import Artifact, Differentiable, Model
+from aiaas_async.runtimes.base import Artifact, Differentiable, Model, Streaming
 from aiaas_async.runtimes.table import NO_TARGETS, Runtimes
 from aiaas_async.training.distributed import Place, run_part
 from aiaas_async.training.task import run_task
@@ -74,6 +78,7 @@ class Host:
         targets: Mapping[str, str] = NO_TARGETS,
     ) -> None:
         self._models: dict[str, Model] = {}
+        self._streams = OpenStreams()
         self._runtimes = Runtimes(targets)
         self._stop_requested = stop_requested
 
@@ -82,6 +87,15 @@ class Host:
         match job:
             case Infer():
                 yield self._infer(job, arrays)
+            case OpenStream():
+                self._open(job, arrays)
+                yield Part()
+            case NextPart():
+                part = self._streams.next(job.stream)
+                yield Part({"end": True}) if part is None else Part(arrays=part)
+            case CloseStream():
+                self._streams.close(job.stream)
+                yield Part()
             case Differentiate():
                 yield self._differentiate(job, arrays)
             case Load():
@@ -120,6 +134,7 @@ class Host:
 
     def _unload(self, model_id: str) -> None:
         model = self._models.pop(model_id, None)
+        self._streams.close_all(model_id)
         if model is not None:
             model.close()
 
@@ -131,6 +146,15 @@ class Host:
                     f"output {name!r} has shape {list(array.shape)} for a batch of {job.rows} rows"
                 )
         return Part(arrays=outputs)
+
+    def _open(self, job: OpenStream, arrays: Mapping[str, Array]) -> None:
+        model = self._model(job.model)
+        kept = {name: array.copy() for name, array in arrays.items()}  # they outlive this job
+        if isinstance(model, Streaming):
+            parts = model.stream(kept, job.outputs)
+        else:
+            parts = iter((model.predict(kept, job.outputs),))
+        self._streams.open(job.stream, job.model, parts, job.seconds)
 
     def _differentiate(self, job: Differentiate, arrays: Mapping[str, Array]) -> Part:
         model = self._model(job.model)

@@ -11,7 +11,7 @@ import msgspec
 
 from aiaas_async.actors.envelope import Envelope
 from aiaas_async.compute.frames import Array
-from aiaas_async.compute.jobs import ArtifactFiles
+from aiaas_async.compute.jobs import ArtifactFiles, StreamJob
 from aiaas_async.messages import TensorSpec
 from aiaas_async.names import ModelRef
 from aiaas_async.schedule.disciplines import CALLS
@@ -45,6 +45,16 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     arrays: Mapping[str, Array]
     rows: int
     outputs: tuple[str, ...] | None = None
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStep:
+    """A step of an answer in parts. Only the first has arrays, and loads `servable`."""
+
+    servable: Servable
+    job: StreamJob
+    arrays: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +83,7 @@ class Release:
     servable_id: str
 
 
-Message = Call | Differentiation | Hold | Release
+Message = Call | StreamStep | Differentiation | Hold | Release
 
 
 class Result(msgspec.Struct, frozen=True, gc=False):
