@@ -31,6 +31,7 @@ from aiaas_async.compute.jobs import (
     Progress,
     ReadInfer,
     ReadJson,
+    StreamJob,
     Train,
     TrainPart,
     Unload,
@@ -87,34 +88,23 @@ class Host:
         match job:
             case Infer():
                 yield self._infer(job, arrays)
-            case OpenStream():
-                self._open(job, arrays)
-                yield Part()
-            case NextPart():
-                part = self._streams.next(job.stream)
-                yield Part({"end": True}) if part is None else Part(arrays=part)
-            case CloseStream():
-                self._streams.close(job.stream)
-                yield Part()
+            case OpenStream() | NextPart() | CloseStream():
+                yield self._step(job, arrays)
             case Differentiate():
                 yield self._differentiate(job, arrays)
-            case Load():
-                yield self._load(job)
-            case Unload():
-                self._unload(job.model)
-                yield Part()
-            case Inspect():
-                found = self._runtimes[job.artifact.runtime].inspect(_artifact(job.artifact))
-                yield _inspected(Inspected(found.inputs, found.outputs, found.nbytes))
+            case Inspect() | Load() | Unload():
+                yield self._keep(job)
             case Train():
-                for facts, final in run_task(
-                    _artifact(job.artifact), job.task, Path(job.directory), self._stop_requested
-                ):
-                    yield Part(facts, final=final)
+                yield from self._train(job)
             case TrainPart():
                 yield from self._train_part(job)
             case ReadJson() | ReadInfer():
                 yield _read(job, arrays["body"].data)
+
+    def _train(self, job: Train) -> Iterator[Part]:
+        artifact, folder = _artifact(job.artifact), Path(job.directory)
+        for facts, final in run_task(artifact, job.task, folder, self._stop_requested):
+            yield Part(facts, final=final)
 
     def _train_part(self, job: TrainPart) -> Iterator[Part]:
         memory = Slot(os.open(job.memory, os.O_RDWR | os.O_CLOEXEC))
@@ -125,6 +115,17 @@ class Host:
                 yield Part(facts, final=final)
         finally:
             memory.close()
+
+    def _keep(self, job: Inspect | Load | Unload) -> Part:
+        match job:
+            case Load():
+                return self._load(job)
+            case Unload():
+                self._unload(job.model)
+                return Part()
+            case Inspect():
+                found = self._runtimes[job.artifact.runtime].inspect(_artifact(job.artifact))
+                return _inspected(Inspected(found.inputs, found.outputs, found.nbytes))
 
     def _load(self, job: Load) -> Part:
         self._unload(job.model)
@@ -146,6 +147,17 @@ class Host:
                     f"output {name!r} has shape {list(array.shape)} for a batch of {job.rows} rows"
                 )
         return Part(arrays=outputs)
+
+    def _step(self, job: StreamJob, arrays: Mapping[str, Array]) -> Part:
+        match job:
+            case OpenStream():
+                self._open(job, arrays)
+            case CloseStream():
+                self._streams.close(job.stream)
+            case NextPart():
+                part = self._streams.next(job.stream)
+                return Part({"end": True}) if part is None else Part(arrays=part)
+        return Part()
 
     def _open(self, job: OpenStream, arrays: Mapping[str, Array]) -> None:
         model = self._model(job.model)

@@ -15,6 +15,7 @@ from aiaas_async.compute.jobs import ArtifactFiles, StreamJob
 from aiaas_async.messages import TensorSpec
 from aiaas_async.names import ModelRef
 from aiaas_async.schedule.disciplines import CALLS
+from aiaas_async.wire.sequences import is_stateful
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,10 @@ class Servable:
     piece: str = ""  # which piece of a deployment; empty for the version as it is
 
     id: str = field(init=False)
+    stateful: bool = field(init=False)  # its calls belong to sequences
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "stateful", is_stateful(self.inputs))
         object.__setattr__(self, "id", f"{self.ref}{self.piece}")
 
 

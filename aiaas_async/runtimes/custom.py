@@ -15,7 +15,8 @@ For each loaded version one object of the class is made, without arguments, insi
 
 The signature is what the version was registered with. With inputs named `sequence_id`,
 `sequence_start` and `sequence_end` a version is told which sequence each call belongs to: its
-calls then come to one object, in order, and it may keep state (`wire/sequences.py`). Code is never taken from a request.
+calls then come to one object, in order, and it may keep state (`wire/sequences.py`). Code is
+never taken from a request.
 """
 
 from __future__ import annotations
