@@ -60,6 +60,30 @@ class Infer(msgspec.Struct, frozen=True, tag="infer"):
     outputs: tuple[str, ...] | None = None
 
 
+class OpenStream(msgspec.Struct, frozen=True, tag="open_stream"):
+    """Begin the answer of `model` in parts, as `stream`; it may take `seconds` until it is done."""
+
+    model: str
+    stream: str
+    outputs: tuple[str, ...] | None
+    seconds: float
+
+
+class NextPart(msgspec.Struct, frozen=True, tag="next_part"):
+    """Compute the next part of `stream`: its arrays, or no array and the fact `end`."""
+
+    stream: str
+
+
+class CloseStream(msgspec.Struct, frozen=True, tag="close_stream"):
+    """Nobody waits for `stream` any more."""
+
+    stream: str
+
+
+StreamJob = OpenStream | NextPart | CloseStream
+
+
 class Differentiate(msgspec.Struct, frozen=True, tag="differentiate"):
     """Loss, and gradients with respect to `wrt`; arrays are named inputs/… and targets/…."""
 
@@ -104,7 +128,18 @@ class ReadInfer(msgspec.Struct, frozen=True, tag="read_infer"):
     outputs: tuple[TensorSpec, ...]
 
 
-Job = Inspect | Load | Unload | Infer | Differentiate | Train | TrainPart | ReadJson | ReadInfer
+Job = (
+    Inspect
+    | Load
+    | Unload
+    | Infer
+    | StreamJob
+    | Differentiate
+    | Train
+    | TrainPart
+    | ReadJson
+    | ReadInfer
+)
 
 
 class Request(msgspec.Struct, frozen=True):

@@ -18,7 +18,8 @@ from aiaas_async.actors.mailbox import Mailbox
 from aiaas_async.actors.supervisor import supervise
 from aiaas_async.compute.base import Answer, WorkerSource
 from aiaas_async.compute.frames import Pieces
-from aiaas_async.compute.jobs import Differentiate, Infer, Load, Unload
+from aiaas_async.compute.jobs import Differentiate, Infer, Load, OpenStream, StreamJob, Unload
+from aiaas_async.compute.streams import gone
 from aiaas_async.errors import AiaasError, InternalError, StoppingError, WorkerDiedError
 from aiaas_async.node.coalesce import Batch
 from aiaas_async.node.company import Company
@@ -33,6 +34,7 @@ from aiaas_async.node.work import (
     Release,
     Result,
     Servable,
+    StreamStep,
     WorkItem,
 )
 from aiaas_async.schedule.disciplines import CALLS, make_discipline
@@ -84,6 +86,7 @@ class Node:
         self.rates = Rates()
         self._residency = Residency(limits.memory)
         self._pins: set[str] = set()
+        self._loaded_as: dict[str, int] = {}
         self._seat = WorkerSeat(source, self._residency.clear)
         self._task: asyncio.Task[None] | None = None
         self._company = Company(self._mailbox.__len__)
@@ -102,6 +105,10 @@ class Node:
     def free_bytes(self) -> int:
         """Memory that no pinned version holds."""
         return self._residency.free
+
+    def incarnation(self, servable_id: str) -> int:
+        """Which load of a version is, or was, the latest here: its state in memory is as old."""
+        return self._loaded_as.get(servable_id, 0)
 
     async def start(self) -> None:
         """Start the worker, and begin to take work."""
@@ -128,6 +135,7 @@ class Node:
         item = WorkItem(message, cost, deadline, self._loop)
         item.flow, item.priority = flow, priority
         if isinstance(message, Call):
+            item.priority = priority or message.priority
             item.expected_s = self.rates.expected_s(message.servable.id, message.rows)
             # A job's tasks come no faster than they are done, and take turns with the calls.
             if flow == CALLS:
@@ -162,6 +170,8 @@ class Node:
                     await self._infer(batch)
                 case Differentiation():
                     await self._differentiate(item, item.message)
+                case StreamStep():
+                    await self._take_step(item, item.message)
                 case Hold():
                     item.answer(await self._hold(item.message))
                     self._settle(1)
@@ -208,11 +218,22 @@ class Node:
         job = Differentiate(servable.id, asked.wrt, asked.loss, asked.output)
         pieces = [Pieces(name, (array,)) for name, array in asked.arrays.items()]
         future = await self._submit(job, pieces, servable, [item])
-        future.add_done_callback(lambda done: self._on_gradient(item, submitted, done))
+        future.add_done_callback(lambda done: self._on_alone(item, submitted, done))
+
+    async def _take_step(self, item: WorkItem, step: StreamStep) -> None:
+        servable = step.servable
+        if isinstance(step.job, OpenStream):
+            await self._ensure_loaded(servable)
+        elif servable.id not in self._residency:
+            raise gone()
+        submitted = time.perf_counter()
+        pieces = [Pieces(name, (array,)) for name, array in step.arrays.items()]
+        future = await self._submit(step.job, pieces, servable, [item])
+        future.add_done_callback(lambda done: self._on_alone(item, submitted, done))
 
     async def _submit(
         self,
-        job: Infer | Differentiate,
+        job: Infer | Differentiate | StreamJob,
         pieces: list[Pieces],
         servable: Servable,
         items: Sequence[WorkItem],
@@ -240,6 +261,7 @@ class Node:
         await self._seat.do(Load(servable.id, servable.artifact), self._limits.load_timeout_s)
         self._residency.add(servable.id, servable.nbytes, pinned=servable.id in self._pins)
         self.statistics.loads += 1
+        self._loaded_as[servable.id] = self.statistics.loads
 
     async def _unload(self, model: str) -> None:
         self._residency.remove(model)
@@ -258,6 +280,7 @@ class Node:
         if asked.servable_id in self._residency:
             await self._unload(asked.servable_id)
         self.rates.forget(asked.servable_id)
+        self._loaded_as.pop(asked.servable_id, None)
         return Result(self.id)
 
     def _on_batch(self, batch: Batch, submitted: float, done: asyncio.Future[Answer]) -> None:
@@ -275,7 +298,7 @@ class Node:
             queued = submitted - item.arrived
             item.answer(Result(self.id, arrays, {}, queued, seconds, batch.rows))
 
-    def _on_gradient(self, item: WorkItem, submitted: float, done: asyncio.Future[Answer]) -> None:
+    def _on_alone(self, item: WorkItem, submitted: float, done: asyncio.Future[Answer]) -> None:
         error = done.exception()
         if error is not None:
             self._on_failure([item], _as_ours(error))
