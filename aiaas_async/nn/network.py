@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import prod
 from typing import Any, Self
 
@@ -23,6 +24,7 @@ from aiaas_async.nn.dependence import Dependence, dependence, needed, trainable
 from aiaas_async.nn.graph import Graph, Node, near, parse_graph, render_graph
 from aiaas_async.nn.initial import draw, feeds_rectifier
 from aiaas_async.nn.layer import Array, Mode, Need, Shape
+from aiaas_async.nn.prediction import Route, route_to
 
 Params = dict[str, Array]
 
@@ -123,8 +125,10 @@ class Network:
         inputs: Mapping[str, Array],
         outputs: Sequence[str] | None = None,
     ) -> dict[str, Array]:
-        """As `forward`, but nothing is kept: each value is dropped or overwritten once read."""
-        return self._run(params, inputs, Mode(keep=False), Cache(self._wanted(outputs)))
+        """As `forward`, but nothing is kept, and it is done in the way of `prediction.py`."""
+        route = _route(self, self._wanted(outputs))
+        values = admit(self.inputs, route.read, inputs, _dtype_of(params))
+        return route.follow(params, values)
 
     def backward(
         self,
@@ -170,8 +174,7 @@ class Network:
     ) -> dict[str, Array]:
         plan = needed(self.graph, cache.outputs)
         uses = Counter(source for node in plan for source in node.inputs)
-        dtype = next((array.dtype for array in params.values()), None)
-        values = admit(self.inputs, uses, inputs, dtype)
+        values = admit(self.inputs, uses, inputs, _dtype_of(params))
         uses.update(cache.outputs)
         owned: set[str] = set()
         for node in plan:
@@ -219,6 +222,16 @@ class Network:
     def _untouched(self, grads: Params) -> list[str]:
         names = (name for node in self.graph.nodes for name in trainable(node))
         return [name for name in names if name not in grads]
+
+
+@lru_cache(maxsize=64)  # asked once a call
+def _route(network: Network, outputs: tuple[str, ...]) -> Route:
+    return route_to(network.graph, outputs)
+
+
+def _dtype_of(params: Mapping[str, Array]) -> np.dtype[Any] | None:
+    """What a network computes in."""
+    return next((array.dtype for array in params.values()), None)
 
 
 def _output_spec(graph: Graph, node: Node) -> TensorSpec:
