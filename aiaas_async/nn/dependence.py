@@ -46,7 +46,9 @@ def chosen_parameters(graph: Graph, patterns: Iterable[str]) -> frozenset[str]:
     found: set[str] = set()
     for pattern in patterns:
         fits = {
-            name for name, owner in owners.items() if fnmatchcase(name, pattern) or fnmatchcase(owner, pattern)
+            name
+            for name, owner in owners.items()
+            if fnmatchcase(name, pattern) or fnmatchcase(owner, pattern)
         }
         if not fits:
             known = {*owners, *owners.values()}
