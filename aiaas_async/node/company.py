@@ -36,18 +36,17 @@ class Company:
 
     def ended(self, calls: int, seconds: float) -> None:
         """A batch of `calls` was answered; it took `seconds`."""
-        self._calls = calls
+        self._calls = calls if seconds > LONG_S else 0
         self._patient_until = time.perf_counter() + seconds * _PATIENCE
 
     async def gather(self) -> None:
         """Return when what waits should leave."""
-        if self._long is not None:
+        if self._long is not None and not self._long.done():
             # A batch sent behind another hides the way to the worker, a tenth of a millisecond;
             # behind one of tens of milliseconds it only is smaller, and no longer to be
             # scheduled, than what could have left when the worker was free.
-            if not self._long.done():
-                await asyncio.wait([self._long])
-            await self._returning()
+            await asyncio.wait([self._long])
+        await self._returning()
         await self._arriving()
 
     async def _returning(self) -> None:

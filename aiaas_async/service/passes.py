@@ -1,0 +1,117 @@
+"""Passes: calls of a version whose layers are divided go through its pieces as one batch.
+
+Each piece's node would batch what it finds waiting, but calls that entered one by one reach every
+piece one by one: of 32 callers of a 4 x 4096 network over two nodes 20 met in a batch, and in a
+batch gathered before the first piece all do. One pass is under way at a time: it has all nodes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+import numpy as np
+
+from aiaas_async.actors.mailbox import Mailbox
+from aiaas_async.actors.supervisor import supervise
+from aiaas_async.compute.frames import Array
+from aiaas_async.errors import AiaasError, InternalError, StoppingError
+from aiaas_async.node.coalesce import Batch
+from aiaas_async.node.company import Company
+from aiaas_async.node.work import Call, Result, WorkItem, cost_of
+from aiaas_async.schedule.disciplines import CALLS, make_discipline
+
+MAX_WAITING: Final = 1024
+MAX_BYTES: Final = 256 << 20
+
+# The answer to a call by a deadline (loop time), for callers of a flow.
+Pass = Callable[[Call, float, str], Awaitable[Result]]
+
+
+class Passes:
+    """Gathers calls and runs each batch with `run`; who is next the schedule `schedule` says."""
+
+    def __init__(self, run: Pass, schedule: str = "fair") -> None:
+        self._run = run
+        self._mailbox: Mailbox[WorkItem] = Mailbox(
+            MAX_WAITING, MAX_BYTES, make_discipline(schedule)
+        )
+        self._company = Company(self._mailbox.__len__)
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.create_task(supervise("passes", self._serve, self._give_up))
+
+    async def call(self, call: Call, deadline: float, flow: str = CALLS) -> Result:
+        """The answer to `call`. Raises `OverloadedError` when too much waits."""
+        item = WorkItem(call, cost_of(call.arrays), deadline, self._loop)
+        item.flow = flow
+        self._mailbox.put_nowait(item)
+        return await item.reply
+
+    async def _serve(self) -> None:
+        while True:
+            await self._mailbox.wait_nonempty()
+            await self._company.gather()
+            item = self._mailbox.take_nowait(self._loop.time())
+            if item is not None:
+                await self._pass(self._batch(item))
+
+    def _batch(self, item: WorkItem) -> Batch:
+        assert isinstance(item.message, Call)
+        batch = Batch(item, item.message)
+        if batch.space:
+            now = self._loop.time()
+            batch.extend(self._mailbox.take_like(batch.joiner(), batch.space, now))
+        return batch
+
+    async def _pass(self, batch: Batch) -> None:
+        started = time.perf_counter()
+        first = batch.items[0]
+        deadline = max(item.deadline or 0.0 for item in batch.items)
+        call = Call(batch.servable, _joined(batch), batch.rows, batch.outputs)
+        try:
+            result = await self._run(call, deadline, first.flow)
+        except AiaasError as error:
+            self._on_failure(batch, error)
+            return
+        except asyncio.CancelledError:
+            self._fail(batch, StoppingError("the deployment was replaced during this call"))
+            raise
+        except Exception:
+            self._fail(batch, InternalError("a pass met a defect of its own"))
+            raise
+        self._company.ended(len(batch.items), time.perf_counter() - started)
+        for item, arrays in zip(batch.items, batch.split(result.arrays), strict=True):
+            queued = started - item.arrived + result.queue_s
+            item.answer(Result(result.node, arrays, {}, queued, result.compute_s, batch.rows))
+
+    def _on_failure(self, batch: Batch, error: AiaasError) -> None:
+        """What failed in company runs again alone, so that it harms no other."""
+        for item in batch.items:
+            if len(batch.items) > 1 and not item.abandoned:
+                item.alone = True
+                self._mailbox.put_back(item)
+            else:
+                item.fail(error)
+
+    def _fail(self, batch: Batch, error: AiaasError) -> None:
+        for item in batch.items:
+            item.fail(error)
+
+    def _give_up(self, _: BaseException) -> None:
+        self._mailbox.close(StoppingError("this deployment failed too often and is out of service"))
+
+    async def stop(self) -> None:
+        """End; who still waits is told so."""
+        self._mailbox.close(StoppingError("the deployment was replaced before it came to this"))
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+
+def _joined(batch: Batch) -> Mapping[str, Array]:
+    """The calls' arrays end to end."""
+    first = batch.calls[0].arrays
+    if len(batch.calls) == 1:
+        return first
+    return {name: np.concatenate([call.arrays[name] for call in batch.calls]) for name in first}
