@@ -4,6 +4,7 @@ versions by the names in the path."""
 from __future__ import annotations
 
 import functools
+import time
 from typing import Any, Final
 
 import msgspec
@@ -108,6 +109,15 @@ def ready_record(request: web.Request) -> VersionRecord:
     """The same, if it answers calls. Raises `NotReadyError` as well."""
     info = request.match_info
     return ready_version(request.app, info["name"], info.get("version"))
+
+
+def count_unread(
+    request: web.Request, record: VersionRecord, error: BaseException, started: int
+) -> None:
+    """A request that could not be read has failed for the version it was for. `started` is of
+    `time.perf_counter_ns`."""
+    statistics = request.app[PLATFORM].models.statistics.of(record.ref)
+    statistics.failed(error, time.perf_counter_ns() - started)
 
 
 def time_for(request: web.Request, terms: Terms) -> float:
