@@ -125,6 +125,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = 20.0
     log_level: Annotated[str, _text("debug, info, warning or error")] = "info"
     access_log: Annotated[bool, _text("one JSON line on stderr for each request")] = False
+    stall_ms: Annotated[
+        float, _number(1.0, 60_000.0, "a stall of the event loop this long is logged and counted")
+    ] = 100.0
     runtimes: Annotated[
         dict[str, RuntimeSettings], _text("own runtimes: [runtimes.NAME] target = 'module:Class'")
     ] = {}

@@ -44,7 +44,7 @@ PLACES: Final[dict[str, set[str]]] = {
     "msgpack": {"wire"},
     "aiohttp": {"http", "client"},
     "asyncio": MACHINERY | {"client", "cli"},
-    "prometheus_client": {"http"},
+    "prometheus_client": set(),
     "click": {"cli"},
     "rich": {"cli"},
     "uvloop": {"cli", "client"},

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from aiaas_async.compute.frames import Pieces
 from aiaas_async.compute.jobs import Differentiate, Infer, Load, OpenStream, StreamJob, Unload
 from aiaas_async.compute.streams import gone
 from aiaas_async.errors import AiaasError, InternalError, StoppingError, WorkerDiedError
+from aiaas_async.names import ModelRef
 from aiaas_async.node.coalesce import Batch
 from aiaas_async.node.company import Company
 from aiaas_async.node.quarantine import Quarantine
@@ -100,6 +102,17 @@ class Node:
     def load(self) -> int:
         """Requests that wait here or are under way."""
         return len(self._mailbox) + self._under_way
+
+    def waiting(self) -> Counter[ModelRef]:
+        """Calls that wait here for the worker, by version."""
+        items = (item for item in self._mailbox if not item.abandoned)
+        calls = (item.message for item in items if isinstance(item.message, Call))
+        return Counter(call.servable.ref for call in calls)
+
+    @property
+    def worker_pid(self) -> int | None:
+        """Of the worker's process, if there is one. Not for callers."""
+        return self._seat.pid
 
     @property
     def free_bytes(self) -> int:

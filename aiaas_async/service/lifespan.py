@@ -27,6 +27,7 @@ from aiaas_async.service.calls import Calls
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.datasets import Datasets
 from aiaas_async.service.deployments import Deployments
+from aiaas_async.service.loopwatch import LoopWatch
 from aiaas_async.service.membership import Membership
 from aiaas_async.service.models import BatchLimits, Models
 from aiaas_async.service.platform import Platform
@@ -59,6 +60,8 @@ async def running_platform(settings: Settings, workers: WorkerSource) -> AsyncIt
         stack.push_async_callback(platform.readers.stop)
         stack.push_async_callback(platform.membership.stop)
         stack.push_async_callback(platform.jobs.stop, settings.grace_s)
+        platform.loop.start()
+        stack.callback(platform.loop.stop)
         check = asyncio.create_task(platform.models.check_all(), name="check of the artifacts")
         stack.push_async_callback(_cancel, check)
         placing = asyncio.create_task(platform.deployments.restore(), name="deployments")
@@ -131,6 +134,7 @@ async def _assemble(
         batch=batch,
         jobs=jobs,
         readers=Readers(workers, settings.node_count),
+        loop=LoopWatch(settings.stall_ms / 1000),
     )
 
 

@@ -14,6 +14,8 @@ from aiaas_async.service.calls import Calls
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.datasets import Datasets
 from aiaas_async.service.deployments import Deployments
+from aiaas_async.service.host import CpuMeter
+from aiaas_async.service.loopwatch import LoopWatch
 from aiaas_async.service.membership import Membership
 from aiaas_async.service.models import Models
 from aiaas_async.service.readers import Readers
@@ -36,5 +38,7 @@ class Platform:
     batch: BatchInference
     jobs: JobBoard
     readers: Readers
+    loop: LoopWatch
+    cpu: CpuMeter = field(default_factory=CpuMeter)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     started_at: float = field(default_factory=time.time)

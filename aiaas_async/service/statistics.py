@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -25,6 +24,7 @@ from aiaas_async.errors import (
     WorkerError,
 )
 from aiaas_async.names import ModelRef
+from aiaas_async.service.histogram import Histogram
 
 # The reference server's words, and what they stand for here: the nearest class up the tree.
 REASONS: Final = ("REJECTED", "CANCELED", "BACKEND", "OTHER")
@@ -41,8 +41,7 @@ _REASON: Final[dict[type[BaseException], str]] = {
 }
 
 # Milliseconds. The reference server's own four are among them: 100, 500, 2,000, 5,000.
-LATENCY_MS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
-_LATENCY_NS: Final = tuple(ms * 1_000_000 for ms in LATENCY_MS)
+LATENCIES_MS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 5e3)
 
 # Of the calls that quantiles are taken from: 20 KiB for each version that is called.
 WINDOW: Final = 1024
@@ -77,7 +76,7 @@ class Times(NamedTuple):
 class VersionStatistics:
     """Of one version. `successes` are whole answers, `streams` those in parts. `executions` adds up
     each call's share of its batch; `batches` has by batch size the executions and their
-    nanoseconds. `latencies` counts by `LATENCY_MS`, and above."""
+    nanoseconds. `latencies` are in milliseconds."""
 
     inferences: int = 0
     executions: float = 0.0
@@ -93,7 +92,7 @@ class VersionStatistics:
     cache_hit: Duration = field(default_factory=Duration)
     cache_miss: Duration = field(default_factory=Duration)
     batches: dict[int, list[float]] = field(default_factory=dict)
-    latencies: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_MS) + 1))
+    latencies: Histogram = field(default_factory=lambda: Histogram(LATENCIES_MS))
     successes: int = 0
     _window: bytearray = field(default_factory=lambda: bytearray(WINDOW * _ROW.size), repr=False)
 
@@ -110,7 +109,7 @@ class VersionStatistics:
         self.compute_input_ns += before
         self.compute_infer_ns += infer
         self.compute_output_ns += output
-        self.latencies[bisect_left(_LATENCY_NS, total)] += 1
+        self.latencies.add(total / 1e6)
         _ROW.pack_into(self._window, place * _ROW.size, total, queue, before, infer, output)
         share = rows / batch_size if batch_size else 1.0
         self.executions += share
@@ -127,7 +126,7 @@ class VersionStatistics:
         self.inferences += rows
         self.executions += 1
         self.last_ms = time.time_ns() // 1_000_000
-        self.latencies[bisect_left(_LATENCY_NS, first)] += 1
+        self.latencies.add(first / 1e6)
 
     @property
     def success(self) -> Duration:

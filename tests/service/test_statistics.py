@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from aiaas_async import errors
 from aiaas_async.names import ModelRef
 from aiaas_async.service.statistics import (
-    LATENCY_MS,
+    LATENCIES_MS,
     REASONS,
     WINDOW,
     CallStatistics,
@@ -79,10 +79,11 @@ def test_latencies_fall_under_the_smallest_bound_that_holds_them(totals: list[in
     for total in totals:
         one.succeeded(1, 1, Times(total, 0, 0, 0))
     running = 0
-    for bound, count in zip(LATENCY_MS, one.latencies, strict=False):
+    for bound, count in zip(LATENCIES_MS, one.latencies.counts, strict=False):
         running += count
         assert running == sum(total <= bound * MS for total in totals)
-    assert sum(one.latencies) == len(totals)
+    assert one.latencies.count == len(totals)
+    assert one.latencies.total == pytest.approx(sum(totals) / MS)
 
 
 def test_quantiles_are_of_the_last_calls_only() -> None:
