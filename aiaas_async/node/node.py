@@ -334,7 +334,7 @@ class Node:
         died = isinstance(error, WorkerDiedError)
         started = died and bool(error.details.get("started"))
         if started:
-            self._note_death(items[0])
+            self._note_death(items)
         for item in items:
             item.attempts += started
             again = item.attempts < MAX_ATTEMPTS if died else len(items) > 1
@@ -344,11 +344,18 @@ class Node:
             else:
                 item.fail(error)
 
-    def _note_death(self, item: WorkItem) -> None:
+    def _note_death(self, items: Sequence[WorkItem]) -> None:
         self.statistics.deaths += 1
-        if not isinstance(item.message, Release):
-            self._quarantine.record(item.message.servable.id, self._loop.time())
-            logger.warning("node %s: worker died running %s", self.id, item.message.servable.id)
+        message = items[0].message
+        if not isinstance(message, Release):
+            self._quarantine.record(message.servable.id, self._loop.time())
+            asked = ", ".join(item.request_id for item in items if item.request_id)
+            logger.warning(
+                "node %s: worker died running %s; requests: %s",
+                self.id,
+                message.servable.id,
+                asked or "none of a caller's",
+            )
 
     def _give_up(self, _: BaseException) -> None:
         self._mailbox.close(StoppingError(f"node {self.id} failed too often and is out of service"))
