@@ -51,6 +51,7 @@ PLACES: Final[dict[str, set[str]]] = {
     "onnxruntime": {"runtimes"},
     "onnx": {"convert"},
     "torch": set(),
+    "opentelemetry": {"service"},
     "socketserver": set(),
     "urllib": {"client", "http"},
     "requests": set(),

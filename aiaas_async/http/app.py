@@ -26,6 +26,7 @@ from aiaas_async.http.exchange import BUDGET, PLATFORM, answering
 from aiaas_async.http.request import ROUTER, Handler, Request, found_by, front
 from aiaas_async.http.routing import ANY, Router
 from aiaas_async.http.tally import TALLY, Tally
+from aiaas_async.http.traced import traced
 from aiaas_async.http.v2exchange import answering as answering_v2
 from aiaas_async.http.v2logging import LOGS, Logs
 from aiaas_async.http.v2models import V2, OpenInference
@@ -95,13 +96,14 @@ def make_server(platform: Platform) -> web.Server:
     app[LOGS] = Logs()
     app[TRACER] = Tracer(Path(platform.settings.data_dir).expanduser().absolute() / TRACES)
     app[TALLY] = tally = Tally()
+    traces = platform.tracing
     rows = [
         *((answering, *row) for row in [*ROUTES, (ANY, "/{path:.*}", _unrouted)]),
         *((answering_v2, *row) for row in open_inference.ROUTES),
     ]
     app[ROUTER] = Router(
         [
-            (method, path, wrap(handler, tally.route(method, path)))
+            (method, path, traced(wrap(handler, tally.route(method, path)), traces, method, path))
             for wrap, method, path, handler in rows
         ]
     )

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import aclosing
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 
@@ -29,6 +29,9 @@ from aiaas_async.service.statistics import Times
 from aiaas_async.service.streams import Part, Streams
 from aiaas_async.service.traffic import SHADOW_FLOW, Shadows, choose
 from aiaas_async.wire.arrays import Batch, check_batch, read_array, read_inputs, squeeze
+
+if TYPE_CHECKING:
+    from aiaas_async.service.tracing import Tracing
 
 Wrt = Literal["nothing", "inputs", "parameters", "both"]
 
@@ -58,8 +61,15 @@ class CallAnswer(msgspec.Struct, frozen=True, gc=False):
 
 
 class Calls:
-    def __init__(self, models: Models, cluster: Cluster, deployments: Deployments) -> None:
+    def __init__(
+        self,
+        models: Models,
+        cluster: Cluster,
+        deployments: Deployments,
+        tracing: Tracing | None = None,
+    ) -> None:
         self._models, self._cluster, self._deployments = models, cluster, deployments
+        self._tracing = tracing
         self.shadows = Shadows()
         seating = Seating(cluster, deployments)
         self._streams, self._sequences = Streams(seating), Sequences(seating)
@@ -82,6 +92,8 @@ class Calls:
         queue, infer = int(result.queue_s * 1e9), int(result.compute_s * 1e9)
         times = Times(ended - started, queue, infer, ended - computed)
         statistics.succeeded(batch.count, result.batch_size, times)
+        if self._tracing is not None:
+            self._tracing.call(result, answer.model, answer.version, computed)
         return answer
 
     def _ask(

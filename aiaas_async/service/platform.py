@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from aiaas_async.config import Settings
 from aiaas_async.jobs.board import JobBoard
@@ -21,10 +22,14 @@ from aiaas_async.service.models import Models
 from aiaas_async.service.readers import Readers
 from aiaas_async.service.training import Training
 
+if TYPE_CHECKING:
+    from aiaas_async.service.tracing import Tracing
+
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """`stopping` is set when the server begins to shut down."""
+    """`stopping` is set when the server begins to shut down; `tracing` is None when nobody asked
+    for traces."""
 
     settings: Settings
     registry: RegistryWriter
@@ -39,6 +44,7 @@ class Platform:
     jobs: JobBoard
     readers: Readers
     loop: LoopWatch
+    tracing: Tracing | None
     cpu: CpuMeter = field(default_factory=CpuMeter)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     started_at: float = field(default_factory=time.time)
