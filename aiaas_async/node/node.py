@@ -28,6 +28,7 @@ from aiaas_async.node.company import Company
 from aiaas_async.node.quarantine import Quarantine
 from aiaas_async.node.residency import Residency
 from aiaas_async.node.seat import WorkerSeat
+from aiaas_async.node.statistics import NodeStatistics
 from aiaas_async.node.work import (
     Call,
     Differentiation,
@@ -38,6 +39,7 @@ from aiaas_async.node.work import (
     Servable,
     StreamStep,
     WorkItem,
+    request_ids,
 )
 from aiaas_async.schedule.disciplines import CALLS, make_discipline
 from aiaas_async.schedule.rates import Rates
@@ -60,19 +62,6 @@ class NodeLimits:
     patience_s: float = 1.0
     overtime_s: float = 0.25
     schedule: str = "fair"
-
-
-@dataclass(slots=True)
-class NodeStatistics:
-    """Counts since start; `compute_s` is the worker's busy time in seconds."""
-
-    batches: int = 0
-    rows: int = 0
-    failures: int = 0
-    deaths: int = 0
-    loads: int = 0
-    evictions: int = 0
-    compute_s: float = 0.0
 
 
 class Node:
@@ -105,9 +94,8 @@ class Node:
 
     def waiting(self) -> Counter[ModelRef]:
         """Calls that wait here for the worker, by version."""
-        items = (item for item in self._mailbox if not item.abandoned)
-        calls = (item.message for item in items if isinstance(item.message, Call))
-        return Counter(call.servable.ref for call in calls)
+        asked = (item.message for item in self._mailbox if not item.abandoned)
+        return Counter(each.servable.ref for each in asked if isinstance(each, Call))
 
     @property
     def worker_pid(self) -> int | None:
@@ -349,13 +337,8 @@ class Node:
         message = items[0].message
         if not isinstance(message, Release):
             self._quarantine.record(message.servable.id, self._loop.time())
-            asked = ", ".join(item.request_id for item in items if item.request_id)
-            logger.warning(
-                "node %s: worker died running %s; requests: %s",
-                self.id,
-                message.servable.id,
-                asked or "none of a caller's",
-            )
+            said = "node %s: worker died running %s; requests: %s"
+            logger.warning(said, self.id, message.servable.id, request_ids(items))
 
     def _give_up(self, _: BaseException) -> None:
         self._mailbox.close(StoppingError(f"node {self.id} failed too often and is out of service"))

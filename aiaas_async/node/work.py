@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -123,6 +123,11 @@ class WorkItem(Envelope[Message, Result]):
         self.priority = 0
         self.expected_s = 0.0
         self.request_id = REQUEST_ID.get()
+
+
+def request_ids(items: Iterable[WorkItem]) -> str:
+    """Of the requests that `items` serve, for a log line."""
+    return ", ".join(item.request_id for item in items if item.request_id) or "none of a caller's"
 
 
 def cost_of(arrays: Mapping[str, Array]) -> int:
