@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from aiaas_async.client.async_client import AsyncClient
     from aiaas_async.client.sync import Client
     from aiaas_async.errors import AiaasError
+    from aiaas_async.requestid import request_id
 
-__all__ = ["AiaasError", "AsyncClient", "Client", "__version__"]
+__all__ = ["AiaasError", "AsyncClient", "Client", "__version__", "request_id"]
 
 __version__ = "0.1.0"
 
@@ -22,6 +23,7 @@ _HOME: Final = {
     "AiaasError": "aiaas_async.errors",
     "AsyncClient": "aiaas_async.client.async_client",
     "Client": "aiaas_async.client.sync",
+    "request_id": "aiaas_async.requestid",
 }
 
 

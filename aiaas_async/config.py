@@ -125,6 +125,19 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = 20.0
     log_level: Annotated[str, _text("debug, info, warning or error")] = "info"
     access_log: Annotated[bool, _text("one JSON line on stderr for each request")] = False
+    stall_ms: Annotated[
+        float, _number(1.0, 60_000.0, "a stall of the event loop this long is logged and counted")
+    ] = 100.0
+    trace_endpoint: Annotated[
+        str,
+        _text(
+            "where OpenTelemetry traces go, e.g. http://127.0.0.1:4318/v1/traces (extra [otel]); "
+            "empty: nowhere"
+        ),
+    ] = ""
+    trace_ratio: Annotated[
+        float, _number(0.0, 1.0, "share of requests traced, where the caller leaves it to us")
+    ] = 1.0
     runtimes: Annotated[
         dict[str, RuntimeSettings], _text("own runtimes: [runtimes.NAME] target = 'module:Class'")
     ] = {}
@@ -162,6 +175,11 @@ def check_settings(settings: Settings) -> Settings:
     if settings.log_level not in ("debug", "info", "warning", "error"):
         raise InvalidError(
             f"log_level must be debug, info, warning or error, got {clip(settings.log_level)}"
+        )
+    if settings.trace_endpoint and not settings.trace_endpoint.startswith(("http://", "https://")):
+        raise InvalidError(
+            "trace_endpoint must be a URL, e.g. http://127.0.0.1:4318/v1/traces, got "
+            f"{clip(settings.trace_endpoint)}"
         )
     make_discipline(settings.schedule)
     cores = len(os.sched_getaffinity(0))

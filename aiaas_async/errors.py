@@ -46,10 +46,12 @@ from typing import Any, ClassVar
 
 class AiaasError(Exception):
     """Root of the tree. `details` holds JSON-like facts a program can act on;
-    `retry_after` is in seconds, where waiting helps."""
+    `retry_after` is in seconds, where waiting helps. `request_id` is what the server's log calls
+    the request, where a client raises what the server answered."""
 
     code: ClassVar[str] = "internal"
     title: ClassVar[str] = "Internal error"
+    request_id: str | None = None
 
     def __init__(
         self,

@@ -1,7 +1,8 @@
 """Which request is being served: one id that its reply, its errors and its log lines share.
 
 The caller's own `X-Request-Id` if it is fit for a log line, else one of ours. It travels in the
-task's context (PEP 567), so no function has to hand it on.
+task's context (PEP 567), so no function has to hand it on. The clients send the one that is set
+where they are used: a service that calls this platform hands its own on.
 """
 
 from __future__ import annotations
@@ -9,8 +10,12 @@ from __future__ import annotations
 import itertools
 import logging
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
+
+from aiaas_async.errors import InvalidError
 
 MAX_LENGTH: Final = 128
 REQUEST_ID: Final[ContextVar[str]] = ContextVar("request_id", default="")
@@ -24,6 +29,24 @@ def begin(given: str | None) -> str:
     found = given if given is not None and _is_fit(given) else f"{_SERVER}-{next(_numbers):x}"
     REQUEST_ID.set(found)
     return found
+
+
+@contextmanager
+def request_id(given: str) -> Iterator[str]:
+    """What the clients ask for inside of this `with` carries the id `given`.
+
+    Raises `InvalidError` for one that no log line should hold.
+    """
+    if not _is_fit(given):
+        raise InvalidError(
+            f"a request id is 1 to {MAX_LENGTH} printable ASCII characters without a space, got "
+            f"{given[:MAX_LENGTH]!r}"
+        )
+    token = REQUEST_ID.set(given)
+    try:
+        yield given
+    finally:
+        REQUEST_ID.reset(token)
 
 
 def _is_fit(text: str) -> bool:

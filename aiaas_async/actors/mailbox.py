@@ -7,7 +7,7 @@ free, computed from the measured drain rate. Only the owner waits, in `wait_none
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -52,6 +52,9 @@ class Mailbox(Generic[E]):
 
     def __len__(self) -> int:
         return len(self._queue)
+
+    def __iter__(self) -> Iterator[E]:
+        return iter(self._queue)
 
     def can_put(self, cost: int) -> bool:
         """Whether an envelope of `cost` bytes fits. An empty mailbox takes one of any size."""

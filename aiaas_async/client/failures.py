@@ -67,8 +67,17 @@ def decode(content_type: str, body: bytes) -> Any:
     )
 
 
+ID_HEADER: Final = "X-Request-Id"
+
+
 def error_of(status: int, headers: Mapping[str, str], body: bytes) -> AiaasError:
-    """The error that an answer outside 2xx stands for."""
+    """The error that an answer outside 2xx stands for; its `request_id` is the answer's."""
+    error = _error_of(status, headers, body)
+    error.request_id = headers.get(ID_HEADER)
+    return error
+
+
+def _error_of(status: int, headers: Mapping[str, str], body: bytes) -> AiaasError:
     wait = parse_retry_after(headers.get("Retry-After"), datetime.now(UTC))
     try:
         problem = decode(headers.get("Content-Type", ""), body)

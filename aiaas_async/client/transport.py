@@ -17,6 +17,7 @@ from yarl import URL
 from aiaas_async import __version__
 from aiaas_async.client.body import server_timeout_ms
 from aiaas_async.client.failures import (
+    ID_HEADER,
     DisconnectedError,
     UnreachableError,
     error_of,
@@ -24,6 +25,7 @@ from aiaas_async.client.failures import (
 from aiaas_async.client.request import Reply, Request
 from aiaas_async.client.retry import RetryBudget, RetryPolicy, is_refusal
 from aiaas_async.errors import AiaasError, DeadlineError
+from aiaas_async.requestid import REQUEST_ID
 from aiaas_async.wire.codecs import MSGPACK
 
 _TURNS: Final = 100  # of the event loop; a connection takes three or four to close
@@ -43,13 +45,17 @@ class Transport:
     async def send(self, request: Request) -> Reply:
         """The answer, if it is of 2xx; otherwise raises the error that it stands for."""
         timeout = request.timeout_s or self.timeout_s
-        try:
-            async with asyncio.timeout(timeout) as scope:
-                reply = await self._until_answered(request, _Clock(scope, timeout))
-        except TimeoutError:
-            raise DeadlineError(f"{self.url} gave no answer within {timeout:g} s") from None
+        with _named():
+            try:
+                async with asyncio.timeout(timeout) as scope:
+                    reply = await self._until_answered(request, _Clock(scope, timeout))
+            except TimeoutError:
+                raise self._unanswered(timeout) from None
         self._budget.earn()
         return reply
+
+    def _unanswered(self, timeout_s: float) -> DeadlineError:
+        return DeadlineError(f"{self.url} gave no answer within {timeout_s:g} s")
 
     async def _until_answered(self, request: Request, clock: _Clock) -> Reply:
         refused, broke = 0, False
@@ -94,13 +100,13 @@ class Transport:
     async def stream(self, request: Request) -> AsyncIterator[aiohttp.StreamReader]:
         """The answer's body as it comes; the deadline is for its beginning only. No retries."""
         timeout = request.timeout_s or self.timeout_s
-        with self._translated(request):
+        with _named(), self._translated(request):
             try:
                 async with asyncio.timeout(timeout) as scope:
                     arguments = self._arguments(request, _Clock(scope, timeout))
                     response = await self._session().request(**arguments)
             except TimeoutError:
-                raise DeadlineError(f"{self.url} gave no answer within {timeout:g} s") from None
+                raise self._unanswered(timeout) from None
             async with response:
                 if response.status != 200:
                     raise error_of(response.status, response.headers, await response.read())
@@ -109,6 +115,8 @@ class Transport:
     def _arguments(self, request: Request, clock: _Clock) -> dict[str, Any]:
         remaining = clock.remaining_s
         headers = {**_HEADERS, "X-Deadline-Ms": str(server_timeout_ms(remaining))}
+        if request_id := REQUEST_ID.get():
+            headers[ID_HEADER] = request_id
         data = None
         if request.body is not None:
             headers |= request.body.headers
@@ -185,6 +193,16 @@ class Transport:
 
     def _connected(self) -> list[socket.socket]:
         return [each for each in self._sockets if each.fileno() >= 0]
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """What goes wrong without an answer is told with the id that was sent, if one was."""
+    try:
+        yield
+    except AiaasError as error:
+        error.request_id = error.request_id or REQUEST_ID.get() or None
+        raise
 
 
 async def _sent_once(

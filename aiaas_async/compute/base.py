@@ -31,6 +31,10 @@ class Worker(Protocol):
     """One worker. Jobs are done in the order of `submit`; at most two may be under way."""
 
     @property
+    def pid(self) -> int | None:
+        """Of its process, if it has one of its own."""
+
+    @property
     def alive(self) -> bool: ...
 
     @property

@@ -32,6 +32,8 @@ class _UnderWay:
 
 
 class InLoopWorker:
+    pid = None
+
     def __init__(self, runtimes: Mapping[str, str] = NO_TARGETS) -> None:
         self._under_way: deque[_UnderWay] = deque()
         self._dead = asyncio.Event()

@@ -25,6 +25,8 @@ from aiaas_async.http.body import BodyBudget
 from aiaas_async.http.exchange import BUDGET, PLATFORM, answering
 from aiaas_async.http.request import ROUTER, Handler, Request, found_by, front
 from aiaas_async.http.routing import ANY, Router
+from aiaas_async.http.tally import TALLY, Tally
+from aiaas_async.http.traced import traced
 from aiaas_async.http.v2exchange import answering as answering_v2
 from aiaas_async.http.v2logging import LOGS, Logs
 from aiaas_async.http.v2models import V2, OpenInference
@@ -93,20 +95,24 @@ def make_server(platform: Platform) -> web.Server:
     app[V2] = OpenInference()
     app[LOGS] = Logs()
     app[TRACER] = Tracer(Path(platform.settings.data_dir).expanduser().absolute() / TRACES)
+    app[TALLY] = tally = Tally()
+    traces = platform.tracing
+    rows = [
+        *((answering, *row) for row in [*ROUTES, (ANY, "/{path:.*}", _unrouted)]),
+        *((answering_v2, *row) for row in open_inference.ROUTES),
+    ]
     app[ROUTER] = Router(
         [
-            *((method, path, answering(handler)) for method, path, handler in ROUTES),
-            *(
-                (method, path, answering_v2(handler))
-                for method, path, handler in open_inference.ROUTES
-            ),
-            (ANY, "/{path:.*}", answering(_unrouted)),
+            (method, path, traced(wrap(handler, tally.route(method, path)), traces, method, path))
+            for wrap, method, path, handler in rows
         ]
     )
     app.freeze()
     make_request = partial(Request, loop=asyncio.get_running_loop(), store=app)
     # Who hangs up no longer waits for an answer.
-    return web.Server(front, request_factory=make_request, handler_cancellation=True)
+    server = web.Server(front, request_factory=make_request, handler_cancellation=True)
+    tally.connections = lambda: len(server.connections)
+    return server
 
 
 async def _unrouted(request: web.Request) -> web.StreamResponse:

@@ -24,8 +24,9 @@ from aiaas_async.errors import (
 )
 from aiaas_async.http.body import BodyBudget, read_body
 from aiaas_async.http.guard import check_origin
-from aiaas_async.http.request import ID_HEADER, Handler, found_by
+from aiaas_async.http.request import ID_HEADER, Handler
 from aiaas_async.http.status import headers_of, problem, status_of
+from aiaas_async.http.tally import CALLER_LEFT, RouteTally
 from aiaas_async.http.wholereply import WholeReply
 from aiaas_async.names import clip
 from aiaas_async.requestid import REQUEST_ID, begin
@@ -41,35 +42,50 @@ BUDGET: web.AppKey[BodyBudget] = web.AppKey("budget", BodyBudget)
 
 # Bodies that describe something, as opposed to tensors and files.
 CONTROL_BYTES = 1 << 20
+# Counted where the server stopped before it answered.
+_UNANSWERED = 503
 # A million of them cost the checks that follow 2 s. The bound of MessagePack's maps.
 MAX_FIELDS = 256
 
 Refusal = Callable[[web.Request, AiaasError], web.Response]
 
 
-def answering(handler: Handler, refuse: Refusal | None = None) -> Handler:
-    """`handler`, with whatever it raises answered by `refuse`; as a problem by default."""
+def answering(handler: Handler, tally: RouteTally, refuse: Refusal | None = None) -> Handler:
+    """`handler`, with whatever it raises answered by `refuse`, as a problem by default, and every
+    request counted in `tally`."""
     refused = refuse or refusal
 
     @functools.wraps(handler)
     async def answer(request: web.Request) -> web.StreamResponse:
         settings = request.app[PLATFORM].settings
-        started = time.perf_counter() if settings.access_log else 0.0
+        started = time.perf_counter()
         request_id = begin(request.headers.get(ID_HEADER))
+        tally.under_way += 1
+        status = _UNANSWERED
         try:
-            check_origin(request, settings.allowed_hosts)
-            response = await handler(request)
-        except AiaasError as error:
-            response = refused(request, error)
-        except (web.HTTPException, asyncio.CancelledError, ConnectionError):
-            raise
-        except Exception:
-            logger.exception("defect in %s", found_by(request).pattern)
-            text = f"a defect of the server; its log tells more under {request_id}"
-            response = refused(request, InternalError(text))
-        if settings.access_log:
-            log_access(request, response.status, time.perf_counter() - started)
-        return response
+            try:
+                check_origin(request, settings.allowed_hosts)
+                response = await handler(request)
+            except AiaasError as error:
+                response = refused(request, error)
+            except (asyncio.CancelledError, ConnectionError):
+                status = CALLER_LEFT if request.transport is None else _UNANSWERED
+                raise
+            except web.HTTPException as error:
+                status = error.status
+                raise
+            except Exception:
+                logger.exception("defect in %s", tally.pattern)
+                text = f"a defect of the server; its log tells more under {request_id}"
+                response = refused(request, InternalError(text))
+            status = response.status
+            return response
+        finally:
+            seconds = time.perf_counter() - started
+            tally.under_way -= 1
+            tally.ended(status, seconds)
+            if settings.access_log:
+                log_access(request, status, seconds)
 
     return answer
 

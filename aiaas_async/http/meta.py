@@ -5,9 +5,12 @@ from __future__ import annotations
 from aiohttp import web
 
 from aiaas_async.errors import StoppingError
-from aiaas_async.http.exchange import PLATFORM, answer_codec, reply
+from aiaas_async.http.exchange import BUDGET, PLATFORM, answer_codec, reply
+from aiaas_async.http.exposition import CONTENT_TYPE
+from aiaas_async.http.metrics import exposition
 from aiaas_async.http.request import ROUTER
 from aiaas_async.http.routing import ANY
+from aiaas_async.http.tally import TALLY
 
 
 async def live(request: web.Request) -> web.StreamResponse:
@@ -29,10 +32,9 @@ async def ready(request: web.Request) -> web.StreamResponse:
 
 async def metrics(request: web.Request) -> web.StreamResponse:
     """Prometheus text format."""
-    from aiaas_async.http.metrics import exposition  # noqa: PLC0415 - 40 ms at start, for /metrics
-
-    body, content_type = exposition(request.app[PLATFORM])
-    return web.Response(body=body, headers={"Content-Type": content_type})
+    app = request.app
+    body = await exposition(app[PLATFORM], app[TALLY], app[BUDGET])
+    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
 
 async def openapi(request: web.Request) -> web.StreamResponse:

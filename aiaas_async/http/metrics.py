@@ -1,97 +1,189 @@
-"""/metrics: what nodes, mailboxes, jobs and the registry count, in Prometheus' text format.
+"""/metrics: what every part of the platform counts, collected when it is asked for.
 
-Collected when asked for, from the parts' own statistics: nothing is counted twice, and a call
-pays nothing for it.
+Nothing is counted for it alone but what no part would: a call pays for its own statistics only.
+What grows with the number of versions, and what the kernel is asked, is done beside the event loop.
 """
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
+from typing import Final
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-
+from aiaas_async import __version__
+from aiaas_async.http.body import BodyBudget
+from aiaas_async.http.exposition import Sample, Summary, Value, lines
+from aiaas_async.http.families import FAMILIES
+from aiaas_async.http.tally import Tally
+from aiaas_async.names import ModelRef
+from aiaas_async.service.host import CpuMeter, descendants, memory, process_figures
 from aiaas_async.service.platform import Platform
+from aiaas_async.service.statistics import VersionStatistics
 
-_COUNTERS = {
-    "batches": "Batches computed.",
-    "rows": "Items computed.",
-    "failures": "Jobs that failed in the worker.",
-    "deaths": "Workers that died during a job.",
-    "loads": "Versions loaded.",
-    "evictions": "Versions unloaded to make room.",
-    "compute_s": "Seconds the worker computed.",
+_QUANTILES: Final = (0.5, 0.9, 0.95, 0.99, 0.999)  # the reference server's
+_DURATIONS: Final = {
+    "request": "success_ns",
+    "queue": "queue_ns",
+    "compute_input": "compute_input_ns",
+    "compute_infer": "compute_infer_ns",
+    "compute_output": "compute_output_ns",
 }
 
 
-class _Collector:
-    def __init__(self, platform: Platform) -> None:
-        self._platform = platform
+@dataclass(slots=True)
+class Readings:
+    """Samples of the families in the table; no others can be taken."""
 
-    def collect(self) -> Iterator[Metric]:
-        yield from self._nodes()
-        yield from self._mailboxes()
-        yield from self._jobs()
-        yield from self._registry()
+    samples: dict[str, list[Sample]] = field(
+        default_factory=lambda: {name: [] for name in FAMILIES}
+    )
 
-    def _nodes(self) -> Iterator[Metric]:
-        nodes = list(self._platform.cluster.nodes.values())
-        for name, text in _COUNTERS.items():
-            title = "compute_seconds" if name == "compute_s" else name
-            family = CounterMetricFamily(f"aiaas_node_{title}", text, labels=["node"])
-            for node in nodes:
-                family.add_metric([node.id], getattr(node.statistics, name))
-            yield family
-        load = GaugeMetricFamily(
-            "aiaas_node_load", "Requests waiting or under way.", labels=["node"]
-        )
-        used = GaugeMetricFamily(
-            "aiaas_node_memory_bytes", "Bytes of loaded weights.", labels=["node"]
-        )
-        for node in nodes:
-            load.add_metric([node.id], node.load)
-            used.add_metric([node.id], node.status()["memory"]["used"])
-        yield load
-        yield used
+    def take(self, name: str, value: Value, *labels: str) -> None:
+        self.samples[name].append(Sample(labels, value))
 
-    def _mailboxes(self) -> Iterator[Metric]:
-        facts = {
-            node.id: node.status()["mailbox"] for node in self._platform.cluster.nodes.values()
-        }
+    def text(self) -> str:
+        """In the order of the table."""
+        found = [line for name, of in self.samples.items() for line in lines(FAMILIES[name], of)]
+        return "\n".join(found) + "\n"
+
+
+async def exposition(platform: Platform, tally: Tally, budget: BodyBudget) -> bytes:
+    """The body of /metrics."""
+    readings = Readings()
+    _read_nodes(readings, platform)
+    _read_platform(readings, platform)
+    _read_jobs(readings, platform)
+    _read_http(readings, tally, budget)
+    waiting: Counter[ModelRef] = sum(
+        (node.waiting() for node in platform.cluster.nodes.values()), Counter()
+    )
+    versions = list(platform.models.statistics.items())
+    workers = {node.worker_pid: node.id for node in platform.cluster.nodes.values()}
+
+    def finish() -> bytes:
+        for ref, statistics in versions:
+            _read_version(readings, ref, statistics, waiting[ref])
+        _read_host(readings, platform.cpu)
+        _read_processes(readings, workers)
+        return readings.text().encode()
+
+    return await asyncio.to_thread(finish)
+
+
+def _read_version(
+    readings: Readings, ref: ModelRef, statistics: VersionStatistics, waiting: int
+) -> None:
+    def take(name: str, value: Value, *more: str) -> None:
+        readings.take(name, value, ref.name, ref.version, *more)
+
+    quantiles = statistics.quantiles(_QUANTILES)
+    take("nv_inference_request_success", statistics.success.count)
+    for reason, failures in statistics.reasons.items():
+        take("nv_inference_request_failure", failures, reason)
+    take("nv_inference_count", statistics.inferences)
+    take("nv_inference_exec_count", round(statistics.executions))
+    for part, name in _DURATIONS.items():
+        ns = getattr(statistics, name)
+        spent = statistics.success.ns if part == "request" else ns
+        take(f"nv_inference_{part}_duration_us", round(spent / 1000))
+        points = list(zip(_QUANTILES, quantiles[part], strict=True))
+        summary = Summary(points, statistics.successes, ns / 1000)
+        take(f"nv_inference_{part}_summary_us", summary)
+    take("nv_inference_pending_request_count", waiting)
+    take("nv_inference_first_response_histogram_ms", statistics.latencies)
+    take("nv_cache_num_hits_per_model", statistics.cache_hit.count)
+    take("nv_cache_num_misses_per_model", statistics.cache_miss.count)
+    take("nv_cache_hit_duration_per_model", statistics.cache_hit.ns // 1000)
+    take("nv_cache_miss_duration_per_model", statistics.cache_miss.ns // 1000)
+
+
+def _read_host(readings: Readings, cpu: CpuMeter) -> None:
+    if (share := cpu.share()) is not None:
+        readings.take("nv_cpu_utilization", share)
+    if (sizes := memory()) is not None:
+        readings.take("nv_cpu_memory_total_bytes", sizes.total)
+        readings.take("nv_cpu_memory_used_bytes", sizes.used)
+
+
+def _read_processes(readings: Readings, workers: dict[int | None, str]) -> None:
+    """The server, the nodes' workers by name, the others added up: they come and go."""
+    resident, proportional = Counter[str](), Counter[str]()
+    for pid in (os.getpid(), *descendants(os.getpid())):
+        if (figures := process_figures(pid)) is None:
+            continue
+        name = "server" if pid == os.getpid() else workers.get(pid, "others")
+        resident[name] += figures.resident
+        proportional[name] += figures.proportional
+        if name != "others":
+            readings.take("aiaas_process_cpu_seconds_total", figures.cpu_s, name)
+    for name in resident:
+        readings.take("aiaas_process_resident_bytes", resident[name], name)
+        readings.take("aiaas_process_proportional_bytes", proportional[name], name)
+
+
+def _read_nodes(readings: Readings, platform: Platform) -> None:
+    readings.take("aiaas_ring_nodes", len(platform.cluster.ring))
+    for node in platform.cluster.nodes.values():
+        status, counts = node.status(), node.statistics
+        for name in ("batches", "rows", "failures", "loads", "evictions"):
+            readings.take(f"aiaas_node_{name}_total", getattr(counts, name), node.id)
+        readings.take("aiaas_node_compute_seconds_total", counts.compute_s, node.id)
+        readings.take("aiaas_node_load", node.load, node.id)
+        readings.take("aiaas_node_memory_bytes", status["memory"]["used"], node.id)
+        readings.take("aiaas_node_memory_budget_bytes", status["memory"]["budget"], node.id)
         for name in ("accepted", "refused", "dropped"):
-            family = CounterMetricFamily(
-                f"aiaas_mailbox_{name}", f"Requests {name} by the mailbox.", labels=["node"]
-            )
-            for node, mailbox in facts.items():
-                family.add_metric([node], mailbox[name])
-            yield family
-        waiting = GaugeMetricFamily("aiaas_mailbox_items", "Requests waiting.", labels=["node"])
-        for node, mailbox in facts.items():
-            waiting.add_metric([node], mailbox["items"])
-        yield waiting
-
-    def _jobs(self) -> Iterator[Metric]:
-        counts = Counter((job.record.kind, job.record.state) for job in self._platform.jobs.all())
-        family = GaugeMetricFamily("aiaas_jobs", "Remembered jobs.", labels=["kind", "state"])
-        for (kind, state), count in counts.items():
-            family.add_metric([kind, state], count)
-        yield family
-
-    def _registry(self) -> Iterator[Metric]:
-        states = Counter(record.state for record in self._platform.models.catalog.versions())
-        family = GaugeMetricFamily("aiaas_versions", "Versions by state.", labels=["state"])
-        for state, count in states.items():
-            family.add_metric([state], count)
-        yield family
-        for name, value in asdict(self._platform.registry.statistics()).items():
-            yield GaugeMetricFamily(f"aiaas_registry_{name}", f"Registry: {name}.", value)
+            readings.take(f"aiaas_mailbox_{name}_total", status["mailbox"][name], node.id)
+        readings.take("aiaas_mailbox_items", status["mailbox"]["items"], node.id)
+        readings.take("aiaas_mailbox_bytes", status["mailbox"]["size"], node.id)
+        readings.take("aiaas_worker_alive", int(status["state"] == "serving"), node.id)
+        readings.take("aiaas_worker_started_total", status["workers_started"], node.id)
+        readings.take("aiaas_worker_deaths_total", counts.deaths, node.id)
 
 
-def exposition(platform: Platform) -> tuple[bytes, str]:
-    """The body of /metrics and its Content-Type."""
-    registry = CollectorRegistry()
-    registry.register(_Collector(platform))
-    return generate_latest(registry), CONTENT_TYPE_LATEST
+def _read_platform(readings: Readings, platform: Platform) -> None:
+    readings.take("aiaas_info", 1, __version__)
+    readings.take("aiaas_start_time_seconds", platform.started_at)
+    states = Counter(record.state for record in platform.models.catalog.versions())
+    for state, count in states.items():
+        readings.take("aiaas_versions", count, state)
+    placed = Counter(deployment.state for deployment in platform.deployments.all())
+    for place, count in placed.items():
+        readings.take("aiaas_deployments", count, place)
+    for outcome, count in asdict(platform.calls.shadows.statistics).items():
+        readings.take("aiaas_shadow_calls_total", count, outcome)
+    for name, value in asdict(platform.registry.statistics()).items():
+        suffix = "" if name == "waiting" else "_total"
+        readings.take(f"aiaas_registry_{name}{suffix}", value)
+    readings.take("aiaas_loop_lag_seconds", platform.loop.lag)
+    readings.take("aiaas_loop_stalls_total", platform.loop.stalls)
+
+
+def _read_jobs(readings: Readings, platform: Platform) -> None:
+    jobs = platform.jobs.all()
+    counts = Counter((job.record.kind, job.record.state) for job in jobs)
+    for (kind, state), count in counts.items():
+        readings.take("aiaas_jobs", count, kind, state)
+    for job in jobs:
+        if job.record.state != "running":
+            continue
+        facts = job.events.latest
+        if "step" in facts:
+            readings.take("aiaas_job_steps", facts["step"], job.record.id)
+        if "samples_per_second" in facts:
+            speed = facts["samples_per_second"]
+            readings.take("aiaas_job_samples_per_second", speed, job.record.id)
+
+
+def _read_http(readings: Readings, tally: Tally, budget: BodyBudget) -> None:
+    for route in tally.routes:
+        labels = (route.method, route.pattern)
+        for status, count in route.statuses.items():
+            readings.take("aiaas_http_requests_total", count, *labels, str(status))
+        if route.statuses:
+            readings.take("aiaas_http_request_duration_seconds", route.durations, *labels)
+    readings.take("aiaas_http_requests_in_flight", tally.under_way)
+    readings.take("aiaas_http_connections", tally.connections())
+    readings.take("aiaas_http_body_bytes_in_flight", budget.used)
+    readings.take("aiaas_http_body_bytes_limit", budget.limit)

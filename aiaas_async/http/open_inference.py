@@ -20,6 +20,7 @@ from aiaas_async.http.request import Handler, found_by
 from aiaas_async.http.v2config import config_of
 from aiaas_async.http.v2exchange import (
     control_object,
+    count_unread,
     found_record,
     ready_record,
     reply,
@@ -40,7 +41,6 @@ from aiaas_async.http.v2models import (
 )
 from aiaas_async.http.v2trace import TRACER, change_trace_settings, timestamps, trace_settings
 from aiaas_async.http.wholereply import WholeReply
-from aiaas_async.names import ModelRef
 from aiaas_async.registry.records import VersionRecord
 from aiaas_async.service.calls import CallAnswer, CallRequest
 from aiaas_async.wire.open_inference import (
@@ -114,7 +114,7 @@ async def model_config(request: web.Request) -> web.StreamResponse:
 
 
 async def model_statistics(request: web.Request) -> web.StreamResponse:
-    """What was asked over this protocol, of one version, one model or all."""
+    """What was asked of one version, one model or all, over this protocol or another."""
     return reply({"model_stats": statistics_of(request.app, request.match_info)})
 
 
@@ -144,20 +144,16 @@ async def repository_unload(request: web.Request) -> web.StreamResponse:
 async def infer(request: web.Request) -> web.StreamResponse:
     """Run a model over a batch."""
     record = ready_record(request)
-    counter = request.app[V2].counter(record.ref)
     started = time.perf_counter_ns()
     try:
         asked = await _asked(request, record)
-        read = time.perf_counter_ns()
-        answer = await request.app[PLATFORM].calls.call(_call(request, asked, record))
-        written = time.perf_counter_ns()
-        response = await _answer(asked, answer)
-    except BaseException:
-        counter.failed(time.perf_counter_ns() - started)
+    except BaseException as error:
+        count_unread(request, record, error, started)
         raise
-    rows = len(next(iter(asked.inputs.values())))
-    version = ModelRef(answer.model, answer.version)  # an alias may share its calls
-    request.app[V2].counter(version).succeeded(answer, rows, started, written)
+    read = time.perf_counter_ns()
+    answer = await request.app[PLATFORM].calls.call(_call(request, asked, record))
+    written = time.perf_counter_ns()
+    response = await _answer(asked, answer)
     tracer = request.app[TRACER]
     if tracer.on and tracer.samples(answer.model):
         await tracer.write(answer.model, timestamps(answer, started, read, written))

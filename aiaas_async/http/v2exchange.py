@@ -4,6 +4,7 @@ versions by the names in the path."""
 from __future__ import annotations
 
 import functools
+import time
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +17,7 @@ from aiaas_async.http.exchange import BUDGET, CONTROL_BYTES, PLATFORM, timeout_o
 from aiaas_async.http.exchange import answering as answering_by
 from aiaas_async.http.request import Handler
 from aiaas_async.http.status import headers_of
+from aiaas_async.http.tally import RouteTally
 from aiaas_async.http.v2compression import compressed
 from aiaas_async.http.v2models import find, ready_version
 from aiaas_async.http.wholereply import WholeReply
@@ -42,7 +44,7 @@ _STATUS: Final[dict[type[AiaasError], int]] = {
 _LAST_PRIORITY: Final = 1 << 31
 
 
-def answering(handler: Handler) -> Handler:
+def answering(handler: Handler, tally: RouteTally) -> Handler:
     """`handler`, with whatever it raises answered in the protocol's form, and its reply compressed
     for those who take that."""
 
@@ -53,7 +55,7 @@ def answering(handler: Handler) -> Handler:
             return await compressed(response, request.headers[hdrs.ACCEPT_ENCODING])
         return response
 
-    return answering_by(answer, refusal)
+    return answering_by(answer, tally, refusal)
 
 
 def refusal(request: web.Request, error: AiaasError) -> web.Response:
@@ -108,6 +110,15 @@ def ready_record(request: web.Request) -> VersionRecord:
     """The same, if it answers calls. Raises `NotReadyError` as well."""
     info = request.match_info
     return ready_version(request.app, info["name"], info.get("version"))
+
+
+def count_unread(
+    request: web.Request, record: VersionRecord, error: BaseException, started: int
+) -> None:
+    """A request that could not be read has failed for the version it was for. `started` is of
+    `time.perf_counter_ns`."""
+    statistics = request.app[PLATFORM].models.statistics.of(record.ref)
+    statistics.failed(error, time.perf_counter_ns() - started)
 
 
 def time_for(request: web.Request, terms: Terms) -> float:

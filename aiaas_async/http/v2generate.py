@@ -13,7 +13,14 @@ from aiohttp import web
 
 from aiaas_async.errors import AiaasError
 from aiaas_async.http.exchange import PLATFORM
-from aiaas_async.http.v2exchange import control_body, ready_record, reply, time_for, urgency
+from aiaas_async.http.v2exchange import (
+    control_body,
+    count_unread,
+    ready_record,
+    reply,
+    time_for,
+    urgency,
+)
 from aiaas_async.http.v2models import V2, called_version
 from aiaas_async.names import ModelRef
 from aiaas_async.registry.records import VersionRecord
@@ -26,39 +33,21 @@ from aiaas_async.wire.v2generate import GenerateRequest, read_generate, write_ge
 async def generate(request: web.Request) -> web.StreamResponse:
     """The whole answer, as one object."""
     record = ready_record(request)
-    counter = request.app[V2].counter(record.ref)
-    started = time.perf_counter_ns()
-    try:
-        asked = await _asked(request, record)
-        answer = await request.app[PLATFORM].calls.call(_call(request, asked, record))
-        written = time.perf_counter_ns()
-        head = _head(asked, ModelRef(answer.model, answer.version))
-        response = reply(write_generated(head, answer.outputs))
-    except BaseException:
-        counter.failed(time.perf_counter_ns() - started)
-        raise
-    counter.succeeded(answer, len(next(iter(asked.inputs.values()))), started, written)
-    return response
+    asked = await _asked(request, record)
+    answer = await request.app[PLATFORM].calls.call(_call(request, asked, record))
+    head = _head(asked, ModelRef(answer.model, answer.version))
+    return reply(write_generated(head, answer.outputs))
 
 
 async def generate_stream(request: web.Request) -> web.StreamResponse:
     """An event for each part of the answer. What goes wrong before the first is an error like any
     other; afterwards it is the last event."""
     record = ready_record(request)
-    counter = request.app[V2].counter(record.ref)
-    started = time.perf_counter_ns()
-    try:
-        asked = await _asked(request, record)
-        call = _call(request, asked, record)
-        ref, parts = await request.app[PLATFORM].calls.stream(call)
-        async with aclosing(parts):
-            response = await _send(request, _events(parts, _head(asked, ref)), call.timeout_s)
-    except BaseException:
-        counter.failed(time.perf_counter_ns() - started)
-        raise
-    rows = len(next(iter(asked.inputs.values())))
-    request.app[V2].counter(ref).streamed(rows, time.perf_counter_ns() - started)
-    return response
+    asked = await _asked(request, record)
+    call = _call(request, asked, record)
+    ref, parts = await request.app[PLATFORM].calls.stream(call)
+    async with aclosing(parts):
+        return await _send(request, _events(parts, _head(asked, ref)), call.timeout_s)
 
 
 async def _events(parts: AsyncIterator[Part], head: Mapping[str, str]) -> AsyncIterator[bytes]:
@@ -110,7 +99,12 @@ def _event(value: Mapping[str, Any]) -> bytes:
 
 
 async def _asked(request: web.Request, record: VersionRecord) -> GenerateRequest:
-    return read_generate(await control_body(request), request.app[V2].model_for(record))
+    started = time.perf_counter_ns()
+    try:
+        return read_generate(await control_body(request), request.app[V2].model_for(record))
+    except BaseException as error:
+        count_unread(request, record, error, started)
+        raise
 
 
 def _call(request: web.Request, asked: GenerateRequest, record: VersionRecord) -> CallRequest:

@@ -1,4 +1,4 @@
-"""Models as the Open Inference Protocol sees them: found, described, counted, loaded and unloaded.
+"""Models as the Open Inference Protocol sees them: found, described, loaded and unloaded.
 
 An unload is remembered here, in memory: the platform itself would load the model again at the
 next call, but clients of this protocol expect it to be refused until it is loaded.
@@ -14,7 +14,7 @@ from aiohttp import web
 from aiaas_async.errors import AiaasError, InvalidError, NotFoundError, NotReadyError
 from aiaas_async.http.exchange import PLATFORM
 from aiaas_async.http.v2config import limits_for, platform_of
-from aiaas_async.http.v2statistics import Counter, render
+from aiaas_async.http.v2statistics import render
 from aiaas_async.messages import Metadata, TensorSpec
 from aiaas_async.names import LATEST, ModelRef
 from aiaas_async.registry.records import ModelRecord, VersionRecord
@@ -25,18 +25,12 @@ from aiaas_async.wire.v2tensors import DATATYPES
 
 
 class OpenInference:
-    """What this protocol remembers: counters, and what it unloaded. A version that is deleted and
-    committed anew is another one."""
+    """What this protocol unloaded, and what requests are checked against. A version that is
+    deleted and committed anew is another one."""
 
     def __init__(self) -> None:
         self._unloaded: set[tuple[ModelRef, float | None]] = set()
-        self._counters: dict[ModelRef, Counter] = {}
         self._models: dict[ModelRef, tuple[Metadata, Model]] = {}
-
-    def counter(self, ref: ModelRef) -> Counter:
-        if (known := self._counters.get(ref)) is None:
-            known = self._counters[ref] = Counter()
-        return known
 
     def model_for(self, record: VersionRecord) -> Model:
         """What requests for `record` are checked against."""
@@ -129,9 +123,10 @@ def statistics_of(app: web.Application, asked: Mapping[str, str]) -> list[dict[s
     else:
         model = ready_version(app, asked["name"], None).ref.name
         records = list(app[PLATFORM].models.catalog.model(model).ordered())
-    nodes = app[PLATFORM].cluster.nodes.values()
+    platform = app[PLATFORM]
+    nodes = list(platform.cluster.nodes.values())
     return [
-        render(app[V2].counter(record.ref), record, nodes)
+        render(platform.models.statistics.seen(record.ref), record, nodes)
         for record in records
         if app[V2].is_ready(record)
     ]

@@ -1,95 +1,47 @@
-"""What each version was asked over the Open Inference Protocol, and the form it is told in."""
+"""The form in which the Open Inference Protocol tells what each version was asked."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from aiaas_async.node.node import Node
 from aiaas_async.registry.records import VersionRecord
-from aiaas_async.service.calls import CallAnswer
+from aiaas_async.service.statistics import Duration, VersionStatistics
 
 
-@dataclass(slots=True)
-class Duration:
-    """How often, and how long in total."""
-
-    count: int = 0
-    ns: int = 0
-
-    def add(self, ns: int) -> None:
-        self.count += 1
-        self.ns += ns
-
-
-@dataclass(slots=True)
-class Counter:
-    """What one version was asked over this protocol; `executions` adds up each request's share of
-    its batch."""
-
-    inferences: int = 0
-    executions: float = 0.0
-    last_ms: int = 0
-    success: Duration = field(default_factory=Duration)
-    fail: Duration = field(default_factory=Duration)
-    queue: Duration = field(default_factory=Duration)
-    compute_input: Duration = field(default_factory=Duration)
-    compute_infer: Duration = field(default_factory=Duration)
-    compute_output: Duration = field(default_factory=Duration)
-    batches: dict[int, tuple[float, float]] = field(default_factory=dict)
-
-    def failed(self, ns: int) -> None:
-        self.fail.add(ns)
-
-    def streamed(self, rows: int, ns: int) -> None:
-        """An answer in parts is not timed by its parts."""
-        self.inferences += rows
-        self.executions += 1
-        self.last_ms = time.time_ns() // 1_000_000
-        self.success.add(ns)
-
-    def succeeded(self, answer: CallAnswer, rows: int, started: int, written: int) -> None:
-        """`started` and `written` are when the request came and when its outputs were known."""
-        now = time.perf_counter_ns()
-        queue, compute = answer.queue_us * 1000, answer.compute_us * 1000
-        share = rows / max(answer.batch_size, 1)
-        self.inferences += rows
-        self.executions += share
-        self.last_ms = time.time_ns() // 1_000_000
-        self.success.add(now - started)
-        self.queue.add(queue)
-        self.compute_input.add(max(0, written - started - queue - compute))
-        self.compute_infer.add(compute)
-        self.compute_output.add(now - written)
-        count, spent = self.batches.get(answer.batch_size, (0.0, 0.0))
-        self.batches[answer.batch_size] = (count + share, spent + share * compute)
-
-
-def render(counter: Counter, record: VersionRecord, nodes: Iterable[Node]) -> dict[str, Any]:
+def render(
+    statistics: VersionStatistics, record: VersionRecord, nodes: Iterable[Node]
+) -> dict[str, Any]:
     """The statistics of one version; every field that the load generators read is there."""
     return {
         "name": record.ref.name,
         "version": record.ref.version,
-        "last_inference": counter.last_ms,
-        "inference_count": counter.inferences,
-        "execution_count": round(counter.executions),
-        "inference_stats": {
-            **{kind: _shown(getattr(counter, kind)) for kind in _KINDS},
-            "cache_hit": _shown(Duration()),
-            "cache_miss": _shown(Duration()),
-        },
+        "last_inference": statistics.last_ms,
+        "inference_count": statistics.inferences,
+        "execution_count": round(statistics.executions),
+        "inference_stats": _durations(statistics),
         "batch_stats": [
             _batch(size, round(count), round(ns))
-            for size, (count, ns) in sorted(counter.batches.items())
+            for size, (count, ns) in sorted(statistics.batches.items())
         ],
         "response_stats": {},
         "memory_usage": _memory(record, nodes),
     }
 
 
-_KINDS: Final = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
+def _durations(statistics: VersionStatistics) -> dict[str, dict[str, int]]:
+    count = statistics.successes
+    return {
+        "success": _shown(statistics.success),
+        "fail": _shown(statistics.fail),
+        "queue": {"count": count, "ns": statistics.queue_ns},
+        "compute_input": {"count": count, "ns": statistics.compute_input_ns},
+        "compute_infer": {"count": count, "ns": statistics.compute_infer_ns},
+        "compute_output": {"count": count, "ns": statistics.compute_output_ns},
+        "cache_hit": _shown(statistics.cache_hit),
+        "cache_miss": _shown(statistics.cache_miss),
+    }
 
 
 def _shown(duration: Duration) -> dict[str, int]:

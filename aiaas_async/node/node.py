@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,11 +22,13 @@ from aiaas_async.compute.frames import Pieces
 from aiaas_async.compute.jobs import Differentiate, Infer, Load, OpenStream, StreamJob, Unload
 from aiaas_async.compute.streams import gone
 from aiaas_async.errors import AiaasError, InternalError, StoppingError, WorkerDiedError
+from aiaas_async.names import ModelRef
 from aiaas_async.node.coalesce import Batch
 from aiaas_async.node.company import Company
 from aiaas_async.node.quarantine import Quarantine
 from aiaas_async.node.residency import Residency
 from aiaas_async.node.seat import WorkerSeat
+from aiaas_async.node.statistics import NodeStatistics
 from aiaas_async.node.work import (
     Call,
     Differentiation,
@@ -36,6 +39,7 @@ from aiaas_async.node.work import (
     Servable,
     StreamStep,
     WorkItem,
+    request_ids,
 )
 from aiaas_async.schedule.disciplines import CALLS, make_discipline
 from aiaas_async.schedule.rates import Rates
@@ -58,19 +62,6 @@ class NodeLimits:
     patience_s: float = 1.0
     overtime_s: float = 0.25
     schedule: str = "fair"
-
-
-@dataclass(slots=True)
-class NodeStatistics:
-    """Counts since start; `compute_s` is the worker's busy time in seconds."""
-
-    batches: int = 0
-    rows: int = 0
-    failures: int = 0
-    deaths: int = 0
-    loads: int = 0
-    evictions: int = 0
-    compute_s: float = 0.0
 
 
 class Node:
@@ -100,6 +91,16 @@ class Node:
     def load(self) -> int:
         """Requests that wait here or are under way."""
         return len(self._mailbox) + self._under_way
+
+    def waiting(self) -> Counter[ModelRef]:
+        """Calls that wait here for the worker, by version."""
+        asked = (item.message for item in self._mailbox if not item.abandoned)
+        return Counter(each.servable.ref for each in asked if isinstance(each, Call))
+
+    @property
+    def worker_pid(self) -> int | None:
+        """Of the worker's process, if there is one. Not for callers."""
+        return self._seat.pid
 
     @property
     def free_bytes(self) -> int:
@@ -321,7 +322,7 @@ class Node:
         died = isinstance(error, WorkerDiedError)
         started = died and bool(error.details.get("started"))
         if started:
-            self._note_death(items[0])
+            self._note_death(items)
         for item in items:
             item.attempts += started
             again = item.attempts < MAX_ATTEMPTS if died else len(items) > 1
@@ -331,11 +332,13 @@ class Node:
             else:
                 item.fail(error)
 
-    def _note_death(self, item: WorkItem) -> None:
+    def _note_death(self, items: Sequence[WorkItem]) -> None:
         self.statistics.deaths += 1
-        if not isinstance(item.message, Release):
-            self._quarantine.record(item.message.servable.id, self._loop.time())
-            logger.warning("node %s: worker died running %s", self.id, item.message.servable.id)
+        message = items[0].message
+        if not isinstance(message, Release):
+            self._quarantine.record(message.servable.id, self._loop.time())
+            said = "node %s: worker died running %s; requests: %s"
+            logger.warning(said, self.id, message.servable.id, request_ids(items))
 
     def _give_up(self, _: BaseException) -> None:
         self._mailbox.close(StoppingError(f"node {self.id} failed too often and is out of service"))

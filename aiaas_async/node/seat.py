@@ -34,6 +34,11 @@ class WorkerSeat:
     def alive(self) -> bool:
         return self._worker is not None and self._worker.alive
 
+    @property
+    def pid(self) -> int | None:
+        """Of the live worker's process, if it has one of its own."""
+        return self._worker.pid if self._worker is not None and self._worker.alive else None
+
     async def start(self) -> None:
         """Seat the first worker; from then on the seat is kept filled."""
         self._keeper = asyncio.create_task(self._keep())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from aiaas_async.compute.frames import Array
 from aiaas_async.compute.jobs import ArtifactFiles, StreamJob
 from aiaas_async.messages import TensorSpec
 from aiaas_async.names import ModelRef
+from aiaas_async.requestid import REQUEST_ID
 from aiaas_async.schedule.disciplines import CALLS
 from aiaas_async.wire.sequences import is_stateful
 
@@ -103,9 +104,10 @@ class Result(msgspec.Struct, frozen=True, gc=False):
 class WorkItem(Envelope[Message, Result]):
     """An envelope for a node. `attempts` counts the workers that died while they ran it; `alone`
     forbids company: what failed in a batch runs again by itself, so that it harms no other.
-    `flow`, `priority` and `expected_s` are what the node's schedule goes by."""
+    `flow`, `priority` and `expected_s` are what the node's schedule goes by; `request_id` is for
+    the log."""
 
-    __slots__ = ("alone", "attempts", "expected_s", "flow", "priority")
+    __slots__ = ("alone", "attempts", "expected_s", "flow", "priority", "request_id")
 
     def __init__(
         self,
@@ -120,6 +122,12 @@ class WorkItem(Envelope[Message, Result]):
         self.flow = CALLS
         self.priority = 0
         self.expected_s = 0.0
+        self.request_id = REQUEST_ID.get()
+
+
+def request_ids(items: Iterable[WorkItem]) -> str:
+    """Of the requests that `items` serve, for a log line."""
+    return ", ".join(item.request_id for item in items if item.request_id) or "none of a caller's"
 
 
 def cost_of(arrays: Mapping[str, Array]) -> int:

@@ -7,8 +7,10 @@ sound, which it is from its second call on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
-from typing import Any, Literal, get_args
+import time
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 
@@ -23,9 +25,13 @@ from aiaas_async.service.deployments import Deployments
 from aiaas_async.service.models import Models
 from aiaas_async.service.seating import Seating
 from aiaas_async.service.sequences import Sequences
+from aiaas_async.service.statistics import Times
 from aiaas_async.service.streams import Part, Streams
 from aiaas_async.service.traffic import SHADOW_FLOW, Shadows, choose
 from aiaas_async.wire.arrays import Batch, check_batch, read_array, read_inputs, squeeze
+
+if TYPE_CHECKING:
+    from aiaas_async.service.tracing import Tracing
 
 Wrt = Literal["nothing", "inputs", "parameters", "both"]
 
@@ -55,42 +61,90 @@ class CallAnswer(msgspec.Struct, frozen=True, gc=False):
 
 
 class Calls:
-    def __init__(self, models: Models, cluster: Cluster, deployments: Deployments) -> None:
+    def __init__(
+        self,
+        models: Models,
+        cluster: Cluster,
+        deployments: Deployments,
+        tracing: Tracing | None = None,
+    ) -> None:
         self._models, self._cluster, self._deployments = models, cluster, deployments
+        self._tracing = tracing
         self.shadows = Shadows()
         seating = Seating(cluster, deployments)
         self._streams, self._sequences = Streams(seating), Sequences(seating)
 
     async def call(self, request: CallRequest) -> CallAnswer:
         """Raises whatever is wrong with the request, the version, or the compute."""
+        started = time.perf_counter_ns()
         deadline = asyncio.get_running_loop().time() + request.timeout_s
-        servable, batch, message = await self._read(request)
+        record = self._resolve(request)
+        statistics = self._models.statistics.of(record.ref)
+        try:
+            batch, message = await self._read(record, request)
+            result = await self._ask(request, batch, message, deadline)
+            computed = time.perf_counter_ns()
+            answer = _answer(message.servable, batch, result)
+        except BaseException as error:
+            statistics.failed(error, time.perf_counter_ns() - started)
+            raise
+        ended = time.perf_counter_ns()
+        queue, infer = int(result.queue_s * 1e9), int(result.compute_s * 1e9)
+        times = Times(ended - started, queue, infer, ended - computed)
+        statistics.succeeded(batch.count, result.batch_size, times)
+        if self._tracing is not None:
+            self._tracing.call(result, answer.model, answer.version, computed)
+        return answer
+
+    def _ask(
+        self, request: CallRequest, batch: Batch, message: Call, deadline: float
+    ) -> Coroutine[Any, Any, Result]:
+        """The answer to `message`, from where its version is served."""
+        servable = message.servable
         if servable.stateful:
-            return _answer(servable, batch, await self._sequences.ask(message, deadline))
+            return self._sequences.ask(message, deadline)
         self._shadow(request, batch)
         deployment = self._deployments.ready(servable.ref)
         if deployment is not None:
-            return _answer(
-                servable, batch, await self._deployments.call(deployment, message, deadline)
-            )
-        key, cost = request.key or servable.id, cost_of(batch.arrays)
-        return _answer(servable, batch, await self._cluster.ask(key, message, cost, deadline))
+            return self._deployments.call(deployment, message, deadline)
+        cost = cost_of(batch.arrays)
+        return self._cluster.ask(request.key or servable.id, message, cost, deadline)
 
     async def stream(self, request: CallRequest) -> tuple[ModelRef, AsyncGenerator[Part, None]]:
         """What answers, and the parts of its answer; they lead with the batch dimension. A version
         that knows no parts gives its whole answer as one."""
+        started = time.perf_counter_ns()
         deadline = asyncio.get_running_loop().time() + request.timeout_s
-        servable, _, message = await self._read(request)
-        if servable.stateful:
-            raise InvalidError(f"{servable.id} keeps sequences: it gives no answers in parts")
-        return servable.ref, self._streams.parts(message, deadline)
+        record = self._resolve(request)
+        try:
+            _, message = await self._read(record, request)
+            _check_parts(message.servable)
+        except BaseException as error:
+            self._models.statistics.of(record.ref).failed(error, time.perf_counter_ns() - started)
+            raise
+        return record.ref, self._counted(message, self._streams.parts(message, deadline), started)
 
-    async def _read(self, request: CallRequest) -> tuple[Servable, Batch, Call]:
-        servable = await self._servable(self._resolve(request))
+    async def _counted(
+        self, message: Call, parts: AsyncGenerator[Part, None], started: int
+    ) -> AsyncGenerator[Part, None]:
+        """`parts`, and what they took since `started`."""
+        statistics = self._models.statistics.of(message.servable.ref)
+        first = 0
+        try:
+            async with aclosing(parts):
+                async for part in parts:
+                    first = first or time.perf_counter_ns() - started
+                    yield part
+        except BaseException as error:  # GeneratorExit when the caller wants no more
+            statistics.failed(error, time.perf_counter_ns() - started)
+            raise
+        statistics.streamed(message.rows, first, time.perf_counter_ns() - started)
+
+    async def _read(self, record: VersionRecord, request: CallRequest) -> tuple[Batch, Call]:
+        servable = await self._servable(record)
         batch = read_inputs(request.inputs, servable.inputs, servable.allow_nonfinite)
         outputs = _outputs(servable, request.outputs)
-        call = Call(servable, batch.arrays, batch.count, outputs, request.priority)
-        return servable, batch, call
+        return batch, Call(servable, batch.arrays, batch.count, outputs, request.priority)
 
     def _resolve(self, request: CallRequest) -> VersionRecord:
         catalog = self._models.catalog
@@ -165,6 +219,12 @@ def _answer(servable: Servable, batch: Batch, result: Result) -> CallAnswer:
         batch_size=result.batch_size,
         node=result.node,
     )
+
+
+def _check_parts(servable: Servable) -> None:
+    """Raises `InvalidError` for a version that gives no answers in parts."""
+    if servable.stateful:
+        raise InvalidError(f"{servable.id} keeps sequences: it gives no answers in parts")
 
 
 def _outputs(servable: Servable, asked: tuple[str, ...] | None) -> tuple[str, ...]:

@@ -7,13 +7,15 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from aiaas_async import __version__
 from aiaas_async.compute.base import WorkerSource
 from aiaas_async.config import Settings
 from aiaas_async.data.library import Library
-from aiaas_async.errors import StorageError
+from aiaas_async.errors import InvalidError, StorageError
 from aiaas_async.jobs.board import JobBoard, Save
 from aiaas_async.jobs.record import JobRecord
 from aiaas_async.node.node import Node, NodeLimits
@@ -27,11 +29,15 @@ from aiaas_async.service.calls import Calls
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.datasets import Datasets
 from aiaas_async.service.deployments import Deployments
+from aiaas_async.service.loopwatch import LoopWatch
 from aiaas_async.service.membership import Membership
 from aiaas_async.service.models import BatchLimits, Models
 from aiaas_async.service.platform import Platform
 from aiaas_async.service.readers import Readers
 from aiaas_async.service.training import KIND, Training
+
+if TYPE_CHECKING:
+    from aiaas_async.service.tracing import Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +53,9 @@ async def running_platform(settings: Settings, workers: WorkerSource) -> AsyncIt
     """
     async with AsyncExitStack() as stack:
         stack.push_async_callback(workers.close)
+        tracing = _tracing(settings)
+        if tracing is not None:
+            stack.push_async_callback(asyncio.to_thread, tracing.close)
         data_dir = _data_directory(settings)
         stack.enter_context(DataDirectoryLock(data_dir))
         registry = await RegistryWriter.open(data_dir / "registry.db")
@@ -55,16 +64,31 @@ async def running_platform(settings: Settings, workers: WorkerSource) -> AsyncIt
             logger.error("registry: %s", damage)
         cluster = await _start_cluster(settings, workers, registry.secret)
         stack.push_async_callback(cluster.stop, settings.grace_s)
-        platform = await _assemble(settings, workers, registry, cluster, data_dir)
+        platform = await _assemble(settings, workers, registry, cluster, data_dir, tracing)
         stack.push_async_callback(platform.readers.stop)
         stack.push_async_callback(platform.membership.stop)
         stack.push_async_callback(platform.jobs.stop, settings.grace_s)
+        platform.loop.start()
+        stack.callback(platform.loop.stop)
         check = asyncio.create_task(platform.models.check_all(), name="check of the artifacts")
         stack.push_async_callback(_cancel, check)
         placing = asyncio.create_task(platform.deployments.restore(), name="deployments")
         stack.push_async_callback(_cancel, placing)
         stack.callback(platform.stopping.set)
         yield platform
+
+
+def _tracing(settings: Settings) -> Tracing | None:
+    """None unless the settings name an address for traces. Raises `InvalidError`."""
+    if not settings.trace_endpoint:
+        return None
+    try:
+        from aiaas_async.service import tracing  # noqa: PLC0415 - an extra, and only when asked for
+    except ImportError as error:
+        raise InvalidError(
+            "trace_endpoint needs OpenTelemetry: pip install 'aiaas-async[otel]', or leave it empty"
+        ) from error
+    return tracing.Tracing(settings.trace_endpoint, settings.trace_ratio, __version__)
 
 
 def _data_directory(settings: Settings) -> Path:
@@ -103,6 +127,7 @@ async def _assemble(
     registry: RegistryWriter,
     cluster: Cluster,
     data_dir: Path,
+    tracing: Tracing | None,
 ) -> Platform:
     artifacts = await asyncio.to_thread(
         ArtifactStore, data_dir / "artifacts", settings.storage_mb * _MIB
@@ -124,13 +149,15 @@ async def _assemble(
         cluster=cluster,
         membership=Membership(cluster, datasets, deployments, settings.grace_s),
         models=models,
-        calls=Calls(models, cluster, deployments),
+        calls=Calls(models, cluster, deployments, tracing),
         deployments=deployments,
         datasets=datasets,
         training=training,
         batch=batch,
         jobs=jobs,
         readers=Readers(workers, settings.node_count),
+        loop=LoopWatch(settings.stall_ms / 1000),
+        tracing=tracing,
     )
 
 

@@ -38,6 +38,7 @@ from aiaas_async.registry.draft import Draft
 from aiaas_async.registry.records import NO_SPLIT, AliasRecord, Traffic, VersionRecord
 from aiaas_async.registry.writer import RegistryWriter
 from aiaas_async.service.cluster import Cluster
+from aiaas_async.service.statistics import CallStatistics
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ class Models:
         self._batching = batching
         self._batching_of: dict[str, BatchLimits] = {}
         self._servables: dict[ModelRef, tuple[VersionRecord, Servable]] = {}
+        self.statistics = CallStatistics()
         # Who else holds on to a version: each says why it may not go, or None.
         self.users: list[Callable[[ModelRef], str | None]] = []
 
@@ -240,6 +242,7 @@ class Models:
             await self._writer.mutate(lambda draft: draft.delete_version(records[0].ref))
         for record in records:
             await self.unload(record.ref)
+            self.statistics.forget(record.ref)
         await asyncio.get_running_loop().run_in_executor(
             None, self._artifacts.sweep, lambda: set(self.catalog.digests())
         )

@@ -69,7 +69,9 @@ def test_the_server_is_ready_and_shows_its_nodes_ring_and_metrics(client: Client
     nodes = client.nodes()
     assert client.node(nodes[0]["id"])["id"] == nodes[0]["id"]
     assert client.ring("some key")
-    assert "aiaas" in client.metrics()
+    text = client.metrics()
+    assert 'aiaas_process_resident_bytes{process="server"}' in text
+    assert f'aiaas_process_cpu_seconds_total{{process="{nodes[0]["id"]}"}}' in text
 
 
 def test_items_come_back_as_they_went(client: Client, colours: str) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 
 import aiohttp
+import pytest
 import pytest_asyncio
 
 from aiaas_async.http.server import running_server
@@ -29,7 +32,7 @@ async def workers() -> HeldWorkers:
 @pytest_asyncio.fixture
 async def held(scratch: Path, workers: HeldWorkers) -> AsyncIterator[Served]:
     """One node with a mailbox of two places, whose worker finishes no call by itself."""
-    few = settings(scratch, nodes=1, mailbox_items=2, max_batch_size=1)
+    few = settings(scratch, nodes=1, mailbox_items=2, max_batch_size=1, access_log=True)
     async with (
         running_server(few, workers) as (platform, url),
         aiohttp.ClientSession() as session,
@@ -110,6 +113,30 @@ async def test_who_hangs_up_while_waiting_costs_no_compute(
     assert [reply.status for reply in await asyncio.gather(*busy)] == [200, 200]
     await until(lambda: load(held) == 0)
     assert statistics.rows == 2
+
+
+async def test_who_hangs_up_is_counted_and_logged_as_one_who_left(
+    held: Served, workers: HeldWorkers, caplog: pytest.LogCaptureFixture
+) -> None:
+    doubler_is = 'model="doubler",version="1.0"'
+    busy = [asyncio.create_task(held.api.post("/call", CALL)) for _ in range(2)]
+    await until(lambda: workers.held == 2)
+    with caplog.at_level(logging.INFO, "aiaas.access"):
+        named = {"X-Request-Id": "leaver"}
+        leaver = asyncio.create_task(held.api.post("/call", CALL, headers=named))
+        await until(lambda: load(held) == 3)
+        before = (await held.api.get("/metrics")).value.decode()
+        assert f"nv_inference_pending_request_count{{{doubler_is}}} 1\n" in before
+        leaver.cancel()
+        await until(lambda: any("leaver" in line for line in caplog.messages))
+    workers.release()
+    await asyncio.gather(*busy)
+    (line,) = [json.loads(text) for text in caplog.messages if "leaver" in text]
+    assert (line["status"], line["path"], line["request_id"]) == (499, "/call", "leaver")
+    after = (await held.api.get("/metrics")).value.decode()
+    assert f"nv_inference_pending_request_count{{{doubler_is}}} 0\n" in after
+    assert f'nv_inference_request_failure{{{doubler_is},reason="CANCELED"}} 1\n' in after
+    assert 'aiaas_http_requests_total{method="POST",route="/call",status="499"} 1\n' in after
 
 
 def _others_waiting(served: Served) -> bool:

@@ -80,3 +80,14 @@ async def test_the_callers_request_id_comes_back_and_one_that_is_unfit_does_not(
             reply.headers["X-Request-Id"].split("-")[0]
             == (unnamed.headers["X-Request-Id"].split("-")[0])
         )
+
+
+async def test_errors_of_every_surface_carry_the_request_id(served: Served) -> None:
+    for path in ("/models/none", "/nowhere", "/jobs/none"):
+        problem = await talk(served.port, head("GET", path, "X-Request-Id: abc-2"))
+        assert (problem.status, problem.headers["X-Request-Id"]) == (404, "abc-2")
+    for path in ("/v2/models/none", "/v2/models/none/stats", "/v2/nowhere"):
+        async with served.api.session.get(
+            served.url + path, headers={"X-Request-Id": "abc-3"}
+        ) as reply:
+            assert (reply.status, reply.headers["X-Request-Id"]) == (404, "abc-3")

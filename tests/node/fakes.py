@@ -27,6 +27,8 @@ class Submitted:
 class FakeWorker:
     """Loads and unloads succeed at once; calls wait for `finish`, `fail` or `kill`."""
 
+    pid = None
+
     def __init__(self) -> None:
         self.log: list[Job] = []
         self.waiting: list[Submitted] = []

@@ -19,6 +19,7 @@ from aiaas_async.errors import (
 from aiaas_async.node.node import Node, NodeLimits
 from aiaas_async.node.quarantine import Quarantine
 from aiaas_async.node.work import Hold, Release, Servable, WorkItem
+from aiaas_async.requestid import request_id
 from tests.node.fakes import FakeSource, FakeWorker, call, inferences, servable
 
 Make = Callable[..., Coroutine[Any, Any, Node]]
@@ -187,6 +188,21 @@ async def test_a_killed_worker_costs_nobody_an_answer(make: Make, source: FakeSo
     results = [await item.reply for item in items]
     assert [r.arrays["y"][0, 0] for r in results] == [0, 2, 4]
     assert [r.batch_size for r in results] == [1, 1, 1], "what met a death runs alone"
+
+
+async def test_the_log_of_a_death_names_the_requests_that_were_running(
+    make: Make, source: FakeSource, caplog: pytest.LogCaptureFixture
+) -> None:
+    node, model = await make(), servable()
+    for name in ("order-1", "order-2"):
+        with request_id(name):
+            ask(node, model)
+    await source.workers[0].next()
+    with caplog.at_level(logging.WARNING, "aiaas_async.node.node"):
+        source.workers[0].kill()
+        await finish_all(await source.worker(1), 2)
+    (said,) = [record.getMessage() for record in caplog.records if "running" in record.message]
+    assert said == "node n0: worker died running m:1; requests: order-1, order-2"
 
 
 async def test_a_worker_that_dies_idle_is_replaced_at_once(make: Make, source: FakeSource) -> None:
