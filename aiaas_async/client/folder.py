@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from aiaas_async.errors import InvalidError
 from aiaas_async.formats.graphfile import FILE_NAME as GRAPH_FILE
+from aiaas_async.formats.onnxfile import read_onnx
 from aiaas_async.formats.strictjson import parse_object
 from aiaas_async.names import clip
 
+ONNX_SUFFIX: Final = ".onnx"
 METADATA_FILE: Final = "metadata.json"
 _MAX_METADATA: Final = 1 << 20
 
@@ -29,7 +32,8 @@ class Contents:
 def examine(source: Path) -> Contents:
     """The contents of a file or folder; hidden files are left out. Raises `InvalidError`."""
     if source.is_file():
-        return Contents({source.name: source}, None)
+        files = {source.name: source}
+        return Contents(files, _onnx_signature(files))
     if not source.is_dir():
         raise InvalidError(f"{clip(str(source))} is neither a file nor a folder")
     files = {
@@ -41,20 +45,32 @@ def examine(source: Path) -> Contents:
     }
     if not files:
         raise InvalidError(f"the folder {clip(source.name)} holds no files to upload")
-    return Contents(files, _metadata(source))
+    return Contents(files, _metadata(source, files))
 
 
-def _metadata(folder: Path) -> dict[str, Any] | None:
-    """From metadata.json; the signature from graph.json where it says none."""
+def _metadata(folder: Path, files: Mapping[str, Path]) -> dict[str, Any] | None:
+    """From metadata.json; the signature from graph.json or an ONNX file where it says none."""
     given = _object(folder / METADATA_FILE)
     graph = _object(folder / GRAPH_FILE)
+    if graph is None:
+        graph = _onnx_signature(files)
     if given is None and graph is None:
         return None
     graph = graph or {}
     signature: dict[str, Any] = {
-        side: graph[side] for side in ("inputs", "outputs") if side in graph
+        key: graph[key] for key in ("inputs", "outputs", "runtime") if key in graph
     }
     return {**signature, **(given or {})}
+
+
+def _onnx_signature(files: Mapping[str, Path]) -> dict[str, Any] | None:
+    """What the only *.onnx file takes and gives, by name; None where there is none, or several."""
+    found = [(label, path) for label, path in files.items() if label.endswith(ONNX_SUFFIX)]
+    if len(found) != 1:
+        return None
+    model = read_onnx(found[0][1], found[0][0])
+    names = {"inputs": list(model.inputs), "outputs": list(model.outputs)}
+    return {**names, "runtime": "onnx"}
 
 
 def _object(path: Path) -> dict[str, Any] | None:

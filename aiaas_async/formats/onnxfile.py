@@ -1,5 +1,5 @@
-"""What an ONNX file says before any runtime reads it: which other files it wants, and for which
-of its values it declares no shape.
+"""What an ONNX file says before any runtime reads it: which other files it wants, what it takes and
+gives, and for which of these it declares no shape.
 
 The file is one protobuf message. This walks the wire format by a table of the messages that can
 hold a tensor, so a place to hide a file name is a place this looks at; whatever else the bytes
@@ -19,17 +19,17 @@ from aiaas_async.formats.files import opened
 from aiaas_async.names import clip
 
 # Message → field number → the message in it (onnx.proto). "weight" is a tensor where external
-# data is allowed; "value" declares an input or output; "pair" is an entry of external data.
+# data is allowed; "input" and "output" declare one; "pair" is an entry of external data.
 INSIDE: Final[dict[str, dict[int, str]]] = {
     "model": {7: "main graph", 20: "training", 25: "function"},
-    "main graph": {1: "node", 5: "weight", 11: "value", 12: "value", 15: "sparse"},
+    "main graph": {1: "node", 5: "weight", 11: "input", 12: "output", 15: "sparse"},
     "graph": {1: "node", 5: "tensor", 15: "sparse"},
     "training": {1: "graph", 2: "graph"},
     "function": {7: "node", 11: "attribute"},
     "node": {5: "attribute"},
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
     "sparse": {1: "tensor", 2: "tensor"},
-    "weight": {13: "pair"},
+    "weight": {8: "weight name", 13: "pair"},
     "tensor": {13: "hidden pair"},
 }
 _KEY, _VALUE = 1, 2
@@ -42,11 +42,14 @@ _MEMORY_MARK: Final = "_MEM_ADDR_"
 
 @dataclass(frozen=True, slots=True)
 class OnnxFile:
-    """`locations` name the files that hold weights; `shapeless` are inputs and outputs."""
+    """`locations` name the files that hold weights; `shapeless` are inputs and outputs. An input
+    that a weight stands for by default is not among `inputs`."""
 
     size: int
     locations: frozenset[str]
     shapeless: frozenset[str]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
 
 
 def read_onnx(path: Path, label: str) -> OnnxFile:
@@ -72,6 +75,8 @@ def map_file(path: Path, what: str) -> mmap.mmap:
 def _walked(data: mmap.mmap, what: str) -> OnnxFile:
     locations: set[str] = set()
     shapeless: set[str] = set()
+    weights: set[str] = set()
+    declared: dict[str, list[str]] = {"input": [], "output": []}
     places = [("model", 0, len(data))]
     try:
         while places:
@@ -79,8 +84,12 @@ def _walked(data: mmap.mmap, what: str) -> OnnxFile:
             match message:
                 case "pair" | "hidden pair":
                     locations |= _location(data, start, end, hidden=message != "pair")
-                case "value":
-                    shapeless |= _shapeless(data, start, end)
+                case "weight name":
+                    weights.add(data[start:end].decode())
+                case "input" | "output":
+                    name, shaped = _value(data, start, end)
+                    declared[message].append(name)
+                    shapeless |= set() if shaped else {name}
                 case _:
                     known = INSIDE[message]
                     places += [
@@ -90,7 +99,10 @@ def _walked(data: mmap.mmap, what: str) -> OnnxFile:
                     ]
     except (_WireError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{what} is not an ONNX file, or it is damaged: {error}") from error
-    return OnnxFile(len(data), frozenset(locations), frozenset(shapeless))
+    # Places are taken from the end, so what stands first in the file was found last.
+    inputs = tuple(name for name in reversed(declared["input"]) if name not in weights)
+    outputs = tuple(reversed(declared["output"]))
+    return OnnxFile(len(data), frozenset(locations), frozenset(shapeless), inputs, outputs)
 
 
 def _location(data: mmap.mmap, start: int, end: int, *, hidden: bool) -> set[str]:
@@ -108,8 +120,8 @@ def _location(data: mmap.mmap, start: int, end: int, *, hidden: bool) -> set[str
     return {location}
 
 
-def _shapeless(data: mmap.mmap, start: int, end: int) -> set[str]:
-    """The name of a declared input or output, if it is a tensor without a shape."""
+def _value(data: mmap.mmap, start: int, end: int) -> tuple[str, bool]:
+    """The name of a declared input or output, and whether it has a shape."""
     name, shaped = b"", False
     for number, first, last in _fields(data, start, end):
         if number == _VALUE_NAME:
@@ -117,7 +129,7 @@ def _shapeless(data: mmap.mmap, start: int, end: int) -> set[str]:
         elif number == _VALUE_TYPE:
             types = [f for f in _fields(data, first, last) if f[0] == _TENSOR_TYPE]
             shaped |= any(f[0] == _SHAPE for _, a, b in types for f in _fields(data, a, b))
-    return set() if shaped else {name.decode()}
+    return name.decode(), shaped
 
 
 class _WireError(Exception):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickletools
 import struct
+import warnings
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -53,8 +54,9 @@ def _value(file: BinaryIO) -> Any:
     """What one pickle describes: numbers, texts, tuples, lists, dicts and `_Call`s."""
     stack: list[Any] = []
     memo: dict[int, Any] = {}
-    for operation, argument, _ in pickletools.genops(file):
-        _follow(operation.name, argument, stack, memo)
+    with warnings.catch_warnings(action="ignore"):  # of escapes in texts that are refused anyway
+        for operation, argument, _ in pickletools.genops(file):
+            _follow(operation.name, argument, stack, memo)
     return stack.pop()
 
 

@@ -7,7 +7,6 @@ dtype (float32 as served; float64 for gradient checks). Arrays given are never w
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -20,11 +19,11 @@ from numpy.typing import DTypeLike
 from aiaas_async.errors import ArtifactError, GraphError
 from aiaas_async.messages import TensorSpec
 from aiaas_async.nn.admission import admit
-from aiaas_async.nn.dependence import Dependence, chosen_parameters, dependence, needed, trainable
+from aiaas_async.nn.dependence import Dependence, chosen_parameters, dependence, trainable
 from aiaas_async.nn.graph import Graph, Node, near, parse_graph, render_graph
 from aiaas_async.nn.initial import draw, feeds_rectifier
 from aiaas_async.nn.layer import Array, Mode, Need, Shape
-from aiaas_async.nn.prediction import Route, route_to
+from aiaas_async.nn.route import Route, route_to
 
 Params = dict[str, Array]
 
@@ -147,8 +146,8 @@ class Network:
         inputs: Mapping[str, Array],
         outputs: Sequence[str] | None = None,
     ) -> dict[str, Array]:
-        """As `forward`, but nothing is kept (`prediction.py`)."""
-        route = _route(self, self._wanted(outputs))
+        """As `forward`, but nothing is kept (`route.py`)."""
+        route = _route(self, self._wanted(outputs), keep=False)
         values = admit(self.inputs, route.read, inputs, _dtype_of(params))
         return route.follow(params, values)
 
@@ -195,48 +194,35 @@ class Network:
     def _run(
         self, params: Mapping[str, Array], inputs: Mapping[str, Array], mode: Mode, cache: Cache
     ) -> dict[str, Array]:
-        plan, training = needed(self.graph, cache.outputs), mode.training
-        values = self._given(plan, params, inputs, cache.outputs)
-        if self._frozen:
-            plan = tuple(node for node in plan if node.name in self._dependence.trained)
-        uses = Counter(source for node in plan for source in node.inputs)
-        uses.update(cache.outputs)
-        owned: set[str] = set()
-        for node in plan:
-            first, layer = node.inputs[0], node.layer
-            mode.own = first in owned
+        route, training = _route(self, cache.outputs, keep=True), mode.training
+        values = self._given(route, params, inputs)
+        for step in route.steps:
+            node, layer = step.node, step.node.layer
+            if self._frozen and node.name not in self._dependence.trained:
+                continue
+            mode.own = step.own
             mode.training = training and (not node.parameters or bool(self.trained(node)))
             xs = [values[source] for source in node.inputs]
-            y, saved = layer.forward(xs, [params[name] for name in node.parameters], mode)
-            values[node.name] = y
-            alone = uses[node.name] == 1 and not (mode.keep and layer.KEEPS_OUTPUT)
-            if alone and (not layer.ALIASES or mode.own):
-                owned.add(node.name)
-            if mode.keep:
-                cache.saved[node.name] = saved
+            ps = [params[name] for name in node.parameters]
+            values[node.name], cache.saved[node.name] = layer.forward(xs, ps, mode)
+            if mode.updates:
                 _move(mode.updates, cache.updates, node.name)
-            for source in node.inputs:
-                uses[source] -= 1
-                if not uses[source]:
-                    del values[source]
+            for name in step.spent:
+                values.pop(name, None)
         return {name: values[name] for name in cache.outputs}
 
     def _given(
-        self,
-        plan: Sequence[Node],
-        params: Mapping[str, Array],
-        inputs: Mapping[str, Array],
-        outputs: Sequence[str],
+        self, route: Route, params: Mapping[str, Array], inputs: Mapping[str, Array]
     ) -> dict[str, Array]:
         """What a pass that keeps begins with: the inputs; with frozen parameters, what the layers
         before the first trained one predict."""
-        read = {source for node in plan for source in node.inputs}
         if not self._frozen:
-            return admit(self.inputs, read, inputs, _dtype_of(params))
-        trained = self._dependence.trained
-        read = {source for node in plan if node.name in trained for source in node.inputs}
+            return admit(self.inputs, route.read, inputs, _dtype_of(params))
+        trained, nodes = self._dependence.trained, [step.node for step in route.steps]
+        read = {source for node in nodes if node.name in trained for source in node.inputs}
         values = admit(self.inputs, read, inputs, _dtype_of(params))
-        before = [n.name for n in plan if n.name not in trained and n.name in read.union(outputs)]
+        wanted = read.union(route.outputs)
+        before = [n.name for n in nodes if n.name not in trained and n.name in wanted]
         return values | (self.predict(params, inputs, before) if before else {})
 
     def _wanted(self, outputs: Sequence[str] | None) -> tuple[str, ...]:
@@ -268,8 +254,8 @@ class Network:
 
 
 @lru_cache(maxsize=64)  # asked once a call
-def _route(network: Network, outputs: tuple[str, ...]) -> Route:
-    return route_to(network.graph, outputs)
+def _route(network: Network, outputs: tuple[str, ...], *, keep: bool) -> Route:
+    return route_to(network.graph, outputs, keep=keep)
 
 
 def _dtype_of(params: Mapping[str, Array]) -> np.dtype[Any] | None:

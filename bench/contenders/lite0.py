@@ -1,31 +1,12 @@
-"""EfficientNet-Lite0 (Tan and Le 2019; its lite variant 2020), batch norm folded, as a table."""
+"""EfficientNet-Lite0 without its batch norm, which all contenders fold away, as a table."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
-SIZE: Final = 224
-STEM, HEAD, CLASSES = 32, 1280, 1000
-# (expansion, channels out, repeats, stride of the first, kernel)
-STAGES: Final = (
-    (1, 16, 1, 1, 3),
-    (6, 24, 2, 2, 3),
-    (6, 40, 2, 2, 5),
-    (6, 80, 3, 2, 3),
-    (6, 112, 3, 1, 5),
-    (6, 192, 4, 2, 5),
-    (6, 320, 1, 1, 3),
-)
+from aiaas_async.convert.lite0 import CLASSES, HEAD, SIZE, STEM, blocks
 
-
-def blocks() -> list[tuple[int, int, int, int, int]]:
-    """Each block's (channels in, expanded, out, stride, kernel)."""
-    found, channels = [], STEM
-    for expansion, out, repeats, stride, kernel in STAGES:
-        for i in range(repeats):
-            found.append((channels, expansion * channels, out, 1 if i else stride, kernel))
-            channels = out
-    return found
+__all__ = ["CLASSES", "SIZE", "parameter_shapes", "spec"]
 
 
 def parameter_shapes() -> dict[str, tuple[int, ...]]:

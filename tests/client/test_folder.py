@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from aiaas_async.client.folder import examine
+from aiaas_async.convert.onnxgraph import onnx_model
 from aiaas_async.errors import ArtifactError, InvalidError
+from tests.nn.graphs import single
 
 GRAPH = {"inputs": [{"name": "x"}], "outputs": ["y"], "layers": []}
 
@@ -27,10 +29,27 @@ def test_files_are_called_by_their_path_within_the_folder(tmp_path: Path) -> Non
 
 
 def test_a_single_file_is_called_by_its_name(tmp_path: Path) -> None:
-    fill(tmp_path, "model.onnx")
-    contents = examine(tmp_path / "model.onnx")
-    assert list(contents.files) == ["model.onnx"]
+    fill(tmp_path, "model.bin")
+    contents = examine(tmp_path / "model.bin")
+    assert list(contents.files) == ["model.bin"]
     assert contents.metadata is None
+
+
+def test_an_onnx_file_says_itself_what_it_takes_and_gives(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    network = single("dense", (4,), units=2)
+    path.write_bytes(onnx_model(network, network.init(0)))
+    expected = {"inputs": ["x"], "outputs": ["layer"], "runtime": "onnx"}
+    assert examine(path).metadata == expected
+    assert examine(tmp_path).metadata == expected
+    (tmp_path / "metadata.json").write_text('{"tags": ["t"]}')
+    assert examine(tmp_path).metadata == {**expected, "tags": ["t"]}
+
+
+def test_a_file_that_is_no_onnx_for_all_its_name_is_refused(tmp_path: Path) -> None:
+    fill(tmp_path, "model.onnx")
+    with pytest.raises(ArtifactError, match=r"model\.onnx' is not an ONNX file"):
+        examine(tmp_path / "model.onnx")
 
 
 def test_the_graph_gives_the_signature_and_metadata_has_the_last_word(tmp_path: Path) -> None:

@@ -30,7 +30,9 @@ NAMES = {
     "tensor": "TensorProto",
     "pair": "StringStringEntryProto",
     "hidden pair": "StringStringEntryProto",
-    "value": "ValueInfoProto",
+    "input": "ValueInfoProto",
+    "output": "ValueInfoProto",
+    "weight name": "",
 }
 EXTERNAL_DATA = 13
 
@@ -118,7 +120,7 @@ def test_the_walk_goes_wherever_onnx_proto_can_hold_a_tensor() -> None:
         if theirs.name == "TensorProto":
             held = {EXTERNAL_DATA: "StringStringEntryProto"}
         walked = {number: NAMES[inner] for number, inner in fields.items()}
-        assert {n: t for n, t in walked.items() if t != "ValueInfoProto"} == held, ours
+        assert {n: t for n, t in walked.items() if t not in ("ValueInfoProto", "")} == held, ours
 
 
 @pytest.mark.parametrize("place", hiding_places())
@@ -135,7 +137,11 @@ def test_the_main_weights_files_and_the_shapeless_values_are_named(tmp_path: Pat
     made.graph.output.append(value("open", shape=None))
     data = made.SerializeToString()
     assert read(tmp_path, data) == OnnxFile(
-        len(data), frozenset({"a/b.bin", "c.bin"}), frozenset({"open"})
+        len(data),
+        frozenset({"a/b.bin", "c.bin"}),
+        frozenset({"open"}),
+        ("x",),
+        ("label", "y", "open"),
     )
 
 

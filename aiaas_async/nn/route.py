@@ -1,8 +1,8 @@
-"""How a network predicts: its graph as steps, worked out once for each choice of outputs.
+"""A graph as steps, worked out once for each choice of outputs: what is run, in which order,
+what may be overwritten, and when a value is no longer needed.
 
-An activation is applied by the convolution before it, to each part of its output while that is
-in the cache, and a convolution leaves the border that the next one wants. Images go through in
-small groups: a value that falls out of the cache costs more than the next group's start.
+For predictions, which keep nothing, the convolution before an activation applies it, and leaves
+the border that the next convolution wants; images go through in small groups.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Route:
     group: int | None
 
     def follow(self, params: Mapping[str, Array], values: dict[str, Array]) -> dict[str, Array]:
-        """The outputs by name, from inputs [N, …] that are not written to."""
+        """Predict the outputs by name, from inputs [N, …] that are not written to."""
         count = len(next(iter(values.values())))
         if self.group is None or count <= self.group:
             return self._pass(params, values)
@@ -72,14 +72,14 @@ class Route:
         return {name: values[name] for name in self.outputs}
 
 
-def route_to(graph: Graph, outputs: tuple[str, ...]) -> Route:
-    """The route to `outputs`, layers of the graph."""
-    return _Planner(graph, outputs).route()
+def route_to(graph: Graph, outputs: tuple[str, ...], *, keep: bool = False) -> Route:
+    """The route to `outputs`, layers of the graph. `keep`: a backward pass may follow."""
+    return _Planner(graph, outputs, keep).route()
 
 
 class _Planner:
-    def __init__(self, graph: Graph, outputs: tuple[str, ...]) -> None:
-        self._outputs = outputs
+    def __init__(self, graph: Graph, outputs: tuple[str, ...], keep: bool) -> None:
+        self._outputs, self._keep = outputs, keep
         self._nodes = needed(graph, outputs)
         self._inputs = [spec.name for spec in graph.inputs]
         self._readers: dict[str, list[Node]] = defaultdict(list)
@@ -99,7 +99,7 @@ class _Planner:
             passed.add(name)
             own = node.inputs[0] in owned
             steps.append(Step(node, name, own, node.inputs[0] in framed, ending, ()))
-            if self._reader(name) is not None and (own or not node.layer.ALIASES):
+            if self._may_change(node, name) and (own or not node.layer.ALIASES):
                 owned.add(name)
             if ending.border != NO_BORDER:
                 framed.add(name)
@@ -108,12 +108,16 @@ class _Planner:
 
     def _ending(self, node: Node) -> tuple[str, Ending]:
         """The value that `node` and what it may apply at once yield, and how."""
-        if not node.layer.ENDS:
+        if self._keep or not node.layer.ENDS:
             return node.name, PLAIN
         reader = self._reader(node.name)
         if reader is not None and reader.layer.APPLIES:
             return reader.name, Ending(reader.layer.apply, self._border(reader))
         return node.name, Ending(None, self._border(node))
+
+    def _may_change(self, node: Node, name: str) -> bool:
+        """Whether the only reader may overwrite the value."""
+        return self._reader(name) is not None and not (self._keep and node.layer.KEEPS_OUTPUT)
 
     def _reader(self, name: str) -> Node | None:
         """The only one that reads the value, and only once."""

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiaas_async.nn import output, prediction
+from aiaas_async.nn import output, route
 from aiaas_async.nn.folding import folded, folded_count
 from aiaas_async.nn.layer import Array
 from aiaas_async.nn.network import Network
-from aiaas_async.nn.prediction import route_to
+from aiaas_async.nn.route import route_to
 from tests.nn.graphs import Option, classifier, images, normal, single, spec
 
 WINDOWED = ("conv2d", "depthwise_conv2d")
@@ -71,7 +71,7 @@ def test_images_are_predicted_as_a_pass_that_keeps_computes_them(
     x.setflags(write=False)
     expected, _ = network.forward(params, {"x": x})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prediction, "GROUP_BYTES", group_bytes)
+        patch.setattr(route, "GROUP_BYTES", group_bytes)
         patch.setattr(output, "PART_BYTES", 300)
         fresh = Network.from_spec(network.to_spec())
         for each, given_params in ((fresh, params), folded(fresh, params)):
