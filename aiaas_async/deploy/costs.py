@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from aiaas_async.nn.admission import admit
+from aiaas_async.nn.attention import Attention
 from aiaas_async.nn.convolution import Conv2d
 from aiaas_async.nn.dense import Dense
 from aiaas_async.nn.depthwise import DepthwiseConv2d
@@ -25,7 +26,12 @@ from aiaas_async.nn.submodel import BYTES_PER_PARAMETER, value_specs
 from aiaas_async.nn.table import NAMES
 
 # Multiply-adds a second of one core (Zen 3, numpy with OpenBLAS).
-_MACS_PER_S: Final[dict[type[Layer], float]] = {Dense: 36e9, Conv2d: 18e9, DepthwiseConv2d: 5e9}
+_MACS_PER_S: Final[dict[type[Layer], float]] = {
+    Dense: 36e9,
+    Conv2d: 18e9,
+    DepthwiseConv2d: 5e9,
+    Attention: 36e9,
+}
 _WEIGHT_BYTES_PER_S: Final = 24e9
 _VALUE_BYTES_PER_S: Final = 6e9
 # A job to a worker and back, and each byte of its arrays on the way: laid, read, laid, copied.
@@ -90,9 +96,18 @@ def _cost(
     macs, rate = 0, _MACS_PER_S.get(type(node.layer))
     seconds = batch * moved / _VALUE_BYTES_PER_S
     if rate is not None:
-        # A weight meets each position of the output once: 1 for vectors, pixels for images.
-        positions = math.prod(max(1, size) for size in node.value.shape[:-1])
-        macs = positions * math.prod(node.parameters[f"{node.name}.weight"].shape)
+        macs = _macs(node)
         seconds = batch * macs / rate + nbytes / _WEIGHT_BYTES_PER_S
     seconds = measured.get(node.name, seconds)
     return LayerCost(node.name, NAMES[type(node.layer)], macs, nbytes, sizes[node.name], seconds)
+
+
+def _macs(node: Node) -> int:
+    """Multiply-adds for one item; a length that is open (-1) counts as one."""
+    # A weight meets each position of the output once: 1 for vectors, pixels for images.
+    positions = math.prod(max(1, size) for size in node.value.shape[:-1])
+    shapes = (spec.shape for spec in node.parameters.values())
+    found = positions * sum(math.prod(shape) for shape in shapes if len(shape) > 1)
+    if isinstance(node.layer, Attention):  # scores, and values by them
+        found += 2 * positions**2 * node.layer.heads * node.layer.size(node.value.shape[-1])
+    return found

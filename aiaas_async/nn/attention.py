@@ -60,13 +60,13 @@ class Attention(Layer, frozen=True):
             )
         return shapes[0]
 
-    def width(self, channels: int) -> int:
-        """Numbers that all heads have for one position."""
-        return self.heads * (self.head_size or channels // self.heads)
+    def size(self, channels: int) -> int:
+        """Numbers that one head has for one position."""
+        return self.head_size or channels // self.heads
 
     def parameters(self, shapes: Sequence[Shape]) -> dict[str, ParameterSpec]:
         channels = shapes[0][1]
-        width = self.width(channels)
+        width = self.heads * self.size(channels)
         inward, outward = (channels, width), (width, channels)
         found = {"qkv_weight": ParameterSpec((channels, 3 * width), "weight", inward)}
         if self.qkv_bias:
