@@ -172,10 +172,10 @@ def join_rows(pieces: Sequence[Array]) -> Array:
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
-def blank_inputs(network: Network, rows: int) -> dict[str, Array]:
+def blank_inputs(inputs: Sequence[TensorSpec], rows: int) -> dict[str, Array]:
     """Zeros as inputs, to warm a model with; a length that is open (-1) is one."""
     found = {}
-    for spec in network.inputs:
+    for spec in inputs:
         shape = [max(1, size) for size in spec.shape or ()]
         found[spec.name] = np.zeros((rows, *shape), spec.dtype)  # a dtype from the list, checked
     return found

@@ -22,6 +22,7 @@ from aiaas_async.registry.artifacts import ArtifactStore
 from aiaas_async.registry.draft import Draft
 from aiaas_async.registry.lock import DataDirectoryLock
 from aiaas_async.registry.writer import RegistryWriter
+from aiaas_async.service.adoption import Adoption
 from aiaas_async.service.batch import BATCH_KIND, BatchInference
 from aiaas_async.service.calls import Calls
 from aiaas_async.service.cluster import Cluster
@@ -31,7 +32,7 @@ from aiaas_async.service.membership import Membership
 from aiaas_async.service.models import BatchLimits, Models
 from aiaas_async.service.platform import Platform
 from aiaas_async.service.readers import Readers
-from aiaas_async.service.training import KIND, Training
+from aiaas_async.service.training import KIND, Training, Workshop
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +115,9 @@ async def _assemble(
     models = Models(registry, artifacts, workers, cluster, batching)
     datasets = Datasets(library)
     deployments = Deployments(models, cluster, data_dir / "deployments.json")
-    training = Training(models, datasets, cluster, workers, data_dir / "jobs", settings.job_nice)
+    adoption = Adoption(models, registry, artifacts, cluster)
+    workshop = Workshop(workers, data_dir / "jobs", settings.job_nice)
+    training = Training(models, datasets, cluster, adoption, workshop)
     batch = BatchInference(models, datasets, cluster)
     jobs = JobBoard({KIND: training, BATCH_KIND: batch}, _saver(registry), settings.running_jobs)
     jobs.restore(_records(registry.jobs()))

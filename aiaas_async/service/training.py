@@ -1,7 +1,7 @@
 """Training: a request becomes a job, the job a worker's task, its result a version.
 
 The worker is one of the job's own, of lower priority than those that serve. What it wrote is
-committed with its lineage, and the alias moved, in one registry transaction.
+adopted: committed with its lineage, and the alias moved, in one transaction.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,11 @@ from aiaas_async.names import LATEST, check_name, check_version, clip
 from aiaas_async.nn.network import Network
 from aiaas_async.registry.records import VersionRecord
 from aiaas_async.registry.signature import agreed
+from aiaas_async.service.adoption import Adoption, Promotion
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.datasets import Datasets
 from aiaas_async.service.distributed import CrewRun
-from aiaas_async.service.models import Models, Promotion
+from aiaas_async.service.models import Models
 from aiaas_async.training.distributed import check_divisible
 from aiaas_async.training.gate import parse_gate
 from aiaas_async.training.plan import TrainingPlan, parse_plan, render_plan
@@ -68,20 +70,29 @@ class TrainRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     register_as: RegisterAs | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Where training computes: in workers of its own, `nice` to those that serve, with a folder
+    for each job below `folder`."""
+
+    workers: WorkerSource
+    folder: Path
+    nice: int
+
+
 class Training:
-    """The runner of jobs of kind "train"; `folder` holds one folder for each."""
+    """The runner of jobs of kind "train"."""
 
     def __init__(
         self,
         models: Models,
         datasets: Datasets,
         cluster: Cluster,
-        workers: WorkerSource,
-        folder: Path,
-        nice: int,
+        adoption: Adoption,
+        workshop: Workshop,
     ) -> None:
         self._models, self._datasets, self._cluster = models, datasets, cluster
-        self._workers, self._folder, self._nice = workers, folder, nice
+        self._adoption, self._workshop = adoption, workshop
 
     async def start(self, board: JobBoard, body: Mapping[str, Any]) -> Running:
         """Check everything that can be checked now, and accept the job.
@@ -164,7 +175,7 @@ class Training:
 
     async def run(self, job: Running) -> dict[str, Any]:
         """Train, then commit. Resumes from the checkpoint of an earlier run of the same job."""
-        request, folder = _request_of(job.record.request), self._folder / job.record.id
+        request, folder = _request_of(job.record.request), self._workshop.folder / job.record.id
         parent = self._parent_of(job.record.request)
         artifact = self._artifact(request, parent)
         facts = await self._train(job, artifact, folder)
@@ -173,13 +184,13 @@ class Training:
         network = await asyncio.to_thread(_network_in, files)
         metadata = _metadata(request, network.inputs, network.outputs, facts["metrics"], lineage)
         promotion = _promotion(request, job.record.request, facts["metrics"])
-        record, reason = await self._models.adopt(metadata, files, promotion)
+        record, reason = await self._adoption.adopt(metadata, files, promotion)
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         return {
             "model": record.ref.name,
             "version": record.ref.version,
             "alias": promotion.alias if promotion and reason is None else None,
-            **({} if request.register_as is None else _promoted(reason)),
+            **({} if promotion is None else _promoted(reason)),
             "digest": record.digest,
             **{name: facts[name] for name in _RESULT if name in facts},
         }
@@ -201,7 +212,7 @@ class Training:
 
     async def _train(self, job: Running, artifact: ArtifactFiles, folder: Path) -> dict[str, Any]:
         """Run the task in a worker; one that dies is replaced and goes on from its checkpoint."""
-        request = job.record.request
+        request, shop = job.record.request, self._workshop
         task = {
             "plan": request["plan"],
             "data": request["_manifest"],
@@ -211,7 +222,7 @@ class Training:
             try:
                 if nodes := request.get("_nodes"):
                     run = CrewRun(job, nodes, request["plan"]["step_timeout_s"])
-                    return await run.run(self._workers, self._nice, artifact, task, str(folder))
+                    return await run.run(shop.workers, shop.nice, artifact, task, str(folder))
                 return await self._attempt(job, Train(artifact, task, str(folder)))
             except WorkerDiedError as error:
                 logger.warning("job %s: %s (%d)", job.record.id, error.message, attempt)
@@ -227,7 +238,7 @@ class Training:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _attempt(self, job: Running, order: Train) -> dict[str, Any]:
-        worker = await self._workers.spawn(self._nice)
+        worker = await self._workshop.workers.spawn(self._workshop.nice)
         cancelled = asyncio.create_task(job.cancel.wait())
         try:
             answer = worker.submit(order, (), lambda facts: job.events.add("progress", facts))
@@ -242,7 +253,7 @@ class Training:
             worker.kill()
 
     def forget(self, job_id: str) -> None:
-        shutil.rmtree(self._folder / job_id, ignore_errors=True)
+        shutil.rmtree(self._workshop.folder / job_id, ignore_errors=True)
 
 
 def parse_request(body: Mapping[str, Any]) -> TrainRequest:
