@@ -18,6 +18,7 @@ from aiaas_async.errors import InvalidError, StoppingError
 from aiaas_async.nn.submodel import Submodel
 from aiaas_async.node.node import Node
 from aiaas_async.node.work import Call, Hold, Release, Result, Servable, cost_of
+from aiaas_async.schedule.disciplines import CALLS
 
 logger = logging.getLogger(__name__)
 
@@ -37,14 +38,15 @@ class Placement:
     under_way: int = 0
     quiet: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def call(self, call: Call, deadline: float) -> Result:
-        """The answer to `call`, whose arrays fit the version's signature."""
+    async def call(self, call: Call, deadline: float, flow: str = CALLS) -> Result:
+        """The answer to `call`, whose arrays fit the version's signature; `flow` is whom it
+        competes for at the nodes."""
         self.under_way += 1
         self.quiet.clear()
         try:
             if self.plan.nodes[0].submodel is None:
-                return await _call_replica(self, call, deadline)
-            return await _call_pieces(self, call, deadline)
+                return await _call_replica(self, call, deadline, flow)
+            return await _call_pieces(self, call, deadline, flow)
         finally:
             self.under_way -= 1
             if not self.under_way:
@@ -120,16 +122,16 @@ def _part_of(whole: Servable, submodel: Submodel, micro_batch: int) -> Servable:
     )
 
 
-async def _call_replica(placement: Placement, call: Call, deadline: float) -> Result:
+async def _call_replica(placement: Placement, call: Call, deadline: float, flow: str) -> Result:
     """By the replica with the least to do."""
     node, servable = placement.replica()
     message = msgspec.structs.replace(call, servable=servable)
-    return await node.submit(message, cost_of(call.arrays), deadline).reply
+    return await node.submit(message, cost_of(call.arrays), deadline, flow=flow).reply
 
 
-async def _call_pieces(placement: Placement, call: Call, deadline: float) -> Result:
+async def _call_pieces(placement: Placement, call: Call, deadline: float, flow: str) -> Result:
     parts: list[Result] = []
-    run = _runner(placement, deadline, parts)
+    run = _runner(placement, deadline, parts, flow)
     arrays = await execute(placement.plan, call.arrays, call.rows, run)
     wanted = {name: arrays[name] for name in call.outputs or arrays}
     return Result(
@@ -141,13 +143,14 @@ async def _call_pieces(placement: Placement, call: Call, deadline: float) -> Res
     )
 
 
-def _runner(placement: Placement, deadline: float, parts: list[Result]) -> Run:
+def _runner(placement: Placement, deadline: float, parts: list[Result], flow: str = CALLS) -> Run:
     """How a piece is run (`execute.Run`): by its node. `parts` collects what each answered."""
 
     async def run(place: int, arrays: Arrays, outputs: tuple[str, ...]) -> Arrays:
         rows = len(next(iter(arrays.values())))
         message = Call(placement.servables[place], arrays, rows, outputs)
-        result = await placement.nodes[place].submit(message, cost_of(arrays), deadline).reply
+        node, cost = placement.nodes[place], cost_of(arrays)
+        result = await node.submit(message, cost, deadline, flow=flow).reply
         parts.append(result)
         return result.arrays
 
