@@ -217,6 +217,8 @@ class Training:
             "plan": request["plan"],
             "data": request["_manifest"],
             "start": _start(request),
+            # A restarted server has forgotten the events of the run before it.
+            "recall": not job.events.progress(),
         }
         for attempt in range(1, MAX_DEATHS + 1):
             try:

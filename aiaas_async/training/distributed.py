@@ -29,7 +29,16 @@ from aiaas_async.training.items import Indices
 from aiaas_async.training.loop import Sums, Training
 from aiaas_async.training.reduce import Vector
 from aiaas_async.training.state import Best, Params, State
-from aiaas_async.training.task import Facts, Watch, finish, first, made, open_task, run_key
+from aiaas_async.training.task import (
+    Facts,
+    Watch,
+    finish,
+    first,
+    made,
+    open_task,
+    recalled,
+    run_key,
+)
 
 VERIFIED_STEPS: Final = 100
 TOLERANCE: Final = 1e-5
@@ -238,6 +247,9 @@ def run_part(
     run = shared(training, place.memory, (place.rank, len(place.nodes)), stop_requested)
     checkpoints = Checkpoints(made(directory), run_key(training, given))
     begun = checkpoints.latest() or first(training, artifact, given)
+    if place.rank == 0:
+        for told in recalled(training, given, begun):
+            yield told, False
     follow = _First(run, checkpoints, place, directory) if place.rank == 0 else _Other(run)
     state = yield from follow.all(begun)
     if place.rank != 0:

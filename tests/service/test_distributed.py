@@ -128,6 +128,8 @@ async def test_it_stops_with_the_server_and_goes_on_to_the_same_bits(start: Star
         again = platform.jobs.get(job.record.id)
         await result(again)
         assert again.record.starts == 2
+        told = [facts for facts in again.events.progress() if "val_loss" in facts]
+        assert [facts["epoch"] for facts in told] == list(range(1, 61))
         await same_bits(platform, "whole", "parted")
 
 
