@@ -135,10 +135,17 @@ def test_divergence_is_seen_by_all() -> None:
         divided(run, 2)
 
 
-def test_batch_norm_over_several_nodes_is_refused_and_over_one_is_not() -> None:
-    run = training(50, None, epochs=1)
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_batch_norm_over_several_nodes_is_refused_and_over_one_it_is_as_alone(
+    accumulate: int,
+) -> None:
+    run = training(50, None, **{**PLAN, "momentum": 0.9, "accumulate": accumulate})
     with pytest.raises(InvalidError, match="'norm': batch_norm's statistics"):
         shared(run, Slot.create(), (0, 2))
+    alone, crew = finished(run), divided(run, 1)
+    assert "norm.running_mean" in crew.params
+    assert np.abs(crew.params["norm.running_mean"]).max() > 0.1
+    assert apart(crew, alone) <= 1e-5
 
 
 def test_one_worker_keeps_the_statistics_of_a_batch_norm() -> None:
