@@ -32,8 +32,6 @@ from aiaas_async.formats.files import replacing
 from aiaas_async.names import LATEST, ModelRef, clip
 from aiaas_async.node.work import Call, Result, Servable
 from aiaas_async.registry.records import VersionRecord
-from aiaas_async.runtimes.base import Artifact
-from aiaas_async.runtimes.layers import network_of
 from aiaas_async.schedule.disciplines import CALLS
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.models import Models
@@ -220,11 +218,7 @@ class Deployments:
         return await self._place(record, deployment.spec)
 
     async def _plan(self, record: VersionRecord, request: PlanRequest) -> Plan:
-        network = None
-        if record.metadata.runtime == "numpy":
-            files = self._models.artifact_of(record)
-            artifact = Artifact({n: Path(p) for n, p in files.files.items()}, files.graph)
-            network = await asyncio.to_thread(network_of, artifact)
+        network = await self._models.network(record)
         free = {n: self._cluster.nodes[n].free_bytes for n in self._cluster.ring.members}
         return await asyncio.to_thread(plan, request, ModelFacts(record.nbytes, network), free)
 

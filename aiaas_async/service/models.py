@@ -31,11 +31,14 @@ from aiaas_async.errors import (
 )
 from aiaas_async.messages import FileEntry, Metadata, parse_metadata
 from aiaas_async.names import ModelRef, check_name
+from aiaas_async.nn.network import Network
 from aiaas_async.node.work import Release, Servable
 from aiaas_async.registry.artifacts import ArtifactStore
 from aiaas_async.registry.catalog import Catalog
 from aiaas_async.registry.records import NO_SPLIT, AliasRecord, Traffic, VersionRecord
 from aiaas_async.registry.writer import RegistryWriter
+from aiaas_async.runtimes.base import Artifact
+from aiaas_async.runtimes.layers import network_of
 from aiaas_async.service.cluster import Cluster
 
 logger = logging.getLogger(__name__)
@@ -149,6 +152,14 @@ class Models:
     def artifact_of(self, record: VersionRecord) -> ArtifactFiles:
         """A version's files as a worker opens them."""
         return self.files_of(record.metadata, record.files)
+
+    async def network(self, record: VersionRecord) -> Network | None:
+        """The layer graph of a version; None where another runtime serves it."""
+        if record.metadata.runtime != "numpy":
+            return None
+        files = self.artifact_of(record)
+        paths = {label: Path(path) for label, path in files.files.items()}
+        return await asyncio.to_thread(network_of, Artifact(paths, files.graph))
 
     async def set_alias(
         self,

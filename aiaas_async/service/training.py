@@ -123,7 +123,7 @@ class Training:
         }
         return await board.submit(KIND, facts)
 
-    def _nodes_for(self, plan: TrainingPlan, network: Network | Metadata) -> list[str]:
+    def _nodes_for(self, plan: TrainingPlan, network: Network) -> list[str]:
         """The nodes of a distributed run: as many of the ring's as asked, or all."""
         if plan.method != "distributed":
             return []
@@ -134,8 +134,7 @@ class Training:
                 f"plan.nodes asks for {wanted} nodes; there are {len(members)}: POST /nodes adds "
                 "one"
             )
-        if isinstance(network, Network):
-            check_divisible(network, wanted)
+        check_divisible(network, wanted)
         return members[:wanted]
 
     def _revision_of(self, request: TrainRequest) -> int:
@@ -161,17 +160,21 @@ class Training:
         agreed("inputs", known.registered.inputs, metadata.inputs)
         agreed("outputs", known.registered.outputs, metadata.outputs)
 
-    async def _start_of(
-        self, request: TrainRequest
-    ) -> tuple[Network | Metadata, VersionRecord | None]:
-        """What says the signature, and the parent the job goes on from, if any."""
-        network = None if request.graph is None else Network.from_spec(request.graph)
+    async def _start_of(self, request: TrainRequest) -> tuple[Network, VersionRecord | None]:
+        """The graph, given or the parent's, and the parent the job goes on from, if any."""
+        given = None if request.graph is None else Network.from_spec(request.graph)
         if request.parent is None:
-            return network or Network.from_spec({}), None
+            return given or Network.from_spec({}), None
         name, _, version = request.parent.partition(":")
         record = self._models.catalog.version(name, version or LATEST)
         await self._models.servable(record)
-        return network or record.metadata, record
+        network = given or await self._models.network(record)
+        if network is None:
+            raise InvalidError(
+                f"{record.ref} is served by the runtime {record.metadata.runtime}; only layer "
+                "graphs (numpy) can be trained further"
+            )
+        return network, record
 
     async def run(self, job: Running) -> dict[str, Any]:
         """Train, then commit. Resumes from the checkpoint of an earlier run of the same job."""
@@ -183,7 +186,7 @@ class Training:
         files = {label: folder / name for label, name in facts["files"].items()}
         network = await asyncio.to_thread(_network_in, files)
         metadata = _metadata(request, network.inputs, network.outputs, facts["metrics"], lineage)
-        promotion = _promotion(request, job.record.request, facts["metrics"])
+        promotion = _promotion(request, job.record.request, facts)
         record, reason = await self._adoption.adopt(metadata, files, promotion)
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         return {
@@ -329,16 +332,26 @@ def _alias_of(request: TrainRequest, plan: TrainingPlan) -> str | None:
 
 
 def _promotion(
-    request: TrainRequest, facts: Mapping[str, Any], metrics: Mapping[str, float]
+    given: TrainRequest, request: Mapping[str, Any], facts: Mapping[str, Any]
 ) -> Promotion | None:
-    """Which alias shall move, and why it must not after all."""
-    asked = request.register_as
+    """Which alias shall move, and why it must not after all, by the run's final `facts`."""
+    asked, refusal = given.register_as, _unverified(facts.get("verified"))
     if asked is None:
-        return None if request.alias is None else Promotion(request.alias)
-    refusal = None
-    if asked.gate is not None:
-        refusal = parse_gate(asked.gate, facts["plan"]["validation"]).refusal(metrics)
-    return Promotion(asked.alias, facts["_revision"], refusal)
+        return None if given.alias is None else Promotion(given.alias, refusal=refusal)
+    if refusal is None and asked.gate is not None:
+        gate = parse_gate(asked.gate, request["plan"]["validation"])
+        refusal = gate.refusal(facts["metrics"])
+    return Promotion(asked.alias, request["_revision"], refusal)
+
+
+def _unverified(found: Mapping[str, Any] | None) -> str | None:
+    """Why a run that was to be verified is not to be trusted, if so."""
+    if found is None or found["passed"]:
+        return None
+    return (
+        f"after {found['steps']} steps its weights differ from those of one node by "
+        f"{found['largest_difference']:.3g}; {found['tolerance']:g} is rounding"
+    )
 
 
 def _promoted(reason: str | None) -> dict[str, Any]:

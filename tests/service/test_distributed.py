@@ -22,7 +22,7 @@ from aiaas_async.service.distributed import Pulse
 from aiaas_async.service.platform import Platform
 from aiaas_async.training.crew import Count, Header
 from tests.service.conftest import Start
-from tests.training.data import points
+from tests.training.data import GRAPH, points
 from tests.training.test_distributed import PLAIN
 
 PLAN: dict[str, Any] = {
@@ -113,9 +113,13 @@ async def test_what_cannot_be_divided_is_refused_at_once(start: Start) -> None:
             await submitted(platform, nodes=3)
         with pytest.raises(InvalidError, match=r"plan.nodes is for the method distributed"):
             await submitted(platform, nodes=2, method="sgd")
-        normed = {**PLAIN, "layers": [*PLAIN["layers"][:1], {"name": "n", "op": "batch_norm"}]}
-        with pytest.raises(InvalidError, match="batch_norm"):
-            await submitted(platform, request={"graph": {**normed, "outputs": ["n"]}})
+        with pytest.raises(InvalidError, match="'norm': batch_norm's statistics"):
+            await submitted(platform, request={"graph": GRAPH})
+        await result(await submitted(platform, "1", {"graph": GRAPH}, method="sgd", epochs=1))
+        further = {"graph": None, "parent": "clouds:1"}
+        with pytest.raises(InvalidError, match=r"use layer_norm, or nodes: 1"):
+            await submitted(platform, "2", further)
+        await result(await submitted(platform, "2", further, nodes=1, epochs=1))
 
 
 async def test_it_stops_with_the_server_and_goes_on_to_the_same_bits(start: Start) -> None:

@@ -131,6 +131,19 @@ async def test_a_candidate_behind_its_gate_is_not_loaded(start: Start) -> None:
         assert not {Load, Infer} & {job for job, _ in workers.seen}
 
 
+@pytest.mark.parametrize("asked", [EASY, {"alias": "champion"}])
+async def test_a_run_that_differs_from_a_single_node_s_is_not_promoted(
+    start: Start, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]
+) -> None:
+    monkeypatch.setattr("aiaas_async.training.distributed.TOLERANCE", -1.0)
+    async with start() as platform:
+        await with_points(platform)
+        facts = await result(await submitted(platform, "1", asked, verify=True))
+        assert (facts["promoted"], facts["alias"]) == (False, None)
+        assert "its weights differ from those of one node by" in facts["reason"]
+        assert not platform.models.catalog.model("clouds").aliases
+
+
 async def test_rolling_back_goes_to_the_version_before_also_after_a_restart(start: Start) -> None:
     async with start() as platform:
         await with_points(platform)
