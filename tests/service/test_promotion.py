@@ -135,7 +135,7 @@ async def test_a_candidate_behind_its_gate_is_not_loaded(start: Start) -> None:
 async def test_a_run_that_differs_from_a_single_node_s_is_not_promoted(
     start: Start, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr("aiaas_async.training.distributed.TOLERANCE", -1.0)
+    monkeypatch.setattr("aiaas_async.training.part.TOLERANCE", -1.0)
     async with start() as platform:
         await with_points(platform)
         facts = await result(await submitted(platform, "1", asked, verify=True))

@@ -16,8 +16,9 @@ from aiaas_async.compute.slots import Slot
 from aiaas_async.errors import CancelledJobError, DivergedError, InvalidError
 from aiaas_async.nn.layer import Array
 from aiaas_async.runtimes.base import Artifact
-from aiaas_async.training.distributed import Place, SharedTraining, run_part, shared
+from aiaas_async.training.distributed import SharedTraining, shared
 from aiaas_async.training.loop import Training
+from aiaas_async.training.part import Place, run_part
 from aiaas_async.training.reduce import Vector, add_in_order, segments, share
 from aiaas_async.training.state import State
 from aiaas_async.training.task import run_task
