@@ -1,12 +1,14 @@
 """Distributed training: samples a second on 2 nodes against 1, one BLAS thread each.
 
     python -m bench.distributed [--rounds N] [--epochs N] [--nodes N] [--batch N] [--disturbed X]
+        [--write]
 
 784-512-512-10, global batch 1,024, SGD with momentum, from a stored data set, as a job's workers
 do it. Rounds are interleaved, so that a slow minute of the machine meets all alike; a ratio is the
 median over the rounds of both rates in the same round. Two workers need two cores: rounds go on
 until others took less than `--disturbed` of the machine in enough of them, or there are three
-times as many; the least disturbed ones count. `apart` is what as many runs give that share
+times as many; the least disturbed ones count. `--write` keeps the table in
+`bench/results/distributed.md`. `apart` is what as many runs give that share
 nothing; `rest` what a step takes besides a node's own forward and backward pass: waiting for the
 others, adding up, stepping.
 """
@@ -16,9 +18,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import platform
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +41,7 @@ from aiaas_async.ring.hashring import Ring
 from aiaas_async.service.distributed import CrewRun
 from bench.others import Others, calm, calmest
 
+RESULTS = Path(__file__).parent / "results" / "distributed.md"
 ITEMS = 20 * 1024
 GOAL = 1.7
 GRAPH: dict[str, Any] = {
@@ -147,7 +152,8 @@ async def one_round(
     return Round(alone, one, rate(several), ceiling, rest)
 
 
-async def measure(folder: Path, given: argparse.Namespace) -> None:
+async def measure(folder: Path, given: argparse.Namespace) -> list[tuple[float, Round]]:
+    """The rounds that count, each with what others took of the machine."""
     data = await asyncio.to_thread(stored, folder / "data")
     forks = Watched()
     looking = asyncio.create_task(forks.look())
@@ -159,15 +165,42 @@ async def measure(folder: Path, given: argparse.Namespace) -> None:
         print(f"{found}  others {tried[-1][0]:.0%}", flush=True)
     looking.cancel()
     await forks.close()
-    kept = [found for _, found in calmest(tried, given.rounds)]
-    for text, figures in (
-        (f"{given.nodes} nodes / 1 node (goal {GOAL})", [r.several / r.one for r in kept]),
-        (f"{given.nodes} nodes / one worker's loop", [r.several / r.alone for r in kept]),
-        (f"{given.nodes} runs apart / one", [r.apart / r.alone for r in kept]),
-        ("rest of a step", [r.rest for r in kept]),
-    ):
-        low, high = min(figures), max(figures)
-        print(f"{text:<32}{statistics.median(figures):.2f}, median ({low:.2f} to {high:.2f})")
+    return calmest(tried, given.rounds)
+
+
+def summary(given: argparse.Namespace, kept: Sequence[tuple[float, Round]]) -> list[str]:
+    """Medians over the rounds that count, each with the lowest and the highest."""
+    rounds, nodes = [found for _, found in kept], given.nodes
+    figures = {
+        f"{nodes} nodes over 1 node (goal {GOAL})": [r.several / r.one for r in rounds],
+        f"{nodes} nodes over one worker's own loop": [r.several / r.alone for r in rounds],
+        f"{nodes} runs that share nothing over one": [r.apart / r.alone for r in rounds],
+        "rest of a step on the busiest node": [r.rest for r in rounds],
+        "what others took of the machine": [share for share, _ in kept],
+    }
+    return [
+        f"| {text} | {statistics.median(each):.2f} | {min(each):.2f} to {max(each):.2f} |"
+        for text, each in figures.items()
+    ]
+
+
+def report(given: argparse.Namespace, lines: Sequence[str], kept: Sequence[Any]) -> str:
+    rates = "\n".join(f"    {found}  others {share:.0%}" for share, found in kept)
+    return f"""# Distributed training
+
+`python -m bench.distributed --rounds {given.rounds} --epochs {given.epochs}`: 784-512-512-10,
+global batch {given.batch:,}, SGD with momentum, one BLAS thread a worker; numpy {np.__version__},
+{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}. The least
+disturbed of up to three times as many rounds count.
+
+| figure | median | from, to |
+|---|---|---|
+{chr(10).join(lines)}
+
+Samples a second in these rounds:
+
+{rates}
+"""
 
 
 def main() -> None:
@@ -177,9 +210,14 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=2)
     parser.add_argument("--batch", type=int, default=1024)
     parser.add_argument("--disturbed", type=float, default=0.05)
+    parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        uvloop.run(measure(Path(folder), given))
+        kept = uvloop.run(measure(Path(folder), given))
+    lines = summary(given, kept)
+    print("\n".join(lines))
+    if given.write:
+        RESULTS.write_text(report(given, lines, kept))
 
 
 if __name__ == "__main__":
