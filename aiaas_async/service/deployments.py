@@ -35,7 +35,7 @@ from aiaas_async.registry.records import VersionRecord
 from aiaas_async.schedule.disciplines import CALLS
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.models import Models
-from aiaas_async.service.placement import Placement, place
+from aiaas_async.service.placement import Placement, place_balanced
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +134,8 @@ class Deployments:
         spec = parse_spec(body)
         record = self._models.catalog.version(spec.model, spec.version)
         await self._models.servable(record)
-        return (await self._plan(record, spec.request)).to_data()
+        found, _ = await self._plan(record, spec.request)
+        return found.to_data()
 
     async def deploy(self, body: Mapping[str, Any]) -> Deployment:
         """Place a version; one that is deployed already is placed anew beside itself first.
@@ -217,13 +218,13 @@ class Deployments:
         await old.drain()
         return await self._place(record, deployment.spec)
 
-    async def _plan(self, record: VersionRecord, request: PlanRequest) -> Plan:
-        network = await self._models.network(record)
+    async def _plan(self, record: VersionRecord, request: PlanRequest) -> tuple[Plan, ModelFacts]:
+        facts = ModelFacts(record.nbytes, await self._models.network(record))
         free = {n: self._cluster.nodes[n].free_bytes for n in self._cluster.ring.members}
-        return await asyncio.to_thread(plan, request, ModelFacts(record.nbytes, network), free)
+        return await asyncio.to_thread(plan, request, facts, free), facts
 
     async def _place(self, record: VersionRecord, spec: DeploymentSpec) -> Placement:
-        found = await self._plan(record, spec.request)
+        found, facts = await self._plan(record, spec.request)
         whole = Servable(
             ref=record.ref,
             artifact=self._models.artifact_of(record),
@@ -234,7 +235,7 @@ class Deployments:
             max_delay_s=spec.max_delay_ms / 1000,
             allow_nonfinite=record.metadata.allow_nonfinite,
         )
-        return await place(found, whole, self._cluster.nodes)
+        return await place_balanced(found, facts, whole, self._cluster.nodes)
 
     async def call(
         self, deployment: Deployment, call: Call, deadline: float, flow: str = CALLS

@@ -14,12 +14,14 @@ import pytest
 
 from aiaas_async.compute.pool import WorkerForks
 from aiaas_async.compute.process import WorkerProcess
+from aiaas_async.deploy.plan import Plan
 from aiaas_async.errors import DeadlineError, MemoryBudgetError
 from aiaas_async.formats.safetensors import write_tensors
 from aiaas_async.names import ModelRef
 from aiaas_async.nn.layer import Array
 from aiaas_async.nn.network import Network
 from aiaas_async.registry.records import Traffic
+from aiaas_async.service import placement
 from aiaas_async.service.calls import CallRequest
 from aiaas_async.service.deployments import Deployment, DeploymentSpec, render
 from aiaas_async.service.placement import Placement
@@ -81,6 +83,17 @@ async def calling(platform: Platform, expected: Array, stop: asyncio.Event) -> i
     return sum(await asyncio.gather(caller(), caller()))
 
 
+@pytest.fixture
+def even(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stages that take equally long, whatever else the machine does just now."""
+
+    async def timed(placed: Placement) -> list[float]:
+        return [1.0] * len(placed.nodes)
+
+    monkeypatch.setattr(placement, "stage_seconds", timed)
+
+
+@pytest.mark.usefixtures("even")
 @pytest.mark.parametrize("split", SPLITS)
 async def test_it_moves_though_the_others_have_no_room_for_both_and_no_call_is_lost(
     start: Start, tmp_path: Path, split: str
@@ -104,6 +117,7 @@ async def test_it_moves_though_the_others_have_no_room_for_both_and_no_call_is_l
         assert leaving not in {node["node"] for node in found["plan"]["nodes"]}
 
 
+@pytest.mark.usefixtures("even")
 async def test_without_room_anywhere_it_has_failed_and_calls_are_answered_at_once(
     start: Start, tmp_path: Path
 ) -> None:
@@ -120,6 +134,56 @@ async def test_without_room_anywhere_it_has_failed_and_calls_are_answered_at_onc
         await check(platform, expected)
 
 
+async def test_a_pipeline_is_cut_by_what_its_stages_take_on_this_machine(
+    start: Start, tmp_path: Path
+) -> None:
+    """By their shapes all layers cost the same; in truth gelu takes many times what relu does."""
+    layers = [{"name": f"l{i}", "op": "gelu" if i < 3 else "relu"} for i in range(6)]
+    graph = spec(layers, ["l5"], (1 << 15,))
+    async with start(nodes=2) as platform:
+        body = {"name": "deep", "version": "1", "inputs": ["x"], "outputs": ["l5"]}
+        await platform.models.register({**body, "graph": graph})
+        await platform.models.commit(ModelRef("deep", "1"))
+        planned = await platform.deployments.preview(asked())
+        assert [node["layers"] for node in planned["nodes"]] == [
+            ["l0", "l1", "l2"],
+            ["l3", "l4", "l5"],
+        ]
+        placed = render(await platform.deployments.deploy(asked()))["plan"]["nodes"]
+        assert placed[0]["layers"] in (["l0"], ["l0", "l1"])
+        x = np.random.default_rng(0).standard_normal((3, 1 << 15)).astype(np.float32)
+        answer = await platform.calls.call(CallRequest({"x": x}, "deep"))
+        expected = Network.from_spec(graph).predict({}, {"x": x})["l5"]
+        np.testing.assert_array_equal(answer.outputs["l5"], expected)
+        await platform.deployments.stop()
+        loaded = [len(node.status()["loaded"]) for node in platform.cluster.nodes.values()]
+        assert loaded == [1, 1]
+
+
+async def test_a_better_cut_that_does_not_fit_leaves_the_one_that_does(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, times = placement.place, iter([[9.0, 1.0]])
+
+    async def timed(_: Placement) -> list[float]:
+        return next(times)
+
+    async def balky(plan: Plan, *given: Any) -> Placement:
+        if plan.nodes[0].nbytes < plan.nodes[1].nbytes:
+            raise MemoryBudgetError("somebody was faster")
+        return await whole(plan, *given)
+
+    monkeypatch.setattr(placement, "stage_seconds", timed)
+    monkeypatch.setattr(placement, "place", balky)
+    async with start(nodes=2) as platform:
+        expected = await pushed(platform, tmp_path)
+        deployed = await platform.deployments.deploy(asked())
+        assert deployed.placement is not None
+        sizes = [node.nbytes for node in deployed.placement.plan.nodes]
+        assert sizes[0] == sizes[1]
+        await check(platform, expected)
+
+
 async def test_a_call_waits_for_one_that_moves_only_until_its_deadline() -> None:
     moving = Deployment("a", ModelRef("m", "1"), DeploymentSpec(model="m"))
     moving.arrived = asyncio.Event()
@@ -130,6 +194,7 @@ async def test_a_call_waits_for_one_that_moves_only_until_its_deadline() -> None
     assert moving.waiting == 0
 
 
+@pytest.mark.usefixtures("even")
 @pytest.mark.parametrize("traffic", [Traffic(shadow="2"), Traffic("2", 1.0)])
 async def test_copies_and_canaries_go_to_where_a_version_is_deployed(
     start: Start, tmp_path: Path, traffic: Traffic
@@ -158,7 +223,7 @@ async def test_a_version_is_replaced_only_once_the_new_one_can_answer(
             raise MemoryBudgetError("a piece does not fit after all")
 
         with monkeypatch.context() as patch:
-            patch.setattr("aiaas_async.service.deployments.place", refuse)
+            patch.setattr("aiaas_async.service.placement.place", refuse)
             with pytest.raises(MemoryBudgetError):
                 await platform.deployments.deploy(asked("tensor"))
         assert platform.deployments.ready(ModelRef("deep", "1")) is first
@@ -189,6 +254,7 @@ def mapped(pid: int, where: Callable[[str], bool]) -> int:
     return found
 
 
+@pytest.mark.usefixtures("even")
 @pytest.mark.real
 async def test_each_worker_maps_its_part_alone_and_its_death_costs_no_call_nor_room(
     start: Start, tmp_path: Path
