@@ -8,18 +8,16 @@ All else is taken to move its values through memory.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from aiaas_async.nn.admission import admit
 from aiaas_async.nn.attention import Attention
 from aiaas_async.nn.convolution import Conv2d
 from aiaas_async.nn.dense import Dense
 from aiaas_async.nn.depthwise import DepthwiseConv2d
 from aiaas_async.nn.graph import Node
-from aiaas_async.nn.layer import Array, Layer, Mode
+from aiaas_async.nn.layer import Layer
 from aiaas_async.nn.network import Network
 from aiaas_async.nn.split import live_layers, spec_bytes
 from aiaas_async.nn.submodel import BYTES_PER_PARAMETER, value_specs
@@ -61,26 +59,6 @@ def estimate_costs(
     sizes = {name: spec_bytes(spec) for name, spec in value_specs(network).items()}
     known = measured or {}
     return tuple(_cost(node, sizes, batch, known) for node in live_layers(network))
-
-
-def time_layers(
-    network: Network, params: Mapping[str, Array], inputs: Mapping[str, Array]
-) -> dict[str, float]:
-    """Seconds that each layer takes on this batch, here and now. Computes: not for an event loop.
-
-    Run it twice: the first pass also touches the weights for the first time.
-    """
-    nodes = live_layers(network)
-    read = {source for node in nodes for source in node.inputs}
-    dtype = next((array.dtype for array in params.values()), None)
-    values, seconds = admit(network.inputs, read, inputs, dtype), {}
-    for node in nodes:
-        given = [values[source] for source in node.inputs]
-        weights = [params[name] for name in node.parameters]
-        begun = time.perf_counter()
-        values[node.name], _ = node.layer.forward(given, weights, Mode(keep=False))
-        seconds[node.name] = time.perf_counter() - begun
-    return seconds
 
 
 def hop_seconds(nbytes: float) -> float:
