@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ from aiaas_async.errors import (
 )
 from aiaas_async.formats.graphfile import FILE_NAME as GRAPH_FILE
 from aiaas_async.jobs.board import JobBoard, Running
-from aiaas_async.messages import Metadata, TensorSpec, parse_metadata
-from aiaas_async.names import LATEST, check_name, check_version, clip
+from aiaas_async.messages import Metadata
+from aiaas_async.names import LATEST, clip
 from aiaas_async.nn.network import Network
 from aiaas_async.registry.records import VersionRecord
 from aiaas_async.registry.signature import agreed
@@ -35,6 +35,14 @@ from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.datasets import Datasets
 from aiaas_async.service.distributed import CrewRun
 from aiaas_async.service.models import Models
+from aiaas_async.service.trainrequest import (
+    TrainRequest,
+    alias_of,
+    metadata_of,
+    parse_request,
+    request_of,
+)
+from aiaas_async.training.checkpoint import newest_step
 from aiaas_async.training.distributed import check_divisible
 from aiaas_async.training.gate import parse_gate
 from aiaas_async.training.plan import TrainingPlan, parse_plan, render_plan
@@ -45,29 +53,6 @@ KIND = "train"
 MAX_DEATHS = 3
 _LONGEST_RUN_S = 7 * 86_400.0
 _RESULT = ("metrics", "epochs", "steps", "samples", "history", "nodes", "verified")
-
-
-class RegisterAs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Point `alias` at the result if it passes `gate` and nobody moved the alias meanwhile;
-    else the version stays a candidate."""
-
-    alias: str
-    gate: str | None = None
-
-
-class TrainRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to train, on what, as what: a `graph` from the start; a `parent` version to go on
-    from; or both, a graph whose parameters are the parent's where it has them."""
-
-    model: str
-    version: str
-    dataset: str
-    graph: dict[str, Any] | None = None
-    parent: str | None = None
-    plan: dict[str, Any] = {}
-    metadata: dict[str, Any] = {}
-    alias: str | None = None
-    register_as: RegisterAs | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +87,12 @@ class Training:
         request = parse_request(body)
         network, parent = await self._start_of(request)
         parsed = parse_plan(request.plan)
-        if isinstance(network, Network) and parsed.trainable is not None:
+        if parsed.trainable is not None:
             network = network.training_only(parsed.trainable)
         nodes = self._nodes_for(parsed, network)
         plan = {**render_plan(parsed), "nodes": len(nodes) or None}
-        alias = _alias_of(request, parsed)
-        metadata = _metadata(request, network.inputs, network.outputs, {}, None)
+        alias = alias_of(request, parsed)
+        metadata = metadata_of(request, network.inputs, network.outputs, {}, None)
         self._check_free(metadata, alias)
         source = await self._datasets.source(request.dataset)
         if not len(source):
@@ -178,14 +163,14 @@ class Training:
 
     async def run(self, job: Running) -> dict[str, Any]:
         """Train, then commit. Resumes from the checkpoint of an earlier run of the same job."""
-        request, folder = _request_of(job.record.request), self._workshop.folder / job.record.id
+        request, folder = request_of(job.record.request), self._workshop.folder / job.record.id
         parent = self._parent_of(job.record.request)
         artifact = self._artifact(request, parent)
         facts = await self._train(job, artifact, folder)
         lineage = _lineage(job, facts)
         files = {label: folder / name for label, name in facts["files"].items()}
         network = await asyncio.to_thread(_network_in, files)
-        metadata = _metadata(request, network.inputs, network.outputs, facts["metrics"], lineage)
+        metadata = metadata_of(request, network.inputs, network.outputs, facts["metrics"], lineage)
         promotion = _promotion(request, job.record.request, facts)
         record, reason = await self._adoption.adopt(metadata, files, promotion)
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
@@ -214,7 +199,27 @@ class Training:
         return ArtifactFiles(found.runtime, files, request.graph)
 
     async def _train(self, job: Running, artifact: ArtifactFiles, folder: Path) -> dict[str, Any]:
-        """Run the task in a worker; one that dies is replaced and goes on from its checkpoint."""
+        """Run the task in a worker; one that dies is replaced and goes on from its checkpoint.
+
+        Raises `WorkerDiedError` for a run in which `MAX_DEATHS` in a row came no further.
+        """
+        deaths = restarts = 0
+        reached = await asyncio.to_thread(newest_step, folder)
+        while True:
+            try:
+                return await self._attempt(job, artifact, folder)
+            except WorkerDiedError as error:
+                restarts += 1
+                logger.warning("job %s: %s (%d)", job.record.id, error.message, restarts)
+                if job.cancel.is_set():
+                    raise
+                kept = await asyncio.to_thread(newest_step, folder)
+                deaths, reached = (1 if kept > reached else deaths + 1), kept
+                if deaths == MAX_DEATHS:
+                    raise _given_up(error, kept) from error
+                job.events.add("progress", {"restarted": restarts})
+
+    async def _attempt(self, job: Running, artifact: ArtifactFiles, folder: Path) -> dict[str, Any]:
         request, shop = job.record.request, self._workshop
         task = {
             "plan": request["plan"],
@@ -223,26 +228,12 @@ class Training:
             # A restarted server has forgotten the events of the run before it.
             "recall": not job.events.progress(),
         }
-        for attempt in range(1, MAX_DEATHS + 1):
-            try:
-                if nodes := request.get("_nodes"):
-                    run = CrewRun(job, nodes, request["plan"]["step_timeout_s"])
-                    return await run.run(shop.workers, shop.nice, artifact, task, str(folder))
-                return await self._attempt(job, Train(artifact, task, str(folder)))
-            except WorkerDiedError as error:
-                logger.warning("job %s: %s (%d)", job.record.id, error.message, attempt)
-                if job.cancel.is_set():
-                    raise
-                if attempt == MAX_DEATHS:
-                    raise WorkerDiedError(
-                        f"the training process died {MAX_DEATHS} times, last with: "
-                        f"{error.message}. If it ran out of memory, a smaller plan.batch_size or "
-                        "graph helps"
-                    ) from error
-                job.events.add("progress", {"restarted": attempt})
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        if nodes := request.get("_nodes"):
+            run = CrewRun(job, nodes, request["plan"]["step_timeout_s"])
+            return await run.run(shop.workers, shop.nice, artifact, task, str(folder))
+        return await self._alone(job, Train(artifact, task, str(folder)))
 
-    async def _attempt(self, job: Running, order: Train) -> dict[str, Any]:
+    async def _alone(self, job: Running, order: Train) -> dict[str, Any]:
         worker = await self._workshop.workers.spawn(self._workshop.nice)
         cancelled = asyncio.create_task(job.cancel.wait())
         try:
@@ -261,74 +252,13 @@ class Training:
         shutil.rmtree(self._workshop.folder / job_id, ignore_errors=True)
 
 
-def parse_request(body: Mapping[str, Any]) -> TrainRequest:
-    """Raises `InvalidError` naming the field at fault."""
-    for field in body:
-        if field not in TrainRequest.__struct_fields__:
-            known = ", ".join(TrainRequest.__struct_fields__)
-            raise InvalidError(f"a training request has no field {clip(field)}; fields: {known}")
-    try:
-        request = msgspec.convert(dict(body), TrainRequest, strict=True)
-    except msgspec.ValidationError as error:
-        raise InvalidError(f"training request: {error}") from error
-    check_name(request.model, "model name")
-    check_version(request.version)
-    if request.alias is not None:
-        _check_alias(request.alias)
-    if request.graph is None and request.parent is None:
-        raise InvalidError(
-            "give 'graph', a layer graph to train from the start, or 'parent', a version "
-            "(name:version) to train further, or both: the parent's weights in a new graph"
-        )
-    return request
-
-
-def _check_alias(alias: str) -> None:
-    """Now, not when the training is done."""
-    check_name(alias, "alias")
-    if alias == LATEST:
-        raise InvalidError("the alias 'latest' is computed; choose another")
-
-
-def _request_of(facts: Mapping[str, Any]) -> TrainRequest:
-    return msgspec.convert(
-        {name: facts[name] for name in TrainRequest.__struct_fields__ if name in facts},
-        TrainRequest,
+def _given_up(error: WorkerDiedError, kept: int) -> WorkerDiedError:
+    since = f"after step {kept}" if kept else "before its first checkpoint"
+    return WorkerDiedError(
+        f"the training process died {MAX_DEATHS} times {since}, last with: {error.message}. If it "
+        "ran out of memory, a smaller plan.batch_size or graph helps; if it is killed at times, "
+        "a smaller plan.checkpoint_every_s or checkpoint_every_steps"
     )
-
-
-def _metadata(
-    request: TrainRequest,
-    inputs: Sequence[TensorSpec],
-    outputs: Sequence[TensorSpec],
-    metrics: Mapping[str, float],
-    lineage: dict[str, Any] | None,
-) -> Metadata:
-    """The new version's metadata: what the user gave, completed by what came out."""
-    fields: dict[str, Any] = {
-        "inputs": msgspec.to_builtins(inputs),
-        "outputs": msgspec.to_builtins(outputs),
-        **request.metadata,
-        "name": request.model,
-        "version": request.version,
-        "runtime": "numpy",
-        "lineage": lineage,
-    }
-    given = parse_metadata(fields)
-    return msgspec.structs.replace(given, metrics={**given.metrics, **metrics})
-
-
-def _alias_of(request: TrainRequest, plan: TrainingPlan) -> str | None:
-    """The alias that the result may take, with its gate checked."""
-    asked = request.register_as
-    if asked is None:
-        return request.alias
-    if request.alias is not None:
-        raise InvalidError("give either 'alias' or 'register_as', which may have a gate")
-    _check_alias(asked.alias)
-    if asked.gate is not None:
-        parse_gate(asked.gate, plan.validation)
-    return asked.alias
 
 
 def _promotion(

@@ -203,6 +203,24 @@ async def test_a_crew_that_dies_again_and_again_fails_the_job(start: Start) -> N
         assert job.record.error["code"] == WorkerDiedError.code
 
 
+def beyond(step: int) -> Callable[[dict[str, Any]], bool]:
+    return lambda facts: facts.get("step", 0) >= step
+
+
+@pytest.mark.real
+async def test_deaths_with_checkpoints_in_between_do_not_add_up(start: Start) -> None:
+    forks = WatchedForks()
+    async with start(forks) as platform:
+        await with_points(platform)
+        job = await submitted(platform, epochs=400, checkpoint_every_steps=5)
+        for deaths in range(1, 5):
+            await progress(job, beyond(deaths * 200))
+            forks.crews[-1].kill()
+        assert (await result(job))["epochs"] == 400
+        restarts = [f["restarted"] for f in job.events.progress() if "restarted" in f]
+        assert restarts == [1, 2, 3, 4]
+
+
 @pytest.mark.real
 async def test_nodes_come_and_go_while_a_run_goes_on(start: Start) -> None:
     async with start(WorkerForks()) as platform:
