@@ -86,6 +86,19 @@ def test_a_causal_one_does_not_look_ahead_and_another_does() -> None:
         assert not np.allclose(before[:, 4:], after[:, 4:])
 
 
+@pytest.mark.parametrize("causal", [True, False])
+def test_a_key_s_bias_has_a_gradient_of_exactly_zero(causal: bool) -> None:
+    network = single("attention", (5, 6), heads=2, causal=causal)
+    x, dy = (normal((4, 5, 6), seed).astype(np.float32) for seed in (1, 2))
+    params = network.init(0)
+    _, cache = network.forward(params, {"x": x})
+    _, grads = network.backward(params, cache, {"layer": dy}, wrt_inputs=False, wrt_params=True)
+    queries, keys, values = np.split(grads["layer.qkv_bias"], 3)
+    assert (keys == 0).all()
+    assert (queries != 0).all()
+    assert (values != 0).all()
+
+
 def test_large_scores_do_not_overflow() -> None:
     network = single("attention", (3, 4), heads=1)
     params = {n: np.full_like(p, 1e4) for n, p in network.init(0).items()}

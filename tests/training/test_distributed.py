@@ -114,6 +114,23 @@ def test_in_float64_after_a_hundred_steps_they_differ_by_rounding_alone(
         assert apart(crew, alone) <= 1e-10
 
 
+def test_a_transformer_by_adam_is_that_of_a_single_worker() -> None:
+    """Adam makes whole steps of what rounding leaves of a gradient that is zero."""
+    layers: list[dict[str, Any]] = [
+        {"name": "rows", "op": "reshape", "shape": [3, 2]},
+        {"name": "wide", "op": "dense", "units": 8},
+        {"name": "look", "op": "attention", "heads": 2},
+        {"name": "sum", "op": "add", "inputs": ["wide", "look"]},
+        {"name": "norm", "op": "layer_norm"},
+        {"name": "flat", "op": "flatten"},
+        *PLAIN["layers"][-2:],
+    ]
+    graph = {**PLAIN, "layers": layers}
+    run = training(50, graph, **{**PLAN, "optimizer": "adam", "learning_rate": 0.01})
+    assert run.total_steps == 100
+    assert apart(divided(run, 2), finished(run)) <= 1e-5
+
+
 def test_more_workers_than_items_in_a_batch_is_fine() -> None:
     run = training(20, PLAIN, **{**PLAN, "batch_size": 2})
     assert apart(divided(run, 5), finished(run)) <= 1e-5
