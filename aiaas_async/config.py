@@ -58,7 +58,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     data_dir: Annotated[str, _text("folder of the registry, artifacts, data sets and jobs")] = (
         "aiaas-data"
     )
-    nodes: Annotated[int, _whole(0, 256, "nodes, each with one worker process; 0: one a core")] = 0
+    nodes: Annotated[
+        int,
+        _whole(
+            0, 256, "nodes at first, 0: one a core; who joins or leaves is kept until this changes"
+        ),
+    ] = 0
     worker_threads: Annotated[
         int,
         _whole(1, 256, "BLAS threads of each worker; nodes times threads above the cores slows"),

@@ -21,7 +21,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from aiaas_async.deploy.execute import execute
 from aiaas_async.deploy.plan import ModelFacts, Plan, PlanRequest, plan
 from aiaas_async.formats.safetensors import write_tensors
 from aiaas_async.nn.network import Network
-from bench.others import Others
+from bench.others import Others, calm, calmest
 
 RESULTS = Path(__file__).parent / "results" / "split.md"
 GOALS = {"replicas": None, "pipeline": 1.4, "tensor": 1.4}
@@ -151,20 +151,16 @@ async def measure(ways: Ways, x: Array, given: argparse.Namespace) -> tuple[Rate
             np.testing.assert_allclose(answer[name], expected, rtol=1e-5, atol=1e-5 * scale)
     flight = {"one": 2, "replicas": 4, "pipeline": 4, "tensor": 2}
     others = Others([os.getpid(), *(desk.worker.pid for desk in ways.desks)])
-    tried: list[tuple[float, dict[str, float], dict[str, float]]] = []
-    while len(tried) < 3 * given.rounds and _calm(tried, given.disturbed) < given.rounds:
+    tried: list[tuple[float, tuple[dict[str, float], dict[str, float]]]] = []
+    while len(tried) < 3 * given.rounds and calm(tried, given.disturbed) < given.rounds:
         others.share()
         times = {n: await rate(way, x, given.seconds, flight[n]) for n, way in found.items()}
         singly = {n: await rate(way, x, given.seconds / 2, 1) for n, way in found.items()}
-        tried.append((others.share(), times, singly))
-    kept = sorted(tried, key=lambda each: each[0])[: given.rounds]
-    busy = {name: [times[name] for _, times, _ in kept] for name in found}
-    alone = {name: [singly[name] for _, _, singly in kept] for name in found}
+        tried.append((others.share(), (times, singly)))
+    kept = calmest(tried, given.rounds)
+    busy = {name: [times[name] for _, (times, _) in kept] for name in found}
+    alone = {name: [singly[name] for _, (_, singly) in kept] for name in found}
     return busy, alone, kept[-1][0]
-
-
-def _calm(tried: Sequence[tuple[float, Any, Any]], limit: float) -> int:
-    return sum(share <= limit for share, _, _ in tried)
 
 
 def ratio(rates: Rates, way: str) -> float:

@@ -54,6 +54,8 @@ def _change(client: Client, node_id: str | None, *, join: bool, as_json: bool) -
         return
     what = "joined" if join else "left"
     click.echo(f"{facts['id']} {what}; {facts['moved'].get('copies', 0)} items moved")
+    if reason := facts.get("forgotten_at_restart"):
+        click.echo(f"the next start will not know of it: {reason}", err=True)
     for deployment, reason in facts.get("failed", {}).items():
         click.echo(f"deployment {deployment} has failed: {reason}", err=True)
 

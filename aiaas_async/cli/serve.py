@@ -23,7 +23,7 @@ BAD_SETTING = 2
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=int, help="Port to listen on; 0 takes a free one.")
 @click.option("--data-dir", help="Folder for everything the server keeps.")
-@click.option("--nodes", type=int, help="Number of nodes; 0: one a core.")
+@click.option("--nodes", type=int, help="Number of nodes at first; 0: one a core.")
 @click.option("--allow-remote", is_flag=True, default=None, help="Listen beyond loopback.")
 @click.option("--log-level", help="debug, info, warning or error.")
 def serve(

@@ -41,7 +41,7 @@ from aiaas_async.compute.streams import OpenStreams
 from aiaas_async.errors import AiaasError, ArtifactError, InvalidError, NotFoundError
 from aiaas_async.runtimes.base import Artifact, Differentiable, Model, Streaming
 from aiaas_async.runtimes.table import NO_TARGETS, Runtimes
-from aiaas_async.training.distributed import Place, run_part
+from aiaas_async.training.part import Place, run_part
 from aiaas_async.training.task import run_task
 from aiaas_async.wire.longjson import read_apart
 from aiaas_async.wire.open_inference import Model as ProtocolModel

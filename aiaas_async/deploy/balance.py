@@ -12,12 +12,14 @@ from typing import Final
 
 import msgspec
 
-from aiaas_async.deploy.costs import estimate_costs
+from aiaas_async.deploy.costs import HOP_S, estimate_costs
 from aiaas_async.deploy.plan import ModelFacts, NodePlan, Plan, plan
 from aiaas_async.errors import InvalidError
 
-# Loading stages anew costs more than a slightly better cut gives back.
+# Loading stages anew costs more than a slightly better cut gives back; and of stages that take
+# less than a job's way to a worker and back, a measurement shows mostly noise.
 _WORTH_MOVING: Final = 1.1
+_WORTH_SECONDS: Final = HOP_S
 
 
 def measured_layers(old: Plan, seconds: Sequence[float]) -> dict[str, float]:
@@ -55,7 +57,9 @@ def rebalanced(
         if placed.figures is not None
     )
     assert new.items_per_s is not None
-    return new if slowest >= _WORTH_MOVING * batch / new.items_per_s else None
+    fastest = batch / new.items_per_s
+    worth = slowest >= _WORTH_MOVING * fastest and slowest - fastest >= _WORTH_SECONDS
+    return new if worth else None
 
 
 def _shared_out(placed: NodePlan, measured: float, batch: int) -> dict[str, float]:

@@ -8,24 +8,28 @@ All else is taken to move its values through memory.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from aiaas_async.nn.admission import admit
+from aiaas_async.nn.attention import Attention
 from aiaas_async.nn.convolution import Conv2d
 from aiaas_async.nn.dense import Dense
 from aiaas_async.nn.depthwise import DepthwiseConv2d
 from aiaas_async.nn.graph import Node
-from aiaas_async.nn.layer import Array, Layer, Mode
+from aiaas_async.nn.layer import Layer
 from aiaas_async.nn.network import Network
 from aiaas_async.nn.split import live_layers, spec_bytes
 from aiaas_async.nn.submodel import BYTES_PER_PARAMETER, value_specs
 from aiaas_async.nn.table import NAMES
 
 # Multiply-adds a second of one core (Zen 3, numpy with OpenBLAS).
-_MACS_PER_S: Final[dict[type[Layer], float]] = {Dense: 36e9, Conv2d: 18e9, DepthwiseConv2d: 5e9}
+_MACS_PER_S: Final[dict[type[Layer], float]] = {
+    Dense: 36e9,
+    Conv2d: 18e9,
+    DepthwiseConv2d: 5e9,
+    Attention: 36e9,
+}
 _WEIGHT_BYTES_PER_S: Final = 24e9
 _VALUE_BYTES_PER_S: Final = 6e9
 # A job to a worker and back, and each byte of its arrays on the way: laid, read, laid, copied.
@@ -57,26 +61,6 @@ def estimate_costs(
     return tuple(_cost(node, sizes, batch, known) for node in live_layers(network))
 
 
-def time_layers(
-    network: Network, params: Mapping[str, Array], inputs: Mapping[str, Array]
-) -> dict[str, float]:
-    """Seconds that each layer takes on this batch, here and now. Computes: not for an event loop.
-
-    Run it twice: the first pass also touches the weights for the first time.
-    """
-    nodes = live_layers(network)
-    read = {source for node in nodes for source in node.inputs}
-    dtype = next((array.dtype for array in params.values()), None)
-    values, seconds = admit(network.inputs, read, inputs, dtype), {}
-    for node in nodes:
-        given = [values[source] for source in node.inputs]
-        weights = [params[name] for name in node.parameters]
-        begun = time.perf_counter()
-        values[node.name], _ = node.layer.forward(given, weights, Mode(keep=False))
-        seconds[node.name] = time.perf_counter() - begun
-    return seconds
-
-
 def hop_seconds(nbytes: float) -> float:
     """What a job to a worker and back takes beside its compute, with `nbytes` of arrays."""
     return HOP_S + nbytes / HOP_BYTES_PER_S
@@ -90,9 +74,18 @@ def _cost(
     macs, rate = 0, _MACS_PER_S.get(type(node.layer))
     seconds = batch * moved / _VALUE_BYTES_PER_S
     if rate is not None:
-        # A weight meets each position of the output once: 1 for vectors, pixels for images.
-        positions = math.prod(max(1, size) for size in node.value.shape[:-1])
-        macs = positions * math.prod(node.parameters[f"{node.name}.weight"].shape)
+        macs = _macs(node)
         seconds = batch * macs / rate + nbytes / _WEIGHT_BYTES_PER_S
     seconds = measured.get(node.name, seconds)
     return LayerCost(node.name, NAMES[type(node.layer)], macs, nbytes, sizes[node.name], seconds)
+
+
+def _macs(node: Node) -> int:
+    """Multiply-adds for one item; a length that is open (-1) counts as one."""
+    # A weight meets each position of the output once: 1 for vectors, pixels for images.
+    positions = math.prod(max(1, size) for size in node.value.shape[:-1])
+    shapes = (spec.shape for spec in node.parameters.values())
+    found = positions * sum(math.prod(shape) for shape in shapes if len(shape) > 1)
+    if isinstance(node.layer, Attention):  # scores, and values by them
+        found += 2 * positions**2 * node.layer.heads * node.layer.size(node.value.shape[-1])
+    return found

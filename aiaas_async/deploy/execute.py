@@ -64,7 +64,7 @@ async def warm(plan: Plan, run: Run) -> None:
     """Run every piece once on a full batch of zeros, so that its weights are in memory."""
     if plan.network is not None:
         rows = plan.micro_batch
-        await execute(plan, blank_inputs(plan.network, rows), rows, run)
+        await execute(plan, blank_inputs(plan.network.inputs, rows), rows, run)
 
 
 def _one(

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from aiaas_async.messages import Metadata
-from aiaas_async.service.training import TrainRequest
+from aiaas_async.service.trainrequest import TrainRequest
 
 _PARAMETER = re.compile(r"{(\w+)(?::[^}]*)?}")
 _BODIES: dict[tuple[str, str], type] = {

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from aiaas_async.nn.activations import Gelu, Relu, Relu6, Sigmoid, Silu, Tanh
+from aiaas_async.nn.attention import Attention
 from aiaas_async.nn.convolution import Conv2d
 from aiaas_async.nn.dense import Dense, Embedding
 from aiaas_async.nn.depthwise import DepthwiseConv2d
@@ -27,9 +28,15 @@ from aiaas_async.nn.structure import Add, Flatten
 from aiaas_async.nn.submodel import BYTES_PER_PARAMETER, value_specs
 
 Reduce = Literal["sum", "concat", "first"]
-Role = Literal["replicated", "columns", "rows", "local"]
+Role = Literal["replicated", "columns", "rows", "local", "heads"]
 
-WIDTHS: Final[dict[type[Layer], str]] = {Dense: "units", Conv2d: "filters", Embedding: "units"}
+# What a layer has to share: columns of its output, or heads, which give partial sums of it.
+WIDTHS: Final[dict[type[Layer], str]] = {
+    Dense: "units",
+    Conv2d: "filters",
+    Embedding: "units",
+    Attention: "heads",
+}
 _BY_ROWS: Final = (Dense, Conv2d)
 _BY_CHANNEL: Final = (
     *(Relu, Relu6, Sigmoid, Tanh, Silu, Gelu, Dropout, Scale, Normalise, Add, BatchNorm),
@@ -39,12 +46,13 @@ _BY_CHANNEL: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A layer's segment and role. `bounds`: shard s has its channels bounds[s] to bounds[s + 1];
-    () where it does not hold a share of the channels."""
+    """A layer's segment and role. `bounds`: shard s gives its channels bounds[s] to bounds[s + 1];
+    () where it does not give a share of the channels. `heads` likewise, of an attention layer."""
 
     segment: int = 0
     role: Role = "replicated"
     bounds: tuple[int, ...] = ()
+    heads: tuple[int, ...] = ()
 
     @property
     def split(self) -> bool:
@@ -54,7 +62,7 @@ class Placed:
     def reduce(self) -> Reduce:
         if self.bounds:
             return "concat"
-        return "sum" if self.role == "rows" else "first"
+        return "sum" if self.role in ("rows", "heads") else "first"
 
 
 class Placing:
@@ -82,6 +90,8 @@ class Placing:
         if units is None:
             return Placed(segment)
         ends = tuple(units * shard // self.n for shard in range(self.n + 1))
+        if isinstance(node.layer, Attention):
+            return Placed(segment, "heads", heads=ends)
         return Placed(segment, "columns", ends)
 
     def _moves_nothing(self, node: Node) -> bool:
@@ -90,7 +100,7 @@ class Placing:
         return isinstance(node.layer, Flatten) and whole is not None and len(whole) == 1
 
     def _units(self, node: Node) -> int | None:
-        """How many columns there are to share; None when the layer is not worth a split."""
+        """How many columns or heads there are to share; None when it is not worth a split."""
         width = WIDTHS.get(type(node.layer))
         if width is None:
             return None

@@ -5,7 +5,8 @@ a whole input is split by columns, which leaves its output split; what works on 
 alone stays where it is; a dense layer on a split input is split by rows, which leaves partial
 sums. Where a whole value is needed the shards' pieces are reduced: partial sums added, columns
 concatenated. Convolutions are split alike, by filters and by input channels, embeddings by
-columns. All other layers are replicated.
+columns. Attention is both at once: a shard has some of the heads, the columns that make their
+queries, keys and values, and the rows that take them back. All other layers are replicated.
 
 Reductions cut the graph into segments, run one after the other by all shards, or by the first
 alone when nothing in a segment is split. A row slice of a dense weight lies in one piece in the
@@ -22,6 +23,7 @@ import numpy as np
 
 from aiaas_async.errors import GraphError, InvalidError
 from aiaas_async.messages import MAX_TENSORS
+from aiaas_async.nn.attention import Attention
 from aiaas_async.nn.dependence import needed
 from aiaas_async.nn.graph import Node
 from aiaas_async.nn.layer import Array
@@ -73,8 +75,9 @@ def tensor_shards(network: Network, n: int, smallest: int = 0) -> TensorPlan:
     placing = Placing(network, n, smallest)
     if not any(placed.split for placed in placing.of.values()):
         raise GraphError(
-            f"no layer can be split over {n} shards: there is no dense, conv2d or embedding layer "
-            f"of {n} or more units and {smallest} bytes; split it as a pipeline, or replicate it"
+            f"no layer can be split over {n} shards: there is no dense, conv2d, embedding or "
+            f"attention layer of {n} or more units (or heads) and {smallest} bytes; split it as a "
+            "pipeline, or replicate it"
         )
     shards = _Shards(placing)
     if len(network.inputs) + len(shards.reductions) > MAX_TENSORS:
@@ -176,6 +179,10 @@ class _Shards:
         placed, layer = self.of[node.name], node.layer
         if placed.role == "rows":  # the bias must be added once
             return {"use_bias": False} if shard else {}
+        if isinstance(layer, Attention) and placed.heads:
+            own = {"heads": placed.heads[shard + 1] - placed.heads[shard]}
+            own |= {"head_size": self._head_size(node)}
+            return own | ({"out_bias": False} if shard else {})
         if not placed.bounds:
             return {}
         start, stop = placed.bounds[shard], placed.bounds[shard + 1]
@@ -194,9 +201,26 @@ class _Shards:
             start, stop = placed.bounds[shard], placed.bounds[shard + 1]
             shapes = {name: spec.shape for name, spec in node.parameters.items()}
             return {name: Slice(len(shape) - 1, start, stop) for name, shape in shapes.items()}
+        if placed.heads:
+            return self._heads(node, *(self._head_size(node) * h for h in placed.heads[shard:][:2]))
         if placed.role == "rows":
             bounds = self.of[node.inputs[0]].bounds
             name = next(iter(node.parameters))
             axis = len(node.parameters[name].shape) - 2
             return {name: Slice(axis, bounds[shard], bounds[shard + 1])}
         return {}
+
+    def _head_size(self, node: Node) -> int:
+        assert isinstance(node.layer, Attention)
+        return node.layer.size(node.value.shape[-1])
+
+    def _heads(self, node: Node, start: int, stop: int) -> dict[str, Slice]:
+        """Numbers `start` to `stop` of the width: columns of what goes in, rows of what comes out;
+        the last bias belongs to the sum."""
+        of = {
+            "qkv_weight": Slice(1, start, stop, 3),
+            "qkv_bias": Slice(0, start, stop, 3),
+            "out_weight": Slice(0, start, stop),
+        }
+        names = {f"{node.name}.{local}": cut for local, cut in of.items()}
+        return {name: cut for name, cut in names.items() if name in node.parameters}

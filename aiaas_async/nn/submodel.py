@@ -17,18 +17,40 @@ import numpy as np
 from aiaas_async.errors import InvalidError
 from aiaas_async.messages import TensorSpec
 from aiaas_async.nn.graph import Value, render_graph
-from aiaas_async.nn.layer import FLOAT, Array
+from aiaas_async.nn.layer import FLOAT, Array, Shape
 from aiaas_async.nn.network import Network
 
 BYTES_PER_PARAMETER = 4  # weights are served as float32
 
 
 class Slice(msgspec.Struct, frozen=True, array_like=True):
-    """Entries `start` to `stop` of a parameter along one axis."""
+    """Entries `start` to `stop` of a parameter along one axis; where several parameters lie side
+    by side in one, of each of the `blocks` equal parts of the axis."""
 
     axis: int
     start: int
     stop: int
+    blocks: int = 1
+
+    def lies_within(self, whole: Shape) -> bool:
+        """Whether a parameter of that shape has such entries."""
+        if not (0 <= self.axis < len(whole) and self.blocks > 0):
+            return False
+        size, rest = divmod(whole[self.axis], self.blocks)
+        return not rest and 0 <= self.start < self.stop <= size
+
+    def shape(self, whole: Shape) -> Shape:
+        """The slice's shape, of a parameter of shape `whole`."""
+        length = self.blocks * (self.stop - self.start)
+        return (*whole[: self.axis], length, *whole[self.axis + 1 :])
+
+    def cut(self, whole: Array) -> Array:
+        """A copy of the slice of `whole`."""
+        axis, shape = self.axis, whole.shape
+        each = shape[axis] // self.blocks
+        blocks = whole.reshape(*shape[:axis], self.blocks, each, *shape[axis + 1 :])
+        at = (*(slice(None),) * (axis + 1), slice(self.start, self.stop))
+        return blocks[at].copy().reshape(self.shape(shape))
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -150,10 +172,10 @@ def join_rows(pieces: Sequence[Array]) -> Array:
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
-def blank_inputs(network: Network, rows: int) -> dict[str, Array]:
+def blank_inputs(inputs: Sequence[TensorSpec], rows: int) -> dict[str, Array]:
     """Zeros as inputs, to warm a model with; a length that is open (-1) is one."""
     found = {}
-    for spec in network.inputs:
+    for spec in inputs:
         shape = [max(1, size) for size in spec.shape or ()]
         found[spec.name] = np.zeros((rows, *shape), spec.dtype)  # a dtype from the list, checked
     return found

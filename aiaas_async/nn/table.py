@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from aiaas_async.nn.activations import Gelu, Relu, Relu6, Sigmoid, Silu, Softmax, Tanh
+from aiaas_async.nn.attention import Attention
 from aiaas_async.nn.convolution import Conv2d
 from aiaas_async.nn.dense import Dense, Embedding
 from aiaas_async.nn.depthwise import DepthwiseConv2d
@@ -17,6 +18,7 @@ from aiaas_async.nn.structure import Add, Concatenate, Flatten, Reshape, Transpo
 OPS: Final[dict[str, type[Layer]]] = {
     "add": Add,
     "argmax": Argmax,
+    "attention": Attention,
     "avg_pool": AvgPool,
     "batch_norm": BatchNorm,
     "concatenate": Concatenate,

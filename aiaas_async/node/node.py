@@ -76,7 +76,6 @@ class Node:
         )
         self.rates = Rates()
         self._residency = Residency(limits.memory)
-        self._pins: set[str] = set()
         self._loaded_as: dict[str, int] = {}
         self._seat = WorkerSeat(source, self._residency.clear)
         self._task: asyncio.Task[None] | None = None
@@ -260,7 +259,7 @@ class Node:
             await self._unload(victim)
             self.statistics.evictions += 1
         await self._seat.do(Load(servable.id, servable.artifact), self._limits.load_timeout_s)
-        self._residency.add(servable.id, servable.nbytes, pinned=servable.id in self._pins)
+        self._residency.add(servable.id, servable.nbytes)
         self.statistics.loads += 1
         self._loaded_as[servable.id] = self.statistics.loads
 
@@ -272,12 +271,11 @@ class Node:
         servable = asked.servable
         await self._ensure_loaded(servable)
         if asked.pin:
-            self._pins.add(servable.id)
             self._residency.pin(servable.id)
         return Result(self.id, facts={"nbytes": servable.nbytes, "pinned": asked.pin})
 
     async def _release(self, asked: Release) -> Result:
-        self._pins.discard(asked.servable_id)
+        self._residency.unpin(asked.servable_id)
         if asked.servable_id in self._residency:
             await self._unload(asked.servable_id)
         self.rates.forget(asked.servable_id)
@@ -375,7 +373,7 @@ class Node:
             "state": "serving" if self._seat.alive else "starting",
             "load": self.load,
             "loaded": sorted(self._residency),
-            "pinned": sorted(self._pins),
+            "pinned": sorted(self._residency.pinned),
             "memory": {"budget": self._residency.budget, "used": self._residency.used},
             "schedule": self._limits.schedule,
             "mailbox": asdict(self._mailbox.statistics()),
@@ -384,7 +382,7 @@ class Node:
         }
 
     def __repr__(self) -> str:
-        return f"<Node {self.id}: {self.load} requests, {len(self._pins)} pinned>"
+        return f"<Node {self.id}: {self.load} requests, {len(self._residency.pinned)} pinned>"
 
 
 def _as_ours(error: BaseException) -> AiaasError:

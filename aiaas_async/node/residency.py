@@ -1,7 +1,8 @@
 """Residency: which versions a node keeps loaded within its memory budget. Pure policy.
 
 Least recently used goes first; what is pinned or under way stays. The worker does its jobs in
-order, so an unload can never overtake a call.
+order, so an unload can never overtake a call. A pin outlives the worker: what it held is loaded
+again when it is called, and its room is nobody else's meanwhile.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ class Resident:
     """`nbytes` count against the budget; `under_way` is how many jobs use it just now."""
 
     nbytes: int
-    pinned: bool = False
     under_way: int = 0
     used: int = 0
 
@@ -26,6 +26,7 @@ class Residency:
     def __init__(self, budget: int) -> None:
         self.budget = budget
         self._residents: dict[str, Resident] = {}
+        self._pins: dict[str, int] = {}
         self._clock = 0
 
     def __contains__(self, model: str) -> bool:
@@ -42,12 +43,11 @@ class Residency:
     @property
     def free(self) -> int:
         """Bytes that are not held by pinned versions: the others may be unloaded."""
-        held = sum(resident.nbytes for resident in self._residents.values() if resident.pinned)
-        return max(0, self.budget - held)
+        return max(0, self.budget - sum(self._pins.values()))
 
     @property
     def pinned(self) -> frozenset[str]:
-        return frozenset(m for m, resident in self._residents.items() if resident.pinned)
+        return frozenset(self._pins)
 
     def room_for(self, nbytes: int) -> list[str]:
         """The versions to unload, in order, so that `nbytes` fit.
@@ -55,7 +55,7 @@ class Residency:
         Raises `MemoryBudgetError` when they cannot fit whatever is unloaded.
         """
         missing = self.used + nbytes - self.budget
-        idle = [m for m, r in self._residents.items() if not r.pinned and not r.under_way]
+        idle = [m for m, r in self._residents.items() if m not in self._pins and not r.under_way]
         idle.sort(key=lambda model: self._residents[model].used)
         victims = []
         for model in idle:
@@ -72,8 +72,8 @@ class Residency:
             )
         return victims
 
-    def add(self, model: str, nbytes: int, *, pinned: bool = False) -> None:
-        self._residents[model] = Resident(nbytes, pinned)
+    def add(self, model: str, nbytes: int) -> None:
+        self._residents[model] = Resident(nbytes)
         self.touch(model)
 
     def remove(self, model: str) -> None:
@@ -84,7 +84,10 @@ class Residency:
         self._residents[model].used = self._clock
 
     def pin(self, model: str) -> None:
-        self._residents[model].pinned = True
+        self._pins[model] = self._residents[model].nbytes
+
+    def unpin(self, model: str) -> None:
+        self._pins.pop(model, None)
 
     def begin(self, model: str) -> None:
         self.touch(model)

@@ -62,10 +62,11 @@ def _check_parameter(submodel: Submodel, header: Header, name: str) -> None:
             f"weight {name!r} has dtype {tensor.dtype}; possible: {', '.join(_DTYPES)}"
         )
     cut, needed = submodel.part.slices.get(name), submodel.network.parameter_specs()[name][0]
-    if cut is not None and not _lies_within(cut, tensor.shape):
+    if cut is not None and not cut.lies_within(tensor.shape):
+        of = "" if cut.blocks == 1 else f" in each of {cut.blocks} blocks"
         raise ArtifactError(
             f"weight {name!r} {list(tensor.shape)} has no entries {cut.start} to {cut.stop} along "
-            f"axis {cut.axis}"
+            f"axis {cut.axis}{of}"
         )
     if _shape(tensor, cut) != needed:
         raise ArtifactError(
@@ -74,25 +75,18 @@ def _check_parameter(submodel: Submodel, header: Header, name: str) -> None:
         )
 
 
-def _lies_within(cut: Slice, shape: tuple[int, ...]) -> bool:
-    return 0 <= cut.axis < len(shape) and 0 <= cut.start < cut.stop <= shape[cut.axis]
-
-
 def _shape(tensor: Tensor, cut: Slice | None) -> tuple[int, ...]:
-    if cut is None:
-        return tensor.shape
-    return (*tensor.shape[: cut.axis], cut.stop - cut.start, *tensor.shape[cut.axis + 1 :])
+    return tensor.shape if cut is None else cut.shape(tensor.shape)
 
 
 def _read(file: BinaryIO, start: int, tensor: Tensor, cut: Slice | None) -> Array:
     shape, begin = tensor.shape, start + tensor.begin
-    if cut is not None and cut.axis == 0:  # rows: one piece of the file
+    if cut is not None and cut.axis == 0 and cut.blocks == 1:  # rows: one piece of the file
         begin += cut.start * math.prod(shape[1:]) * np.dtype(_DTYPES[tensor.dtype]).itemsize
         shape, cut = _shape(tensor, cut), None
     mapped = _map(file, tensor.dtype, shape, begin)
     if cut is not None:
-        at = (*(slice(None),) * cut.axis, slice(cut.start, cut.stop))
-        mapped = mapped[at].copy()
+        mapped = cut.cut(mapped)
     if tensor.dtype == BFLOAT16:
         return (mapped.astype(np.uint32) << 16).view(np.float32)
     return np.asarray(mapped, np.float32)

@@ -181,6 +181,9 @@ class Calls:
         servable = await self._servable(record)
         check_batch(batch, servable.inputs)
         message = Call(servable, batch.arrays, batch.count, _outputs(servable, None))
+        deployment = self._deployments.ready(servable.ref)
+        if deployment is not None:
+            return await self._deployments.call(deployment, message, deadline, SHADOW_FLOW)
         cost = cost_of(batch.arrays)
         return await self._cluster.ask(servable.id, message, cost, deadline, SHADOW_FLOW)
 

@@ -94,6 +94,11 @@ class Cluster:
         self.nodes.pop(node.id, None)
 
     @property
+    def members(self) -> list[str]:
+        """The ring's members, the longest-serving first."""
+        return [node_id for node_id in self.nodes if node_id in self.ring]
+
+    @property
     def loads(self) -> dict[str, int]:
         """Requests that wait or are under way, by the ring's members."""
         return {node_id: self.nodes[node_id].load for node_id in self.ring.members}

@@ -1,8 +1,9 @@
 """Deployments: versions placed by a plan, held ready on their nodes, replaced without a gap.
 
 A new placement is loaded and warmed beside the old one; then the traffic switches, in one step of
-the event loop, and the old one drains and is released. What is deployed is written to a file, and
-placed again at the next start.
+the event loop, and the old one drains and is released. Where a node leaves and the others have no
+room for both, the old one goes first, and calls wait meanwhile. What is deployed is written to a
+file, and placed again at the next start.
 """
 
 from __future__ import annotations
@@ -13,23 +14,32 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from aiaas_async.deploy.plan import ModelFacts, Plan, PlanRequest, plan
-from aiaas_async.errors import AiaasError, InvalidError, NotFoundError, StoppingError
+from aiaas_async.errors import (
+    AiaasError,
+    DeadlineError,
+    InvalidError,
+    MemoryBudgetError,
+    NotFoundError,
+    OverloadedError,
+    StoppingError,
+)
 from aiaas_async.formats.files import replacing
 from aiaas_async.names import LATEST, ModelRef, clip
 from aiaas_async.node.work import Call, Result, Servable
 from aiaas_async.registry.records import VersionRecord
-from aiaas_async.runtimes.base import Artifact
-from aiaas_async.runtimes.layers import network_of
+from aiaas_async.schedule.disciplines import CALLS
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.models import Models
-from aiaas_async.service.placement import Placement, place
+from aiaas_async.service.placement import Placement, place_balanced
 
 logger = logging.getLogger(__name__)
+
+_MAX_WAITING: Final = 1024  # calls, while a deployment moves
 
 
 class DeploymentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,19 +53,48 @@ class DeploymentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 @dataclass(slots=True)
 class Deployment:
-    """`placement` is None until the first one is ready; `reason` says why the last try failed."""
+    """`placement` is None until the first one is ready; `reason` says why the last try failed;
+    `arrived` is there while the pieces move with no placement in between: calls wait for it."""
 
     id: str
     ref: ModelRef
     spec: DeploymentSpec
     placement: Placement | None = None
     reason: str | None = None
+    arrived: asyncio.Event | None = None
+    waiting: int = 0
 
     @property
     def state(self) -> str:
         if self.placement is not None:
             return "ready"
+        if self.arrived is not None:
+            return "moving"
         return "failed" if self.reason else "loading"
+
+    async def placed(self, deadline: float) -> Placement:
+        """Where it is, once it is anywhere. Raises `DeadlineError`, `OverloadedError`, or
+        `StoppingError` where it could not be placed."""
+        if self.placement is None and self.arrived is not None:
+            await self._wait(self.arrived, deadline)
+        if self.placement is None:
+            raise StoppingError(f"deployment {self.id} is not ready", retry_after=1.0)
+        return self.placement
+
+    async def _wait(self, arrived: asyncio.Event, deadline: float) -> None:
+        if self.waiting >= _MAX_WAITING:
+            raise OverloadedError(
+                f"{_MAX_WAITING} calls wait already while deployment {self.id} moves",
+                retry_after=1.0,
+            )
+        self.waiting += 1
+        try:
+            async with asyncio.timeout_at(deadline):
+                await arrived.wait()
+        except TimeoutError:
+            raise DeadlineError(f"deployment {self.id} was moving all the time") from None
+        finally:
+            self.waiting -= 1
 
 
 class Deployments:
@@ -72,7 +111,7 @@ class Deployments:
     def ready(self, ref: ModelRef) -> Deployment | None:
         """The deployment that answers calls of `ref`, if there is one."""
         found = self._by_ref.get(ref)
-        return found if found is not None and found.placement is not None else None
+        return found if found is not None and found.state in ("ready", "moving") else None
 
     def uses(self, ref: ModelRef) -> str | None:
         """Why `ref` may not go: it is deployed."""
@@ -95,7 +134,8 @@ class Deployments:
         spec = parse_spec(body)
         record = self._models.catalog.version(spec.model, spec.version)
         await self._models.servable(record)
-        return (await self._plan(record, spec.request)).to_data()
+        found, _ = await self._plan(record, spec.request)
+        return found.to_data()
 
     async def deploy(self, body: Mapping[str, Any]) -> Deployment:
         """Place a version; one that is deployed already is placed anew beside itself first.
@@ -155,24 +195,36 @@ class Deployments:
         try:
             record = self._models.catalog.version(*deployment.ref)
             await self._models.servable(record)
-            deployment.placement = await self._place(record, deployment.spec)
+            deployment.placement = await self._place_again(record, deployment)
             deployment.reason = None
         except AiaasError as error:
             deployment.placement, deployment.reason = None, error.message
             logger.warning("deployment %s failed: %s", deployment.id, error.message)
+        finally:
+            if deployment.arrived is not None:
+                deployment.arrived.set()
+                deployment.arrived = None
         self._retire(old)
 
-    async def _plan(self, record: VersionRecord, request: PlanRequest) -> Plan:
-        network = None
-        if record.metadata.runtime == "numpy":
-            files = self._models.artifact_of(record)
-            artifact = Artifact({n: Path(p) for n, p in files.files.items()}, files.graph)
-            network = await asyncio.to_thread(network_of, artifact)
+    async def _place_again(self, record: VersionRecord, deployment: Deployment) -> Placement:
+        """A new placement beside the old one, or instead of it where both have no room."""
+        old = deployment.placement
+        try:
+            return await self._place(record, deployment.spec)
+        except MemoryBudgetError:
+            if old is None:
+                raise
+        deployment.placement, deployment.arrived = None, asyncio.Event()
+        await old.drain()
+        return await self._place(record, deployment.spec)
+
+    async def _plan(self, record: VersionRecord, request: PlanRequest) -> tuple[Plan, ModelFacts]:
+        facts = ModelFacts(record.nbytes, await self._models.network(record))
         free = {n: self._cluster.nodes[n].free_bytes for n in self._cluster.ring.members}
-        return await asyncio.to_thread(plan, request, ModelFacts(record.nbytes, network), free)
+        return await asyncio.to_thread(plan, request, facts, free), facts
 
     async def _place(self, record: VersionRecord, spec: DeploymentSpec) -> Placement:
-        found = await self._plan(record, spec.request)
+        found, facts = await self._plan(record, spec.request)
         whole = Servable(
             ref=record.ref,
             artifact=self._models.artifact_of(record),
@@ -183,13 +235,14 @@ class Deployments:
             max_delay_s=spec.max_delay_ms / 1000,
             allow_nonfinite=record.metadata.allow_nonfinite,
         )
-        return await place(found, whole, self._cluster.nodes)
+        return await place_balanced(found, facts, whole, self._cluster.nodes)
 
-    async def call(self, deployment: Deployment, call: Call, deadline: float) -> Result:
+    async def call(
+        self, deployment: Deployment, call: Call, deadline: float, flow: str = CALLS
+    ) -> Result:
         """The answer to `call`, whose arrays fit the version's signature."""
-        if deployment.placement is None:
-            raise StoppingError(f"deployment {deployment.id} is not ready", retry_after=1.0)
-        return await deployment.placement.call(call, deadline)
+        placement = await deployment.placed(deadline)
+        return await placement.call(call, deadline, flow)
 
     def _retire(self, placement: Placement | None) -> None:
         if placement is not None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from aiaas_async.registry.artifacts import ArtifactStore
 from aiaas_async.registry.draft import Draft
 from aiaas_async.registry.lock import DataDirectoryLock
 from aiaas_async.registry.writer import RegistryWriter
+from aiaas_async.service.adoption import Adoption
 from aiaas_async.service.batch import BATCH_KIND, BatchInference
 from aiaas_async.service.calls import Calls
 from aiaas_async.service.cluster import Cluster
@@ -34,13 +36,15 @@ from aiaas_async.service.membership import Membership
 from aiaas_async.service.models import BatchLimits, Models
 from aiaas_async.service.platform import Platform
 from aiaas_async.service.readers import Readers
-from aiaas_async.service.training import KIND, Training
+from aiaas_async.service.roster import members_at_start, remember
+from aiaas_async.service.training import KIND, Training, Workshop
 
 if TYPE_CHECKING:
     from aiaas_async.service.tracing import Tracing
 
 logger = logging.getLogger(__name__)
 
+NODES_FILE = "nodes.json"
 _MIB = 1 << 20
 
 
@@ -62,7 +66,7 @@ async def running_platform(settings: Settings, workers: WorkerSource) -> AsyncIt
         stack.push_async_callback(registry.close)
         for damage in registry.damage:
             logger.error("registry: %s", damage)
-        cluster = await _start_cluster(settings, workers, registry.secret)
+        cluster = await _start_cluster(settings, workers, registry.secret, data_dir / NODES_FILE)
         stack.push_async_callback(cluster.stop, settings.grace_s)
         platform = await _assemble(settings, workers, registry, cluster, data_dir, tracing)
         stack.push_async_callback(platform.readers.stop)
@@ -102,7 +106,9 @@ def _data_directory(settings: Settings) -> Path:
     return path
 
 
-async def _start_cluster(settings: Settings, workers: WorkerSource, secret: bytes) -> Cluster:
+async def _start_cluster(
+    settings: Settings, workers: WorkerSource, secret: bytes, roster: Path
+) -> Cluster:
     limits = NodeLimits(
         memory=settings.node_memory_mb * _MIB,
         mailbox_items=settings.mailbox_items,
@@ -117,7 +123,7 @@ async def _start_cluster(settings: Settings, workers: WorkerSource, secret: byte
         load_factor=settings.load_factor,
         points_per_node=settings.points_per_node,
     )
-    await cluster.start([f"node-{number}" for number in range(settings.node_count)])
+    await cluster.start(members_at_start(roster, settings.nodes, settings.node_count))
     return cluster
 
 
@@ -139,15 +145,18 @@ async def _assemble(
     models = Models(registry, artifacts, workers, cluster, batching)
     datasets = Datasets(library)
     deployments = Deployments(models, cluster, data_dir / "deployments.json")
-    training = Training(models, datasets, cluster, workers, data_dir / "jobs", settings.job_nice)
+    adoption = Adoption(models, registry, artifacts, cluster)
+    workshop = Workshop(workers, data_dir / "jobs", settings.job_nice)
+    training = Training(models, datasets, cluster, adoption, workshop)
     batch = BatchInference(models, datasets, cluster)
+    remembered = partial(remember, data_dir / NODES_FILE, settings.nodes)
     jobs = JobBoard({KIND: training, BATCH_KIND: batch}, _saver(registry), settings.running_jobs)
     jobs.restore(_records(registry.jobs()))
     return Platform(
         settings=settings,
         registry=registry,
         cluster=cluster,
-        membership=Membership(cluster, datasets, deployments, settings.grace_s),
+        membership=Membership(cluster, datasets, deployments, remembered, settings.grace_s),
         models=models,
         calls=Calls(models, cluster, deployments, tracing),
         deployments=deployments,

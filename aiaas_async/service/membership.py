@@ -1,7 +1,8 @@
 """Membership: nodes join and leave while calls and jobs run, and their data moves with the ring.
 
 A joining node serves once its worker is ready; a leaving one is off the ring first, so nothing
-new comes, then hands over its data and finishes what waits. One change at a time.
+new comes, then hands over its data and finishes what waits. One change at a time, and each is
+remembered over a restart (`roster.py`).
 """
 
 from __future__ import annotations
@@ -9,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Coroutine
-from itertools import count
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, TypeVar
 
 from aiaas_async.errors import AiaasError, OverloadedError
@@ -19,6 +19,7 @@ from aiaas_async.ring.hashring import Ring
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.datasets import Datasets
 from aiaas_async.service.deployments import Deployments
+from aiaas_async.service.roster import free_name
 
 logger = logging.getLogger(__name__)
 
@@ -29,13 +30,19 @@ _SAMPLES: Final = 4096  # keys that stand for all when shares of the key space a
 
 
 class Membership:
-    """`grace_s` is what a leaving node has to finish what waits at it."""
+    """`remember` writes down who is there now; `grace_s` is what a leaving node has to finish what
+    waits at it."""
 
     def __init__(
-        self, cluster: Cluster, datasets: Datasets, deployments: Deployments, grace_s: float
+        self,
+        cluster: Cluster,
+        datasets: Datasets,
+        deployments: Deployments,
+        remember: Callable[[Sequence[str]], None],
+        grace_s: float,
     ) -> None:
         self._cluster, self._datasets, self._grace_s = cluster, datasets, grace_s
-        self._deployments = deployments
+        self._deployments, self._remember = deployments, remember
         self._changing = asyncio.Lock()
         self._changes: set[asyncio.Task[Any]] = set()
         self._shares: tuple[Ring | None, dict[str, float]] = (None, {})
@@ -53,14 +60,11 @@ class Membership:
         async with self._changing:
             if len(self._cluster.nodes) >= MAX_NODES:
                 raise OverloadedError(f"there are {MAX_NODES} nodes; no more can join")
-            node = await self._cluster.join(node_id or self._free_id())
+            node = await self._cluster.join(node_id or free_name([*self._cluster.nodes]))
+            remembered = await self._remembered()
             moved = await self._follow()
             await self._deployments.revive()
-            return {**self._cluster.status(node.id), "moved": moved}
-
-    def _free_id(self) -> str:
-        names = (f"node-{number}" for number in count())
-        return next(name for name in names if name not in self._cluster.nodes)
+            return {**self._cluster.status(node.id), "moved": moved, **remembered}
 
     async def leave(self, node_id: str) -> dict[str, Any]:
         """Drain and remove a node; what moved away from it.
@@ -73,6 +77,7 @@ class Membership:
         async with self._changing:
             node = self._cluster.retire(node_id)
             waiting = node.load
+            remembered = await self._remembered()
             failed = await self._deployments.vacate(node_id)
             moved = await self._follow()
             await self._cluster.remove(node, self._grace_s)
@@ -82,7 +87,17 @@ class Membership:
                 "finished": waiting,
                 "moved": moved,
                 "failed": failed,
+                **remembered,
             }
+
+    async def _remembered(self) -> dict[str, Any]:
+        """Write down who is there. The change stands also where that cannot be, and says so."""
+        try:
+            await asyncio.to_thread(self._remember, self._cluster.members)
+        except AiaasError as error:
+            logger.error("who is there could not be remembered: %s", error.message)  # noqa: TRY400
+            return {"forgotten_at_restart": error.message}
+        return {}
 
     async def _follow(self) -> dict[str, Any]:
         """Let the data follow the ring. What could not move stays readable where it is, and

@@ -31,12 +31,14 @@ from aiaas_async.errors import (
 )
 from aiaas_async.messages import FileEntry, Metadata, parse_metadata
 from aiaas_async.names import ModelRef, check_name
+from aiaas_async.nn.network import Network
 from aiaas_async.node.work import Release, Servable
 from aiaas_async.registry.artifacts import ArtifactStore
 from aiaas_async.registry.catalog import Catalog
-from aiaas_async.registry.draft import Draft
 from aiaas_async.registry.records import NO_SPLIT, AliasRecord, Traffic, VersionRecord
 from aiaas_async.registry.writer import RegistryWriter
+from aiaas_async.runtimes.base import Artifact
+from aiaas_async.runtimes.layers import network_of
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.statistics import CallStatistics
 
@@ -56,28 +58,6 @@ class BatchLimits:
 
     max_batch_size: int
     max_delay_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Promotion:
-    """Point `alias` at a new version: only if it is at `revision` still (0: absent; None: in any
-    case), and not if there is a `refusal`, which says why."""
-
-    alias: str
-    revision: int | None = None
-    refusal: str | None = None
-
-    def apply(self, draft: Draft, ref: ModelRef) -> str | None:
-        """Move the alias, or say why it stays."""
-        if self.refusal is not None or self.revision is None:
-            if self.refusal is None:
-                draft.set_alias(ref.name, self.alias, ref.version)
-            return self.refusal
-        try:
-            draft.set_alias(ref.name, self.alias, ref.version, self.revision)
-        except ConflictError as error:
-            return error.message
-        return None
 
 
 class Models:
@@ -161,33 +141,6 @@ class Models:
             worker.kill()
         return msgspec.convert(answer.facts, Inspected)
 
-    async def adopt(
-        self, metadata: Metadata, files: Mapping[str, Path], promotion: Promotion | None = None
-    ) -> tuple[VersionRecord, str | None]:
-        """Commit files that a worker of ours wrote as a new version and promote it, in one
-        transaction; the version, and why its alias stayed where it was, if so. Files are moved
-        into the store."""
-        loop = asyncio.get_running_loop()
-        taken: list[FileEntry] = []
-        try:
-            for label, path in files.items():
-                sha256, size = await loop.run_in_executor(None, self._artifacts.adopt, path)
-                taken.append(FileEntry(label, sha256, size))
-            found = await self.inspect(self._files_of(metadata, taken))
-
-            def register(draft: Draft) -> tuple[VersionRecord, str | None]:
-                whole = _registered_or(draft, metadata)
-                record = draft.register_committed(
-                    whole, taken, found.inputs, found.outputs, found.nbytes
-                )
-                reason = None if promotion is None else promotion.apply(draft, record.ref)
-                return record, reason
-
-            return await self._writer.mutate(register)
-        finally:
-            for entry in taken:
-                self._artifacts.release(entry.sha256)
-
     def discover(self, query: Query) -> Matches:
         """Raises `NoMatchError`, which says why each near miss failed."""
         return match(self.catalog, query)
@@ -200,7 +153,15 @@ class Models:
 
     def artifact_of(self, record: VersionRecord) -> ArtifactFiles:
         """A version's files as a worker opens them."""
-        return self._files_of(record.metadata, record.files)
+        return self.files_of(record.metadata, record.files)
+
+    async def network(self, record: VersionRecord) -> Network | None:
+        """The layer graph of a version; None where another runtime serves it."""
+        if record.metadata.runtime != "numpy":
+            return None
+        files = self.artifact_of(record)
+        paths = {label: Path(path) for label, path in files.files.items()}
+        return await asyncio.to_thread(network_of, Artifact(paths, files.graph))
 
     async def set_alias(
         self,
@@ -287,19 +248,23 @@ class Models:
             return known
         self.check_callable(record)
         await self._check_files(record)
-        batching = self.batching(record.ref.name)
-        servable = Servable(
-            ref=record.ref,
-            artifact=self.artifact_of(record),
-            inputs=record.metadata.inputs,
-            outputs=record.metadata.outputs,
-            nbytes=record.nbytes,
-            max_batch_size=batching.max_batch_size,
-            max_delay_s=batching.max_delay_s,
-            allow_nonfinite=record.metadata.allow_nonfinite,
-        )
+        servable = self.form(record.metadata, record.files, record.nbytes)
         self._servables[record.ref] = (record, servable)
         return servable
+
+    def form(self, metadata: Metadata, files: Iterable[FileEntry], nbytes: int) -> Servable:
+        """A version of `metadata` and `files` as nodes see it, whether it is committed or not."""
+        batching = self.batching(metadata.name)
+        return Servable(
+            ref=metadata.ref,
+            artifact=self.files_of(metadata, files),
+            inputs=metadata.inputs,
+            outputs=metadata.outputs,
+            nbytes=nbytes,
+            max_batch_size=batching.max_batch_size,
+            max_delay_s=batching.max_delay_s,
+            allow_nonfinite=metadata.allow_nonfinite,
+        )
 
     def check_callable(self, record: VersionRecord) -> None:
         """Raise `NotReadyError` or `CorruptError` unless `record` may be called."""
@@ -322,7 +287,8 @@ class Models:
             await self._writer.mutate(lambda draft: draft.mark_corrupt(record.ref, reason))
             raise
 
-    def _files_of(self, metadata: Metadata, entries: Iterable[FileEntry]) -> ArtifactFiles:
+    def files_of(self, metadata: Metadata, entries: Iterable[FileEntry]) -> ArtifactFiles:
+        """Stored files as a worker opens them."""
         files = {entry.path: str(self._artifacts.path_of(entry.sha256)) for entry in entries}
         return ArtifactFiles(
             metadata.runtime, files, metadata.graph, metadata.inputs, metadata.outputs
@@ -337,15 +303,6 @@ class Models:
                 await self._check_files(record)
             except AiaasError as error:
                 logger.error("%s will not be served: %s", record.ref, error.message)  # noqa: TRY400
-
-
-def _registered_or(draft: Draft, metadata: Metadata) -> Metadata:
-    """What the user registered beforehand, with the measured metrics and the lineage; else all
-    of `metadata`."""
-    model = draft.find(metadata.name)
-    if model is None or metadata.version not in model.versions:
-        return metadata
-    return draft.annotate(metadata.ref, metadata.metrics, metadata.lineage).registered
 
 
 async def _gathered(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -1,28 +1,36 @@
-"""A placement: the pieces of a plan on their nodes, loaded, warmed, called, and let go."""
+"""A placement: the pieces of a plan on their nodes, loaded, warmed, called, and let go.
+
+A pipeline's stages are timed before anybody calls them, and cut anew where that makes it faster:
+estimates know a layer's shapes, not what it costs on this machine.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import msgspec
 
 from aiaas_async.compute.frames import Array
+from aiaas_async.deploy.balance import rebalanced
 from aiaas_async.deploy.execute import Run, execute, warm
-from aiaas_async.deploy.plan import Plan
-from aiaas_async.errors import InvalidError, StoppingError
-from aiaas_async.nn.submodel import Submodel
+from aiaas_async.deploy.plan import ModelFacts, Plan
+from aiaas_async.errors import AiaasError, InvalidError, StoppingError
+from aiaas_async.nn.submodel import Submodel, blank_inputs
 from aiaas_async.node.node import Node
 from aiaas_async.node.work import Call, Hold, Release, Result, Servable, cost_of
+from aiaas_async.schedule.disciplines import CALLS
 
 logger = logging.getLogger(__name__)
 
 _LOAD_TIMEOUT_S: Final = 600.0
 _DRAIN_S: Final = 30.0
+_TIMED_PASSES: Final = 3
 Arrays = Mapping[str, Array]
 
 
@@ -37,14 +45,15 @@ class Placement:
     under_way: int = 0
     quiet: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def call(self, call: Call, deadline: float) -> Result:
-        """The answer to `call`, whose arrays fit the version's signature."""
+    async def call(self, call: Call, deadline: float, flow: str = CALLS) -> Result:
+        """The answer to `call`, whose arrays fit the version's signature; `flow` is whom it
+        competes for at the nodes."""
         self.under_way += 1
         self.quiet.clear()
         try:
             if self.plan.nodes[0].submodel is None:
-                return await _call_replica(self, call, deadline)
-            return await _call_pieces(self, call, deadline)
+                return await _call_replica(self, call, deadline, flow)
+            return await _call_pieces(self, call, deadline, flow)
         finally:
             self.under_way -= 1
             if not self.under_way:
@@ -96,11 +105,53 @@ async def place(plan: Plan, whole: Servable, nodes: Mapping[str, Node]) -> Place
             for node, servable in zip(chosen, servables, strict=True)
         )
         if plan.nodes[0].submodel is not None:
-            await warm(plan, _runner(placement, _deadline(_LOAD_TIMEOUT_S), []))
+            await warm(plan, _runner(placement, _deadline(_LOAD_TIMEOUT_S)))
     except BaseException:
         await placement.release()
         raise
     return placement
+
+
+async def place_balanced(
+    plan: Plan, facts: ModelFacts, whole: Servable, nodes: Mapping[str, Node]
+) -> Placement:
+    """As `place`; a pipeline is cut by what its stages take, where that is worth loading anew."""
+    placement = await place(plan, whole, nodes)
+    if plan.nodes[0].submodel is None or plan.tensor is not None:
+        return placement
+    free = {each.node: nodes[each.node].free_bytes + each.nbytes for each in plan.nodes}
+    try:
+        seconds = await stage_seconds(placement)
+        better = await asyncio.to_thread(rebalanced, plan, seconds, facts, free)
+    except BaseException:
+        await placement.release()
+        raise
+    if better is None:
+        return placement
+    await placement.release()  # nobody calls it yet, and there may be no room for both
+    try:
+        return await place(better, whole, nodes)
+    except AiaasError as error:
+        logger.warning("a better cut could not be placed: %s", error.message)
+        return await place(plan, whole, nodes)
+
+
+async def stage_seconds(placement: Placement) -> list[float]:
+    """Seconds of compute that each piece takes for `max_batch_size` rows: the least of a few
+    passes over zeros."""
+    plan = placement.plan
+    assert plan.network is not None
+    rows, least = plan.request.max_batch_size, [math.inf] * len(plan.nodes)
+    for _ in range(_TIMED_PASSES):
+        spent = [0.0] * len(plan.nodes)
+
+        def note(place: int, result: Result, spent: list[float] = spent) -> None:
+            spent[place] += result.compute_s
+
+        run = _runner(placement, _deadline(_LOAD_TIMEOUT_S), note)
+        await execute(plan, blank_inputs(plan.network.inputs, rows), rows, run)
+        least = [min(pair) for pair in zip(least, spent, strict=True)]
+    return least
 
 
 def _part_of(whole: Servable, submodel: Submodel, micro_batch: int) -> Servable:
@@ -120,16 +171,16 @@ def _part_of(whole: Servable, submodel: Submodel, micro_batch: int) -> Servable:
     )
 
 
-async def _call_replica(placement: Placement, call: Call, deadline: float) -> Result:
+async def _call_replica(placement: Placement, call: Call, deadline: float, flow: str) -> Result:
     """By the replica with the least to do."""
     node, servable = placement.replica()
     message = msgspec.structs.replace(call, servable=servable)
-    return await node.submit(message, cost_of(call.arrays), deadline).reply
+    return await node.submit(message, cost_of(call.arrays), deadline, flow=flow).reply
 
 
-async def _call_pieces(placement: Placement, call: Call, deadline: float) -> Result:
+async def _call_pieces(placement: Placement, call: Call, deadline: float, flow: str) -> Result:
     parts: list[Result] = []
-    run = _runner(placement, deadline, parts)
+    run = _runner(placement, deadline, lambda _, result: parts.append(result), flow)
     arrays = await execute(placement.plan, call.arrays, call.rows, run)
     wanted = {name: arrays[name] for name in call.outputs or arrays}
     return Result(
@@ -141,14 +192,20 @@ async def _call_pieces(placement: Placement, call: Call, deadline: float) -> Res
     )
 
 
-def _runner(placement: Placement, deadline: float, parts: list[Result]) -> Run:
-    """How a piece is run (`execute.Run`): by its node. `parts` collects what each answered."""
+def _runner(
+    placement: Placement,
+    deadline: float,
+    note: Callable[[int, Result], None] = lambda _, __: None,
+    flow: str = CALLS,
+) -> Run:
+    """How a piece is run (`execute.Run`): by its node. `note` hears what each piece answered."""
 
     async def run(place: int, arrays: Arrays, outputs: tuple[str, ...]) -> Arrays:
         rows = len(next(iter(arrays.values())))
         message = Call(placement.servables[place], arrays, rows, outputs)
-        result = await placement.nodes[place].submit(message, cost_of(arrays), deadline).reply
-        parts.append(result)
+        node, cost = placement.nodes[place], cost_of(arrays)
+        result = await node.submit(message, cost, deadline, flow=flow).reply
+        note(place, result)
         return result.arrays
 
     return run

@@ -1,7 +1,7 @@
 """Training: a request becomes a job, the job a worker's task, its result a version.
 
 The worker is one of the job's own, of lower priority than those that serve. What it wrote is
-committed with its lineage, and the alias moved, in one registry transaction.
+adopted: committed with its lineage, and the alias moved, in one transaction.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,24 @@ from aiaas_async.errors import (
 )
 from aiaas_async.formats.graphfile import FILE_NAME as GRAPH_FILE
 from aiaas_async.jobs.board import JobBoard, Running
-from aiaas_async.messages import Metadata, TensorSpec, parse_metadata
-from aiaas_async.names import LATEST, check_name, check_version, clip
+from aiaas_async.messages import Metadata
+from aiaas_async.names import LATEST, clip
 from aiaas_async.nn.network import Network
 from aiaas_async.registry.records import VersionRecord
 from aiaas_async.registry.signature import agreed
+from aiaas_async.service.adoption import Adoption, Promotion
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.datasets import Datasets
 from aiaas_async.service.distributed import CrewRun
-from aiaas_async.service.models import Models, Promotion
+from aiaas_async.service.models import Models
+from aiaas_async.service.trainrequest import (
+    TrainRequest,
+    alias_of,
+    metadata_of,
+    parse_request,
+    request_of,
+)
+from aiaas_async.training.checkpoint import newest_step
 from aiaas_async.training.distributed import check_divisible
 from aiaas_async.training.gate import parse_gate
 from aiaas_async.training.plan import TrainingPlan, parse_plan, render_plan
@@ -45,43 +55,29 @@ _LONGEST_RUN_S = 7 * 86_400.0
 _RESULT = ("metrics", "epochs", "steps", "samples", "history", "nodes", "verified")
 
 
-class RegisterAs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Point `alias` at the result if it passes `gate` and nobody moved the alias meanwhile;
-    else the version stays a candidate."""
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Where training computes: in workers of its own, `nice` to those that serve, with a folder
+    for each job below `folder`."""
 
-    alias: str
-    gate: str | None = None
-
-
-class TrainRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to train, on what, as what: a `graph` from the start; a `parent` version to go on
-    from; or both, a graph whose parameters are the parent's where it has them."""
-
-    model: str
-    version: str
-    dataset: str
-    graph: dict[str, Any] | None = None
-    parent: str | None = None
-    plan: dict[str, Any] = {}
-    metadata: dict[str, Any] = {}
-    alias: str | None = None
-    register_as: RegisterAs | None = None
+    workers: WorkerSource
+    folder: Path
+    nice: int
 
 
 class Training:
-    """The runner of jobs of kind "train"; `folder` holds one folder for each."""
+    """The runner of jobs of kind "train"."""
 
     def __init__(
         self,
         models: Models,
         datasets: Datasets,
         cluster: Cluster,
-        workers: WorkerSource,
-        folder: Path,
-        nice: int,
+        adoption: Adoption,
+        workshop: Workshop,
     ) -> None:
         self._models, self._datasets, self._cluster = models, datasets, cluster
-        self._workers, self._folder, self._nice = workers, folder, nice
+        self._adoption, self._workshop = adoption, workshop
 
     async def start(self, board: JobBoard, body: Mapping[str, Any]) -> Running:
         """Check everything that can be checked now, and accept the job.
@@ -91,12 +87,12 @@ class Training:
         request = parse_request(body)
         network, parent = await self._start_of(request)
         parsed = parse_plan(request.plan)
-        if isinstance(network, Network) and parsed.trainable is not None:
+        if parsed.trainable is not None:
             network = network.training_only(parsed.trainable)
         nodes = self._nodes_for(parsed, network)
         plan = {**render_plan(parsed), "nodes": len(nodes) or None}
-        alias = _alias_of(request, parsed)
-        metadata = _metadata(request, network.inputs, network.outputs, {}, None)
+        alias = alias_of(request, parsed)
+        metadata = metadata_of(request, network.inputs, network.outputs, {}, None)
         self._check_free(metadata, alias)
         source = await self._datasets.source(request.dataset)
         if not len(source):
@@ -112,7 +108,7 @@ class Training:
         }
         return await board.submit(KIND, facts)
 
-    def _nodes_for(self, plan: TrainingPlan, network: Network | Metadata) -> list[str]:
+    def _nodes_for(self, plan: TrainingPlan, network: Network) -> list[str]:
         """The nodes of a distributed run: as many of the ring's as asked, or all."""
         if plan.method != "distributed":
             return []
@@ -123,8 +119,7 @@ class Training:
                 f"plan.nodes asks for {wanted} nodes; there are {len(members)}: POST /nodes adds "
                 "one"
             )
-        if isinstance(network, Network):
-            check_divisible(network, wanted)
+        check_divisible(network, wanted)
         return members[:wanted]
 
     def _revision_of(self, request: TrainRequest) -> int:
@@ -150,36 +145,40 @@ class Training:
         agreed("inputs", known.registered.inputs, metadata.inputs)
         agreed("outputs", known.registered.outputs, metadata.outputs)
 
-    async def _start_of(
-        self, request: TrainRequest
-    ) -> tuple[Network | Metadata, VersionRecord | None]:
-        """What says the signature, and the parent the job goes on from, if any."""
-        network = None if request.graph is None else Network.from_spec(request.graph)
+    async def _start_of(self, request: TrainRequest) -> tuple[Network, VersionRecord | None]:
+        """The graph, given or the parent's, and the parent the job goes on from, if any."""
+        given = None if request.graph is None else Network.from_spec(request.graph)
         if request.parent is None:
-            return network or Network.from_spec({}), None
+            return given or Network.from_spec({}), None
         name, _, version = request.parent.partition(":")
         record = self._models.catalog.version(name, version or LATEST)
         await self._models.servable(record)
-        return network or record.metadata, record
+        network = given or await self._models.network(record)
+        if network is None:
+            raise InvalidError(
+                f"{record.ref} is served by the runtime {record.metadata.runtime}; only layer "
+                "graphs (numpy) can be trained further"
+            )
+        return network, record
 
     async def run(self, job: Running) -> dict[str, Any]:
         """Train, then commit. Resumes from the checkpoint of an earlier run of the same job."""
-        request, folder = _request_of(job.record.request), self._folder / job.record.id
+        request, folder = request_of(job.record.request), self._workshop.folder / job.record.id
         parent = self._parent_of(job.record.request)
         artifact = self._artifact(request, parent)
         facts = await self._train(job, artifact, folder)
         lineage = _lineage(job, facts)
         files = {label: folder / name for label, name in facts["files"].items()}
         network = await asyncio.to_thread(_network_in, files)
-        metadata = _metadata(request, network.inputs, network.outputs, facts["metrics"], lineage)
-        promotion = _promotion(request, job.record.request, facts["metrics"])
-        record, reason = await self._models.adopt(metadata, files, promotion)
+        metadata = metadata_of(request, network.inputs, network.outputs, facts["metrics"], lineage)
+        promotion = _promotion(request, job.record.request, facts)
+        record, reason = await self._adoption.adopt(metadata, files, promotion)
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         return {
             "model": record.ref.name,
             "version": record.ref.version,
             "alias": promotion.alias if promotion and reason is None else None,
-            **({} if request.register_as is None else _promoted(reason)),
+            **({} if promotion is None else _promoted(reason)),
             "digest": record.digest,
             **{name: facts[name] for name in _RESULT if name in facts},
         }
@@ -200,34 +199,42 @@ class Training:
         return ArtifactFiles(found.runtime, files, request.graph)
 
     async def _train(self, job: Running, artifact: ArtifactFiles, folder: Path) -> dict[str, Any]:
-        """Run the task in a worker; one that dies is replaced and goes on from its checkpoint."""
-        request = job.record.request
+        """Run the task in a worker; one that dies is replaced and goes on from its checkpoint.
+
+        Raises `WorkerDiedError` for a run in which `MAX_DEATHS` in a row came no further.
+        """
+        deaths = restarts = 0
+        reached = await asyncio.to_thread(newest_step, folder)
+        while True:
+            try:
+                return await self._attempt(job, artifact, folder)
+            except WorkerDiedError as error:
+                restarts += 1
+                logger.warning("job %s: %s (%d)", job.record.id, error.message, restarts)
+                if job.cancel.is_set():
+                    raise
+                kept = await asyncio.to_thread(newest_step, folder)
+                deaths, reached = (1 if kept > reached else deaths + 1), kept
+                if deaths == MAX_DEATHS:
+                    raise _given_up(error, kept) from error
+                job.events.add("progress", {"restarted": restarts})
+
+    async def _attempt(self, job: Running, artifact: ArtifactFiles, folder: Path) -> dict[str, Any]:
+        request, shop = job.record.request, self._workshop
         task = {
             "plan": request["plan"],
             "data": request["_manifest"],
             "start": _start(request),
+            # A restarted server has forgotten the events of the run before it.
+            "recall": not job.events.progress(),
         }
-        for attempt in range(1, MAX_DEATHS + 1):
-            try:
-                if nodes := request.get("_nodes"):
-                    run = CrewRun(job, nodes, request["plan"]["step_timeout_s"])
-                    return await run.run(self._workers, self._nice, artifact, task, str(folder))
-                return await self._attempt(job, Train(artifact, task, str(folder)))
-            except WorkerDiedError as error:
-                logger.warning("job %s: %s (%d)", job.record.id, error.message, attempt)
-                if job.cancel.is_set():
-                    raise
-                if attempt == MAX_DEATHS:
-                    raise WorkerDiedError(
-                        f"the training process died {MAX_DEATHS} times, last with: "
-                        f"{error.message}. If it ran out of memory, a smaller plan.batch_size or "
-                        "graph helps"
-                    ) from error
-                job.events.add("progress", {"restarted": attempt})
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        if nodes := request.get("_nodes"):
+            run = CrewRun(job, nodes, request["plan"]["step_timeout_s"])
+            return await run.run(shop.workers, shop.nice, artifact, task, str(folder))
+        return await self._alone(job, Train(artifact, task, str(folder)))
 
-    async def _attempt(self, job: Running, order: Train) -> dict[str, Any]:
-        worker = await self._workers.spawn(self._nice)
+    async def _alone(self, job: Running, order: Train) -> dict[str, Any]:
+        worker = await self._workshop.workers.spawn(self._workshop.nice)
         cancelled = asyncio.create_task(job.cancel.wait())
         try:
             answer = worker.submit(order, (), lambda facts: job.events.add("progress", facts))
@@ -242,90 +249,39 @@ class Training:
             worker.kill()
 
     def forget(self, job_id: str) -> None:
-        shutil.rmtree(self._folder / job_id, ignore_errors=True)
+        shutil.rmtree(self._workshop.folder / job_id, ignore_errors=True)
 
 
-def parse_request(body: Mapping[str, Any]) -> TrainRequest:
-    """Raises `InvalidError` naming the field at fault."""
-    for field in body:
-        if field not in TrainRequest.__struct_fields__:
-            known = ", ".join(TrainRequest.__struct_fields__)
-            raise InvalidError(f"a training request has no field {clip(field)}; fields: {known}")
-    try:
-        request = msgspec.convert(dict(body), TrainRequest, strict=True)
-    except msgspec.ValidationError as error:
-        raise InvalidError(f"training request: {error}") from error
-    check_name(request.model, "model name")
-    check_version(request.version)
-    if request.alias is not None:
-        _check_alias(request.alias)
-    if request.graph is None and request.parent is None:
-        raise InvalidError(
-            "give 'graph', a layer graph to train from the start, or 'parent', a version "
-            "(name:version) to train further, or both: the parent's weights in a new graph"
-        )
-    return request
-
-
-def _check_alias(alias: str) -> None:
-    """Now, not when the training is done."""
-    check_name(alias, "alias")
-    if alias == LATEST:
-        raise InvalidError("the alias 'latest' is computed; choose another")
-
-
-def _request_of(facts: Mapping[str, Any]) -> TrainRequest:
-    return msgspec.convert(
-        {name: facts[name] for name in TrainRequest.__struct_fields__ if name in facts},
-        TrainRequest,
+def _given_up(error: WorkerDiedError, kept: int) -> WorkerDiedError:
+    since = f"after step {kept}" if kept else "before its first checkpoint"
+    return WorkerDiedError(
+        f"the training process died {MAX_DEATHS} times {since}, last with: {error.message}. If it "
+        "ran out of memory, a smaller plan.batch_size or graph helps; if it is killed at times, "
+        "a smaller plan.checkpoint_every_s or checkpoint_every_steps"
     )
 
 
-def _metadata(
-    request: TrainRequest,
-    inputs: Sequence[TensorSpec],
-    outputs: Sequence[TensorSpec],
-    metrics: Mapping[str, float],
-    lineage: dict[str, Any] | None,
-) -> Metadata:
-    """The new version's metadata: what the user gave, completed by what came out."""
-    fields: dict[str, Any] = {
-        "inputs": msgspec.to_builtins(inputs),
-        "outputs": msgspec.to_builtins(outputs),
-        **request.metadata,
-        "name": request.model,
-        "version": request.version,
-        "runtime": "numpy",
-        "lineage": lineage,
-    }
-    given = parse_metadata(fields)
-    return msgspec.structs.replace(given, metrics={**given.metrics, **metrics})
-
-
-def _alias_of(request: TrainRequest, plan: TrainingPlan) -> str | None:
-    """The alias that the result may take, with its gate checked."""
-    asked = request.register_as
-    if asked is None:
-        return request.alias
-    if request.alias is not None:
-        raise InvalidError("give either 'alias' or 'register_as', which may have a gate")
-    _check_alias(asked.alias)
-    if asked.gate is not None:
-        parse_gate(asked.gate, plan.validation)
-    return asked.alias
-
-
 def _promotion(
-    request: TrainRequest, facts: Mapping[str, Any], metrics: Mapping[str, float]
+    given: TrainRequest, request: Mapping[str, Any], facts: Mapping[str, Any]
 ) -> Promotion | None:
-    """Which alias shall move, and why it must not after all."""
-    asked = request.register_as
+    """Which alias shall move, and why it must not after all, by the run's final `facts`."""
+    asked, refusal = given.register_as, _unverified(facts.get("verified"))
     if asked is None:
-        return None if request.alias is None else Promotion(request.alias)
-    refusal = None
-    if asked.gate is not None:
-        refusal = parse_gate(asked.gate, facts["plan"]["validation"]).refusal(metrics)
-    return Promotion(asked.alias, facts["_revision"], refusal)
+        return None if given.alias is None else Promotion(given.alias, refusal=refusal)
+    if refusal is None and asked.gate is not None:
+        gate = parse_gate(asked.gate, request["plan"]["validation"])
+        refusal = gate.refusal(facts["metrics"])
+    return Promotion(asked.alias, request["_revision"], refusal)
+
+
+def _unverified(found: Mapping[str, Any] | None) -> str | None:
+    """Why a run that was to be verified is not to be trusted, if so."""
+    if found is None or found["passed"]:
+        return None
+    return (
+        f"after {found['steps']} steps its weights differ from those of one node by "
+        f"{found['largest_difference']:.3g}; {found['tolerance']:g} is rounding"
+    )
 
 
 def _promoted(reason: str | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ import msgspec
 import numpy as np
 
 from aiaas_async.errors import ArtifactError, DivergedError
-from aiaas_async.formats.safetensors import map_tensors, write_tensors
+from aiaas_async.formats.safetensors import map_tensors, read_header, write_tensors
 from aiaas_async.nn.layer import Array
 from aiaas_async.training.state import Best, State, Tally
 
@@ -34,6 +35,16 @@ class _Progress(msgspec.Struct):
     best_value: float | None
     best_epoch: int
     history: tuple[dict[str, Any], ...]
+
+
+def newest_step(folder: Path) -> int:
+    """The step of the newest checkpoint in `folder`, as its header says; 0: there is none."""
+    steps = [0]
+    for name in _NAMES:
+        if (folder / name).exists():
+            with suppress(ArtifactError, ValueError):
+                steps.append(int(read_header(folder / name).metadata.get("step", "0")))
+    return max(steps)
 
 
 class Checkpoints:

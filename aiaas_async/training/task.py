@@ -37,11 +37,13 @@ Facts = dict[str, Any]
 
 class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`start`: fresh parameters from the plan's seed, the artifact's weights, or those where
-    they fit and fresh ones elsewhere."""
+    they fit and fresh ones elsewhere. `recall`: who listens has not heard what an earlier part of
+    the run told."""
 
     plan: dict[str, Any]
     data: dict[str, Any]
     start: Literal["graph", "weights", "transfer"] = "graph"
+    recall: bool = False
 
 
 def run_task(
@@ -55,12 +57,15 @@ def run_task(
     Progress is an epoch's metrics, or `{epoch, step, loss}` at most 5 times a second. The final
     facts are `{files: {label: path below directory}, metrics, epochs, steps, samples, history}`,
     with `samples` the items seen and `history` thinned to 200 epochs. A checkpoint in
-    `directory` is taken up. When a stop is requested it checkpoints and raises
+    `directory` is taken up; if asked for, the epochs before it are told again, and then
+    `{resumed: true, epoch, step}`. When a stop is requested it checkpoints and raises
     `CancelledJobError`; raises `InvalidError` and `DivergedError` for what cannot be trained.
     """
     training, given = open_task(artifact, task)
     checkpoints = Checkpoints(made(directory), run_key(training, given))
     state = checkpoints.latest() or first(training, artifact, given)
+    for facts in recalled(training, given, state):
+        yield facts, False
     for step in Watch(training, checkpoints, stop_requested).follow(state):
         if isinstance(step, State):
             state = step
@@ -104,8 +109,7 @@ class Watch:
 
     def report(self, state: State, ended_epoch: bool) -> Facts | None:
         now = time.monotonic()
-        tally = state.tally
-        ends = {"epochs": self._training.plan.epochs, "steps": self._training.total_steps}
+        tally, ends = state.tally, _ends(self._training)
         if ended_epoch:
             self._reported_at = now
             return state.history[-1] | ends
@@ -144,6 +148,21 @@ def first(training: Training, artifact: Artifact, given: Task) -> State:
     if given.start == "transfer":
         fresh |= weights_for(network, artifact)
     return training.start(fresh)
+
+
+def recalled(training: Training, given: Task, state: State) -> Iterator[Facts]:
+    """What was told before `state` was put down, if it is asked for: its epochs, and where it
+    goes on."""
+    if not given.recall or not state.step:
+        return
+    ends = _ends(training)
+    for facts in _thinned(state.history):
+        yield facts | ends
+    yield {"resumed": True, "epoch": state.epoch, "step": state.step} | ends
+
+
+def _ends(training: Training) -> Facts:
+    return {"epochs": training.plan.epochs, "steps": training.total_steps}
 
 
 def _check_memory(training: Training) -> None:

@@ -32,6 +32,12 @@ def test_a_cut_that_is_nearly_even_stays() -> None:
     assert rebalanced(plan(asked(), facts(), NODES), [1.05, 1.0], facts(), NODES) is None
 
 
+def test_stages_that_take_no_longer_than_a_hop_stay() -> None:
+    found = plan(asked(), facts(), NODES)
+    assert rebalanced(found, [200e-6, 20e-6], facts(), NODES) is None
+    assert rebalanced(found, [2000e-6, 200e-6], facts(), NODES) is not None
+
+
 def test_where_memory_holds_the_weights_only_what_has_none_moves() -> None:
     tight = dict.fromkeys("ab", 2 * LAYER)
     new = rebalanced(plan(asked(), facts(), tight), [8.0, 1.0], facts(), tight)

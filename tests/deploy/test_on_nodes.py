@@ -29,7 +29,7 @@ from aiaas_async.nn.network import Network
 from aiaas_async.node.node import Node, NodeLimits
 from aiaas_async.node.quarantine import Quarantine
 from aiaas_async.node.work import Call, Hold, Servable, cost_of
-from tests.nn.graphs import normal, spec
+from tests.nn.graphs import Option, normal, spec
 
 SPLITS = ["pipeline", "tensor"]
 Make = Callable[[WorkerSource, int], Awaitable[list[Node]]]
@@ -53,6 +53,21 @@ async def make() -> AsyncIterator[Make]:
 def network() -> Network:
     layers = [{"name": f"d{i}", "op": "dense", "units": 128} for i in range(4)]
     return Network.from_spec(spec(layers, ["d3"], (128,)))
+
+
+def transformer() -> Network:
+    """Two blocks of attention over 64 channels."""
+    layers: list[Option] = []
+    for i in range(2):
+        layers += [
+            {"name": f"norm{i}", "op": "layer_norm"},
+            {"name": f"look{i}", "op": "attention", "heads": 4, "causal": bool(i)},
+            {"name": f"sum{i}", "op": "add", "inputs": [f"d{i - 1}" if i else "x", f"look{i}"]},
+            {"name": f"up{i}", "op": "dense", "units": 128},
+            {"name": f"active{i}", "op": "gelu"},
+            {"name": f"d{i}", "op": "dense", "units": 64},
+        ]
+    return Network.from_spec(spec(layers, ["d1"], (16, 64)))
 
 
 def parts(found: Plan, weights: Path) -> list[Servable]:
@@ -80,9 +95,11 @@ def through(nodes: Mapping[str, Node], found: Plan, servables: list[Servable]) -
     return run
 
 
-async def deployed(make: Make, source: WorkerSource, folder: Path, split: Any) -> tuple[Plan, Run]:
+async def deployed(
+    make: Make, source: WorkerSource, folder: Path, split: Any, made: Network
+) -> tuple[Plan, Run]:
     """The network split over two nodes of which each has room for little more than half."""
-    made, memory = network(), 2 * 4 * (128 * 128 + 128) + 1024
+    memory = 4 * made.parameter_count // 2 + 2048
     write_tensors(folder / "w", made.init(1))
     nodes = {node.id: node for node in await make(source, memory)}
     facts = ModelFacts(4 * made.parameter_count, made)
@@ -99,17 +116,21 @@ async def deployed(make: Make, source: WorkerSource, folder: Path, split: Any) -
 
 
 async def check(found: Plan, run: Run, rows: int, seed: int) -> None:
-    x = {"x": normal((rows, 128), seed).astype(np.float32)}
-    answer, expected = await execute(found, x, rows, run), network().predict(network().init(1), x)
-    scale = float(np.abs(expected["d3"]).max())
-    np.testing.assert_allclose(answer["d3"], expected["d3"], rtol=1e-5, atol=1e-5 * scale)
+    whole = found.network
+    assert whole is not None
+    shape, (output,) = whole.inputs[0].shape or (), whole.graph.outputs
+    x = {"x": normal((rows, *shape), seed).astype(np.float32)}
+    answer, expected = await execute(found, x, rows, run), whole.predict(whole.init(1), x)
+    scale = float(np.abs(expected[output]).max())
+    np.testing.assert_allclose(answer[output], expected[output], rtol=1e-5, atol=1e-5 * scale)
 
 
 @pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("made", [network(), transformer()], ids=["dense", "transformer"])
 async def test_a_model_larger_than_a_node_s_budget_answers_when_split(
-    make: Make, tmp_path: Path, split: str
+    make: Make, tmp_path: Path, split: str, made: Network
 ) -> None:
-    found, run = await deployed(make, InLoopWorkers(), tmp_path, split)
+    found, run = await deployed(make, InLoopWorkers(), tmp_path, split, made)
     await warm(found, run)
     await asyncio.gather(*(check(found, run, rows, rows) for rows in (1, 3, 8, 30)))
 
@@ -128,9 +149,12 @@ class KeptForks(WorkerForks):
 
 @pytest.mark.real
 @pytest.mark.parametrize("split", SPLITS)
-async def test_calls_survive_the_death_of_a_worker(make: Make, tmp_path: Path, split: str) -> None:
+@pytest.mark.parametrize("made", [network(), transformer()], ids=["dense", "transformer"])
+async def test_calls_survive_the_death_of_a_worker(
+    make: Make, tmp_path: Path, split: str, made: Network
+) -> None:
     forks = KeptForks()
-    found, run = await deployed(make, forks, tmp_path, split)
+    found, run = await deployed(make, forks, tmp_path, split, made)
     calls = [asyncio.create_task(check(found, run, 24, seed)) for seed in range(8)]
     await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
     os.kill(forks.made[1].pid, signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import aiohttp
@@ -11,6 +12,7 @@ from tests.http.api import Api
 from tests.http.conftest import Served
 from tests.http.models import V, commit_doubler, succeed
 from tests.training.data import GRAPH, points
+from tests.training.test_distributed import PLAIN
 
 PLAN = {"epochs": 2, "batch_size": 16, "target": "y"}
 ORDER: dict[str, Any] = {
@@ -69,6 +71,24 @@ async def test_events_go_on_after_the_last_one_seen(served: Served) -> None:
     everything = await events(api, job)
     later = await events(api, job, **{"Last-Event-ID": everything[0]["id"]})
     assert later == everything[1:]
+
+
+async def test_a_distributed_run_tells_of_each_node_its_gradients_and_its_speed(
+    served: Served,
+) -> None:
+    api, plan = served.api, {**PLAN, "method": "distributed", "verify": True}
+    await store(api)
+    job = (await succeed(api.post("/train", {**ORDER, "graph": PLAIN, "plan": plan}))).value["job"]
+    seen = [json.loads(e["data"]) for e in await events(api, job) if e["event"] == "progress"]
+    shown = (await api.get(f"/jobs/{job}")).value
+    assert [facts["epoch"] for facts in seen] == [1, 2]
+    for facts in (*seen, shown["progress"]):
+        assert facts["grad_norm"] > 0
+        assert facts["samples_per_second"] > 0
+        assert set(facts["nodes"]) == {"node-0", "node-1"}
+        assert all(each["step_ms"] > 0 <= each["other_ms"] for each in facts["nodes"].values())
+    assert shown["history"] == seen
+    assert shown["result"]["verified"]["passed"]
 
 
 @pytest.mark.parametrize("last", ["x", "-1", "9" * 13, "٣"])

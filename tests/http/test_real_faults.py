@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -10,10 +11,12 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 
+from aiaas_async.jobs.events import Event
 from tests.http.models import metadata
 from tests.http.processes import Remote, remote, serve_in_vain
 from tests.http.traps import DIE, WAIT
@@ -157,13 +160,47 @@ def test_what_a_killed_server_acknowledged_is_there_after_a_restart(tmp_path: Pa
 
 
 COLUMNS = {"x": {"dtype": "float32", "shape": [6]}, "y": {"dtype": "int64", "shape": []}}
-ORDER = {
+ORDER: dict[str, Any] = {
     "model": "m",
     "version": "1.0",
     "dataset": "points",
     "graph": POINTS_GRAPH,
     "plan": {"epochs": 150, "batch_size": 4, "target": "y"},
 }
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint_and_who_follows_again_hears_of_it(
+    tmp_path: Path,
+) -> None:
+    folder, plan = tmp_path / "server", {**ORDER["plan"], "checkpoint_every_steps": 20}
+    with remote(folder) as there:
+        there.value("PUT", "/datasets/points", json={"columns": COLUMNS})
+        given = {name: array.tolist() for name, array in points(500).items()}
+        there.value("POST", "/datasets/points/items", json={"columns": given})
+        job = there.value("POST", "/train", json={**ORDER, "plan": plan})["job"]
+        events = told_of(there, job)
+        before = next(event for event in events if event.data.get("epoch", 0) >= 3)
+        there.process.kill()
+    with remote(folder) as there:
+        events = told_of(there, job, {"Last-Event-ID": str(before.number)})
+        told = [event.data for event in events if event.kind == "progress"]
+        (resumed,) = [facts for facts in told if "resumed" in facts]
+        assert resumed["step"] >= before.data["step"] - 20
+        assert {facts["epoch"] for facts in told if "val_loss" in facts} == set(range(1, 151))
+        assert there.value("GET", f"/jobs/{job}")["result"]["epochs"] == 150
+
+
+def told_of(there: Remote, job: str, headers: dict[str, str] | None = None) -> Iterator[Event]:
+    """The job's server-sent events until it ends."""
+    facts: dict[str, str] = {}
+    with there.send("GET", f"/jobs/{job}/events", headers=headers, stream=True) as stream:
+        for line in stream.iter_lines():
+            name, _, value = line.decode().partition(": ")
+            if line:
+                facts[name] = value
+            elif facts:
+                yield Event(int(facts["id"]), facts["event"], json.loads(facts["data"]))
+                facts = {}
 
 
 def test_a_file_damaged_on_disk_is_told_and_the_other_versions_serve(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from aiaas_async.nn.layer import Array
 from aiaas_async.nn.network import Network
 from aiaas_async.nn.shards import Reduction, TensorPlan, reduce_values, tensor_shards
 from aiaas_async.nn.split import live_layers
-from aiaas_async.nn.submodel import BYTES_PER_PARAMETER, Part, Submodel
+from aiaas_async.nn.submodel import BYTES_PER_PARAMETER, Part, Slice, Submodel
 from tests.nn.graphs import Option, classifier, images, normal, residual, spec
 
 CHANNELWISE = ("relu", "tanh", "gelu", "silu", "sigmoid", "dropout", "scale", "batch_norm")
@@ -27,10 +27,7 @@ def share(shard: Submodel, params: dict[str, Array]) -> dict[str, Array]:
     found = {}
     for name in shard.parameters:
         cut = shard.part.slices.get(name)
-        at = [slice(None)] * params[name].ndim
-        if cut is not None:
-            at[cut.axis] = slice(cut.start, cut.stop)
-        found[name] = params[name][tuple(at)]
+        found[name] = params[name] if cut is None else cut.cut(params[name])
     return found
 
 
@@ -171,6 +168,82 @@ def test_an_embedding_is_split_by_columns() -> None:
     assert len(plan.segments) == 1
     ids = np.arange(8).reshape(2, 4)
     assert_same(network, plan, {"ids": ids})
+
+
+@st.composite
+def transformers(draw: st.DrawFn) -> Network:
+    """Blocks of attention and a feed-forward part, each added to what went in."""
+    layers: list[Option] = []
+    stream = "x"
+    for i in range(draw(st.integers(1, 2))):
+        heads, given_ = draw(st.sampled_from((1, 2, 3, 4, 6))), draw(st.booleans())
+        attention: Option = {"name": f"a{i}", "op": "attention", "heads": heads}
+        attention |= {"causal": draw(st.booleans()), "qkv_bias": draw(st.booleans())}
+        attention["out_bias"] = draw(st.booleans())
+        if given_ or 12 % heads:
+            attention["head_size"] = draw(st.integers(1, 5))
+        layers += [
+            {"name": f"n{i}", "op": "layer_norm", "inputs": [stream]},
+            attention,
+            {"name": f"s{i}", "op": "add", "inputs": [stream, f"a{i}"]},
+            {"name": f"m{i}", "op": "layer_norm"},
+            {"name": f"u{i}", "op": "dense", "units": draw(st.integers(3, 16))},
+            {"name": f"g{i}", "op": "gelu"},
+            {"name": f"d{i}", "op": "dense", "units": 12},
+            {"name": f"t{i}", "op": "add", "inputs": [f"s{i}", f"d{i}"]},
+        ]
+        stream = f"t{i}"
+    return Network.from_spec(spec(layers, [stream], (draw(st.sampled_from((5, -1))), 12)))
+
+
+@settings(max_examples=60)
+@given(transformers(), st.integers(1, 4))
+def test_shards_of_transformers_give_the_whole_network_s_answers(network: Network, n: int) -> None:
+    assert_same(network, tensor_shards(network, n), {"x": normal((3, 5, 12)).astype(np.float32)})
+
+
+def test_attention_is_split_by_heads_with_one_sum_and_its_weights_lie_on_one_shard_each() -> None:
+    layer: Option = {"name": "a", "op": "attention", "heads": 5, "head_size": 3}
+    network = Network.from_spec(spec([layer], ["a"], (4, 6)))
+    plan, params = tensor_shards(network, 2), network.init(1)
+    assert [[(r.source, r.reduce) for r in s.reductions] for s in plan.segments] == [[("a", "sum")]]
+    first, second = (share(shard, params) for shard in plan.shards)
+    assert first["a.qkv_weight"].shape == (6, 3 * 2 * 3)
+    assert second["a.qkv_weight"].shape == (6, 3 * 3 * 3)
+    whole = params["a.qkv_weight"].reshape(6, 3, 5, 3)
+    np.testing.assert_array_equal(first["a.qkv_weight"].reshape(6, 3, 2, 3), whole[:, :, :2])
+    np.testing.assert_array_equal(second["a.qkv_weight"].reshape(6, 3, 3, 3), whole[:, :, 2:])
+    rows = np.concatenate([first["a.out_weight"], second["a.out_weight"]])
+    np.testing.assert_array_equal(rows, params["a.out_weight"])
+    assert "a.out_bias" in first
+    assert "a.out_bias" not in second
+    with pytest.raises(GraphError, match=r"attention layer of 6 or more units \(or heads\)"):
+        tensor_shards(network, 6)
+
+
+@given(st.integers(0, 2), st.integers(1, 4), st.integers(1, 5), st.data())
+def test_slices_of_blocks_are_what_several_parameters_side_by_side_would_give(
+    axis: int, blocks: int, size: int, data: st.DataObject
+) -> None:
+    start = data.draw(st.integers(0, size - 1))
+    cut = Slice(axis, start, data.draw(st.integers(start + 1, size)), blocks)
+    shape = [2, 3, 1]
+    shape[axis] = size
+    parts = [normal(tuple(shape), seed) for seed in range(blocks)]
+    whole = np.concatenate(parts, axis)
+    assert cut.lies_within(whole.shape)
+    found = cut.cut(whole)
+    assert found.shape == cut.shape(whole.shape)
+    each = [np.take(part, range(cut.start, cut.stop), axis) for part in parts]
+    np.testing.assert_array_equal(found, np.concatenate(each, axis))
+    beyond = (
+        Slice(3, 0, 1),
+        Slice(axis, 0, size + 1, blocks),
+        Slice(axis, 1, 1),
+        Slice(0, 0, 1, 0),
+    )
+    assert not any(other.lies_within(whole.shape) for other in beyond)
+    assert blocks * size == 7 or not Slice(axis, 0, 1, 7).lies_within(whole.shape)
 
 
 def deep(layers: int, units: int) -> Network:

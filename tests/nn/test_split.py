@@ -194,11 +194,11 @@ def test_boundary_values_are_declared_as_what_they_hold() -> None:
 
 def test_blank_inputs_fit_any_network() -> None:
     made = classifier()
-    assert made.predict(made.init(1), blank_inputs(made, 2))["label"].shape == (2,)
+    assert made.predict(made.init(1), blank_inputs(made.inputs, 2))["label"].shape == (2,)
     inputs = [{"name": "ids", "dtype": "int64", "shape": [-1]}]
     layers = [{"name": "e", "op": "embedding", "vocabulary": 3, "units": 2}]
     table = Network.from_spec({"inputs": inputs, "layers": layers, "outputs": ["e"]})
-    assert table.predict(table.init(1), blank_inputs(table, 4))["e"].shape == (4, 1, 2)
+    assert table.predict(table.init(1), blank_inputs(table.inputs, 4))["e"].shape == (4, 1, 2)
 
 
 def test_a_part_survives_the_line_and_nonsense_is_refused() -> None:

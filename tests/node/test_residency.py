@@ -43,6 +43,18 @@ def test_the_end_of_a_job_whose_worker_died_changes_nothing() -> None:
     assert residency.used == 0
 
 
+def test_a_pin_outlives_the_worker_and_its_room_is_nobody_else_s() -> None:
+    residency = Residency(100)
+    residency.add("a", 70)
+    residency.pin("a")
+    residency.clear()
+    assert (residency.used, residency.free, residency.pinned) == (0, 30, frozenset("a"))
+    residency.add("b", 90)  # what is not pinned may stay until the pinned one comes back
+    assert residency.room_for(70) == ["b"]
+    residency.unpin("a")
+    assert (residency.free, residency.pinned) == (100, frozenset())
+
+
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(1, 60)), max_size=40))
 def test_the_budget_is_never_exceeded(steps: list[tuple[str, int]]) -> None:
     residency = Residency(100)

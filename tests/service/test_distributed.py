@@ -22,7 +22,7 @@ from aiaas_async.service.distributed import Pulse
 from aiaas_async.service.platform import Platform
 from aiaas_async.training.crew import Count, Header
 from tests.service.conftest import Start
-from tests.training.data import points
+from tests.training.data import GRAPH, points
 from tests.training.test_distributed import PLAIN
 
 PLAN: dict[str, Any] = {
@@ -113,9 +113,13 @@ async def test_what_cannot_be_divided_is_refused_at_once(start: Start) -> None:
             await submitted(platform, nodes=3)
         with pytest.raises(InvalidError, match=r"plan.nodes is for the method distributed"):
             await submitted(platform, nodes=2, method="sgd")
-        normed = {**PLAIN, "layers": [*PLAIN["layers"][:1], {"name": "n", "op": "batch_norm"}]}
-        with pytest.raises(InvalidError, match="batch_norm"):
-            await submitted(platform, request={"graph": {**normed, "outputs": ["n"]}})
+        with pytest.raises(InvalidError, match="'norm': batch_norm's statistics"):
+            await submitted(platform, request={"graph": GRAPH})
+        await result(await submitted(platform, "1", {"graph": GRAPH}, method="sgd", epochs=1))
+        further = {"graph": None, "parent": "clouds:1"}
+        with pytest.raises(InvalidError, match=r"use layer_norm, or nodes: 1"):
+            await submitted(platform, "2", further)
+        await result(await submitted(platform, "2", further, nodes=1, epochs=1))
 
 
 async def test_it_stops_with_the_server_and_goes_on_to_the_same_bits(start: Start) -> None:
@@ -128,6 +132,8 @@ async def test_it_stops_with_the_server_and_goes_on_to_the_same_bits(start: Star
         again = platform.jobs.get(job.record.id)
         await result(again)
         assert again.record.starts == 2
+        told = [facts for facts in again.events.progress() if "val_loss" in facts]
+        assert [facts["epoch"] for facts in told] == list(range(1, 61))
         await same_bits(platform, "whole", "parted")
 
 
@@ -195,6 +201,24 @@ async def test_a_crew_that_dies_again_and_again_fails_the_job(start: Start) -> N
         await asyncio.wait([job.task])
         assert job.record.error is not None
         assert job.record.error["code"] == WorkerDiedError.code
+
+
+def beyond(step: int) -> Callable[[dict[str, Any]], bool]:
+    return lambda facts: facts.get("step", 0) >= step
+
+
+@pytest.mark.real
+async def test_deaths_with_checkpoints_in_between_do_not_add_up(start: Start) -> None:
+    forks = WatchedForks()
+    async with start(forks) as platform:
+        await with_points(platform)
+        job = await submitted(platform, epochs=400, checkpoint_every_steps=5)
+        for deaths in range(1, 5):
+            await progress(job, beyond(deaths * 200))
+            forks.crews[-1].kill()
+        assert (await result(job))["epochs"] == 400
+        restarts = [f["restarted"] for f in job.events.progress() if "restarted" in f]
+        assert restarts == [1, 2, 3, 4]
 
 
 @pytest.mark.real

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aiaas_async.errors import DivergedError
-from aiaas_async.training.checkpoint import Checkpoints
+from aiaas_async.training.checkpoint import Checkpoints, newest_step
 from aiaas_async.training.state import State
 from tests.training.data import assert_same, begun, finished, training
 
@@ -45,6 +45,17 @@ def test_the_newest_of_several_is_taken_and_two_files_are_kept(tmp_path: Path) -
     assert found is not None
     assert_same(found, STATES[3])
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_how_far_a_run_got_is_told_without_reading_it(tmp_path: Path) -> None:
+    assert newest_step(tmp_path) == newest_step(tmp_path / "nowhere") == 0
+    checkpoints = Checkpoints(tmp_path, "run")
+    for state in STATES[1:4]:
+        checkpoints.save(state)
+        assert newest_step(tmp_path) == state.step
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"no checkpoint")
+    assert newest_step(tmp_path) == 0
 
 
 def test_another_run_s_checkpoint_is_not_taken_up(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from aiaas_async.compute.slots import Slot
 from aiaas_async.errors import CancelledJobError, DivergedError, InvalidError
 from aiaas_async.nn.layer import Array
 from aiaas_async.runtimes.base import Artifact
-from aiaas_async.training.distributed import Place, SharedTraining, run_part, shared
+from aiaas_async.training.distributed import SharedTraining, shared
 from aiaas_async.training.loop import Training
+from aiaas_async.training.part import Place, run_part
 from aiaas_async.training.reduce import Vector, add_in_order, segments, share
 from aiaas_async.training.state import State
 from aiaas_async.training.task import run_task
@@ -113,6 +114,23 @@ def test_in_float64_after_a_hundred_steps_they_differ_by_rounding_alone(
         assert apart(crew, alone) <= 1e-10
 
 
+def test_a_transformer_by_adam_is_that_of_a_single_worker() -> None:
+    """Adam makes whole steps of what rounding leaves of a gradient that is zero."""
+    layers: list[dict[str, Any]] = [
+        {"name": "rows", "op": "reshape", "shape": [3, 2]},
+        {"name": "wide", "op": "dense", "units": 8},
+        {"name": "look", "op": "attention", "heads": 2},
+        {"name": "sum", "op": "add", "inputs": ["wide", "look"]},
+        {"name": "norm", "op": "layer_norm"},
+        {"name": "flat", "op": "flatten"},
+        *PLAIN["layers"][-2:],
+    ]
+    graph = {**PLAIN, "layers": layers}
+    run = training(50, graph, **{**PLAN, "optimizer": "adam", "learning_rate": 0.01})
+    assert run.total_steps == 100
+    assert apart(divided(run, 2), finished(run)) <= 1e-5
+
+
 def test_more_workers_than_items_in_a_batch_is_fine() -> None:
     run = training(20, PLAIN, **{**PLAN, "batch_size": 2})
     assert apart(divided(run, 5), finished(run)) <= 1e-5
@@ -135,10 +153,17 @@ def test_divergence_is_seen_by_all() -> None:
         divided(run, 2)
 
 
-def test_batch_norm_over_several_nodes_is_refused_and_over_one_is_not() -> None:
-    run = training(50, None, epochs=1)
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_batch_norm_over_several_nodes_is_refused_and_over_one_it_is_as_alone(
+    accumulate: int,
+) -> None:
+    run = training(50, None, **{**PLAN, "momentum": 0.9, "accumulate": accumulate})
     with pytest.raises(InvalidError, match="'norm': batch_norm's statistics"):
         shared(run, Slot.create(), (0, 2))
+    alone, crew = finished(run), divided(run, 1)
+    assert "norm.running_mean" in crew.params
+    assert np.abs(crew.params["norm.running_mean"]).max() > 0.1
+    assert apart(crew, alone) <= 1e-5
 
 
 def test_one_worker_keeps_the_statistics_of_a_batch_norm() -> None:

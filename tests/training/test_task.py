@@ -125,6 +125,24 @@ def test_killed_between_checkpoints_it_goes_on_from_the_last(tmp_path: Path) -> 
     assert result_of(tmp_path / "killed") == result_of(tmp_path / "unbroken")
 
 
+def test_who_did_not_hear_it_is_told_what_came_before(tmp_path: Path) -> None:
+    task, ends = {**task_of(tmp_path), "recall": True}, {"epochs": 4, "steps": 12}
+    with pytest.raises(CancelledJobError):
+        run(task, tmp_path / "job", after(9))
+    heard, _ = run(task, tmp_path / "job")
+    (at,) = (number for number, facts in enumerate(heard) if "resumed" in facts)
+    assert heard[at] == {"resumed": True, "epoch": 2, "step": 6} | ends
+    assert at == 2
+    told = [facts for facts in heard if "val_loss" in facts]
+    assert [facts["epoch"] for facts in told] == [1, 2, 3, 4]
+    assert all(facts.items() >= ends.items() for facts in told)
+
+
+def test_a_run_that_begins_has_nothing_to_recall(tmp_path: Path) -> None:
+    heard, _ = run({**task_of(tmp_path), "recall": True}, tmp_path / "job")
+    assert not any("resumed" in facts for facts in heard)
+
+
 def test_a_finished_run_started_again_only_writes_its_result_anew(tmp_path: Path) -> None:
     task = task_of(tmp_path)
     _, first = run(task, tmp_path / "job")

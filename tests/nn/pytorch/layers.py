@@ -24,6 +24,7 @@ def record_layers() -> None:
     record_convolutions()
     record_pools()
     record_normalisation()
+    record_attention()
 
 
 def record_activations() -> None:
@@ -95,6 +96,38 @@ def record_normalisation() -> None:
             name = f"batch_norm_{len(size)}d_{'training' if training else 'serving'}"
             norm = partial(batch_norm, training=training)
             layer(name, "batch_norm", norm, [size], options, shapes, training=training)
+
+
+def record_attention() -> None:
+    shapes = {"qkv_weight": (6, 18), "qkv_bias": (18,), "out_weight": (6, 6), "out_bias": (6,)}
+    record = partial(layer, op="attention", inputs=[(2, 5, 6)])
+    for name, causal in (("attention", False), ("attention_causal", True)):
+        function = partial(multi_head, heads=2, causal=causal)
+        record(name, function=function, options={"heads": 2, "causal": causal}, params=shapes)
+    wide = {"qkv_weight": (6, 24), "out_weight": (8, 6)}
+    options = {"heads": 4, "head_size": 2, "qkv_bias": False, "out_bias": False}
+    function = partial(scaled_dot_product, heads=4)
+    record("attention_wide", function=function, options=options, params=wide)
+
+
+def multi_head(x: Tensor, *parameters: Tensor, heads: int, causal: bool) -> Tensor:
+    """`nn.MultiheadAttention`, in its own functional form."""
+    qkv, qkv_bias, out, out_bias = parameters
+    inputs = x.movedim(0, 1)  # PyTorch's order: time, batch, channels
+    ahead = torch.ones(len(inputs), len(inputs), dtype=torch.bool).triu(1) if causal else None
+    y, _ = functional.multi_head_attention_forward(
+        *(inputs, inputs, inputs, x.shape[-1], heads, qkv.T, qkv_bias, None, None, False, 0.0),
+        *(out.T, out_bias),
+        need_weights=False,
+        attn_mask=ahead,
+    )
+    return y.movedim(0, 1)
+
+
+def scaled_dot_product(x: Tensor, qkv: Tensor, out: Tensor, *, heads: int) -> Tensor:
+    parts = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (x @ qkv).chunk(3, -1))
+    y = functional.scaled_dot_product_attention(*parts)
+    return y.transpose(1, 2).flatten(2) @ out
 
 
 def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
