@@ -169,7 +169,7 @@ def _memory(measured: Measured) -> str:
 
 
 _BAR, _GAP, _LEFT, _WIDTH = 14, 4, 150, 560
-_COLOURS = {_FLOOR: "#999999", _OURS: "#d1495b", "ours, /call": "#e98a96"}
+_COLOURS = {"floor": "#999999", "ours": "#d1495b"}  # by the first word of the name
 
 
 def plot(measured: Measured) -> str:
@@ -202,7 +202,7 @@ def _speed(work: Work, reading: Reading, base: Reading) -> float:
 
 
 def _bar(name: str, ratio: float, length: float, y: int) -> list[str]:
-    colour = _COLOURS.get(name, "#3d6f99")
+    colour = _COLOURS.get(name.partition(",")[0], "#3d6f99")
     middle = y + _BAR - 3
     return [
         f'<text x="{_LEFT - 6}" y="{middle}" text-anchor="end">{escape(name)}</text>',
