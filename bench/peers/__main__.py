@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -61,9 +62,12 @@ def run(names: list[str], asked: argparse.Namespace) -> Measured:
     wanted = [setting for setting in SETTINGS if _takes_part(setting, names, missing)]
     chosen = [work for work in works.WORKS if asked.works in work.name]
     field = Field(asked.environments, folder, measured)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         field.start(wanted, chosen)
         measure(field, chosen, asked.rounds, asked.seconds, asked.lock)
+    except KeyboardInterrupt:
+        measured.said.append("stopped by hand before the last round was over")
     finally:
         field.end()
     return measured
@@ -72,7 +76,7 @@ def run(names: list[str], asked: argparse.Namespace) -> Measured:
 def _takes_part(setting: Setting, names: list[str], missing: list[str]) -> bool:
     if setting.peer in missing:
         return False
-    return not names or setting.server in ("floor", "ours", *names)
+    return not names or setting.peer is None or setting.server in ("floor", *names)
 
 
 def main() -> None:

@@ -39,6 +39,7 @@ class Setting:
     encoding: Callable[[Work], str] = lambda work: work.encoding
     works: Callable[[Work], bool] = lambda _: True
     before: Callable[[Path, int], None] | None = None
+    polls: bool = False  # takes CPU time while it waits, and so is held still
 
 
 @dataclass
@@ -102,6 +103,8 @@ def _mlserver_command(workers: int) -> Callable[[Path, int], list[str]]:
 
 def _bentoml(venv: Path, port: int) -> list[str]:
     serve = [str(venv / "bin/bentoml"), "serve", "bentoml_app:Front", "--port", str(port)]
+    # Its services close idle connections that its own front still holds, and calls fail.
+    serve += ["--timeout-keep-alive", "600"]
     return [*serve, "--host", "127.0.0.1", "--working-dir", str(SERVERS)]
 
 
@@ -140,6 +143,14 @@ SETTINGS = (
         encoding=lambda _: "msgpack",
         works=lambda work: work.encoding == "binary",
     ),
+    Setting(
+        "ours, one node",
+        "ours-one",
+        None,
+        _ours,
+        {"AIAAS_NODES": "1", "AIAAS_WORKER_THREADS": "2"},
+        works=lambda work: work.model in ("large", "lite0"),
+    ),
     Setting("FastAPI", "fastapi", "fastapi", _script("fastapi_app.py")),
     Setting(
         "MLServer, own route",
@@ -158,10 +169,10 @@ SETTINGS = (
         works=lambda work: work.model in ("large", "lite0") or work.encoding == "json",
         before=_mlserver(0),
     ),
-    Setting("Ray Serve", "ray", "ray", _script("ray_app.py"), _RAY),
+    Setting("Ray Serve", "ray", "ray", _script("ray_app.py"), _RAY, polls=True),
     Setting("PyTriton", "pytriton", "pytriton", _script("pytriton_app.py")),
     Setting("BentoML", "bentoml", "bentoml", _bentoml, {"BENTOML_DO_NOT_TRACK": "true"}),
-    Setting("LitServe", "litserve", "litserve", _script("litserve_app.py")),
+    Setting("LitServe", "litserve", "litserve", _script("litserve_app.py"), polls=True),
 )
 
 

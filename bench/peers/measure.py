@@ -47,7 +47,7 @@ class Field:
                 else:
                     self._measured.said.append(f"{setting.name}, {work.name}: {wrong}")
             self._measured.memory[setting.server] = processes.memory_mb(running.process.pid)
-            processes.hold(running.process.pid)
+            _rest(setting, running)
             print(f"{setting.name}: {self._measured.memory[setting.server]:.0f} MB", flush=True)
 
     def _started(self, setting: Setting) -> bool:
@@ -88,10 +88,10 @@ class Field:
         running = self.servers[setting.server]
         pid, url = running.process.pid, running.url(setting, work)
         script = works.script(self._folder, work.model, setting.encoding(work))
-        processes.release(pid)
+        processes.release(pid)  # those that were not held do not mind
         drive(url, script, pid, WARM_UP_S, work.connections)
         reading = drive(url, script, pid, seconds, work.connections)
-        processes.hold(pid)
+        _rest(setting, self.servers[setting.server])
         self._measured.add(work.name, setting.name, reading)
 
     def kernel(self, seconds: float) -> None:
@@ -104,6 +104,13 @@ class Field:
     def end(self) -> None:
         for running in self.servers.values():
             processes.end(running.process)
+
+
+def _rest(setting: Setting, running: Running) -> None:
+    """Hold still what polls. Others are not held: BentoML's batches, for one, learn from how long
+    the last ones took, and would learn that from having been stopped."""
+    if setting.polls:
+        processes.hold(running.process.pid)
 
 
 def measure(

@@ -1,7 +1,7 @@
 """A contender's processes: all below one pid. Their memory, their CPU time, and holding them still.
 
-A contender that is not measured is stopped (SIGSTOP), so that servers which poll take nothing
-from the one that is.
+A contender that polls is stopped (SIGSTOP) while it is not measured: idle, Ray Serve took 14 % of
+a core and LitServe 25 %, all others less than 0.4 %.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ def markdown(measured: Measured) -> str:
 _HEAD = """# Beside other model servers
 
 `python -m bench peers` on {machine}: {versions}. wrk with 16 connections (unless said) on the same
-cores; all servers take turns of a few seconds in each round, those that wait are held still;
+cores; all servers take turns of a few seconds in each round, those that poll are held still
+between;
 medians over the rounds. Same weights, same bodies (Open Inference Protocol, JSON or binary
 tensors; `/call` is our MessagePack), every answer checked against numpy's before. Each peer runs
 in the best setting found (`bench/peers/servers/`). The floor is a bare aiohttp + uvloop handler
@@ -42,8 +43,14 @@ def _names(measured: Measured) -> list[str]:
 
 
 def _order(name: str) -> tuple[int, str]:
-    first = {"floor": 0, "floor, request.json()": 1, "ours": 2, "ours, /call": 3}
-    return first.get(name, 4), name
+    first = {
+        "floor": 0,
+        "floor, request.json()": 1,
+        "ours": 2,
+        "ours, /call": 3,
+        "ours, one node": 4,
+    }
+    return first.get(name, 5), name
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
@@ -162,7 +169,7 @@ def _memory(measured: Measured) -> str:
 
 
 _BAR, _GAP, _LEFT, _WIDTH = 14, 4, 150, 560
-_COLOURS = {_FLOOR: "#999999", _OURS: "#d1495b", "ours, /call": "#e98a96"}
+_COLOURS = {"floor": "#999999", "ours": "#d1495b"}  # by the first word of the name
 
 
 def plot(measured: Measured) -> str:
@@ -195,7 +202,7 @@ def _speed(work: Work, reading: Reading, base: Reading) -> float:
 
 
 def _bar(name: str, ratio: float, length: float, y: int) -> list[str]:
-    colour = _COLOURS.get(name, "#3d6f99")
+    colour = _COLOURS.get(name.partition(",")[0], "#3d6f99")
     middle = y + _BAR - 3
     return [
         f'<text x="{_LEFT - 6}" y="{middle}" text-anchor="end">{escape(name)}</text>',

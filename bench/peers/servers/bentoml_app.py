@@ -6,6 +6,8 @@ inputs are slower.
 
 from __future__ import annotations
 
+from typing import Any
+
 import bentoml
 import numpy as np
 from served import HEADER, MAX_BATCH, load, read, write
@@ -15,9 +17,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 Array = np.ndarray
+SETTINGS: Any = {
+    "workers": 1,
+    "traffic": {"timeout": 60, "max_concurrency": 512},
+    "metrics": {"enabled": False},
+    "logging": {"access": {"enabled": False}},
+}
 
 
-@bentoml.service(workers=1, threads=1, traffic={"timeout": 60, "max_concurrency": 512})
+@bentoml.service(threads=1, **SETTINGS)
 class Large:
     def __init__(self) -> None:
         self.model = load("large")
@@ -27,7 +35,7 @@ class Large:
         return self.model(x)
 
 
-@bentoml.service(workers=1, threads=1, traffic={"timeout": 60, "max_concurrency": 512})
+@bentoml.service(threads=1, **SETTINGS)
 class Lite0:
     def __init__(self) -> None:
         self.model = load("lite0")
@@ -51,9 +59,7 @@ app = Starlette(routes=[Route("/models/{name}/infer", infer, methods=["POST"])])
 
 
 @bentoml.asgi_app(app, path="/v2")
-@bentoml.service(
-    workers=1, traffic={"timeout": 60, "max_concurrency": 512}, metrics={"enabled": False}
-)
+@bentoml.service(**SETTINGS)
 class Front:
     large = bentoml.depends(Large)
     lite0 = bentoml.depends(Lite0)
