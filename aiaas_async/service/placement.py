@@ -12,6 +12,7 @@ import math
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -25,6 +26,7 @@ from aiaas_async.nn.submodel import Submodel, blank_inputs
 from aiaas_async.node.node import Node
 from aiaas_async.node.work import Call, Hold, Release, Result, Servable, cost_of
 from aiaas_async.schedule.disciplines import CALLS
+from aiaas_async.service.passes import Passes
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ class Placement:
     plan: Plan
     nodes: tuple[Node, ...]
     servables: tuple[Servable, ...]
+    passes: Passes | None = None  # of a version whose layers are divided
     under_way: int = 0
     quiet: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -53,6 +56,8 @@ class Placement:
         try:
             if self.plan.nodes[0].submodel is None:
                 return await _call_replica(self, call, deadline, flow)
+            if self.passes is not None:
+                return await self.passes.call(call, deadline, flow)
             return await _call_pieces(self, call, deadline, flow)
         finally:
             self.under_way -= 1
@@ -80,6 +85,8 @@ class Placement:
 
     async def release(self) -> None:
         """Free the pieces on their nodes."""
+        if self.passes is not None:
+            await self.passes.stop()
         waiting = []
         for node, servable in zip(self.nodes, self.servables, strict=True):
             try:
@@ -99,6 +106,8 @@ async def place(plan: Plan, whole: Servable, nodes: Mapping[str, Node]) -> Place
         servables.append(named if part is None else _part_of(named, part, plan.micro_batch))
     chosen = tuple(nodes[placed.node] for placed in plan.nodes)
     placement = Placement(plan, chosen, tuple(servables))
+    if plan.tensor is not None:
+        placement.passes = Passes(partial(_call_pieces, placement))
     try:
         await _together(
             _ask(node, Hold(servable, pin=True))
