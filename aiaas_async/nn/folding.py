@@ -39,10 +39,15 @@ def foldable(graph: Graph) -> dict[str, str]:
     }
 
 
+def folded_parameters(graph: Graph) -> dict[str, int]:
+    """How many parameters `folded` makes anew, by the layer whose they were."""
+    nodes, pairs = {node.name: node for node in graph.nodes}, foldable(graph)
+    return {linear: _made(nodes[linear]) for linear in pairs.values()}
+
+
 def folded_count(graph: Graph) -> int:
     """How many parameters `folded` makes anew."""
-    nodes, pairs = {node.name: node for node in graph.nodes}, foldable(graph)
-    return sum(_made(nodes[linear]) for linear in pairs.values())
+    return sum(folded_parameters(graph).values())
 
 
 def folded(network: Network, params: Mapping[str, Array]) -> tuple[Network, Params]:

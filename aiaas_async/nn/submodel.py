@@ -16,6 +16,7 @@ import numpy as np
 
 from aiaas_async.errors import InvalidError
 from aiaas_async.messages import TensorSpec
+from aiaas_async.nn.folding import folded_count
 from aiaas_async.nn.graph import Value, render_graph
 from aiaas_async.nn.layer import FLOAT, Array, Shape
 from aiaas_async.nn.network import Network
@@ -101,8 +102,9 @@ class Submodel:
 
     @cached_property
     def nbytes(self) -> int:
-        """What stays resident once it is loaded."""
-        return BYTES_PER_PARAMETER * self.network.parameter_count
+        """What stays resident once it is loaded: the parameters, and what is folded of them."""
+        made = folded_count(self.network.graph)
+        return BYTES_PER_PARAMETER * (self.network.parameter_count + made)
 
 
 def value_specs(network: Network) -> dict[str, TensorSpec]:

@@ -37,8 +37,7 @@ class LayersRuntime:
         if artifact.part is not None:
             part = _part_of(artifact.part)
             check_part(part, _weights_file(artifact))
-            nbytes = part.nbytes + folded_bytes(part.network)
-            return Inspection(part.network.inputs, part.network.outputs, nbytes)
+            return Inspection(part.network.inputs, part.network.outputs, part.nbytes)
         network = network_of(artifact)
         return Inspection(network.inputs, network.outputs, _resident(network, artifact))
 
@@ -46,8 +45,7 @@ class LayersRuntime:
         if artifact.part is not None:
             part = _part_of(artifact.part)
             weights = part_weights(part, _weights_file(artifact))
-            nbytes = part.nbytes + folded_bytes(part.network)
-            return LayersModel(part.network, nbytes, weights, *folded(part.network, weights))
+            return LayersModel(part.network, part.nbytes, weights, *folded(part.network, weights))
         network = network_of(artifact)
         nbytes, weights = _resident(network, artifact), weights_of(network, artifact)
         return LayersModel(network, nbytes, weights, *folded(network, weights))

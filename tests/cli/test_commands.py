@@ -151,7 +151,7 @@ def test_data_sets_are_listed_shown_and_deleted(trained: Run, folder: Path) -> N
         (("call", "shapes", "points=@/nonexistent.npy"), "cannot be read"),
         (("call", "nobody", "points=[1,2]"), "no model is called 'nobody'"),
         (("call", "shapes:9", "points=[1,2]"), "no version or alias '9'"),
-        (("train", "x", "1", "--dataset", "points"), "either 'graph'"),
+        (("train", "x", "1", "--dataset", "points"), "give 'graph'"),
         (("train", "x", "1", "--dataset", "none", "--parent", "shapes:1.0"), "no data set"),
         (
             (

@@ -20,6 +20,7 @@ from aiaas_async.deploy.execute import Run, execute, warm
 from aiaas_async.deploy.plan import ModelFacts, Plan, PlanRequest, plan
 from aiaas_async.errors import InputError, InvalidError, WorkerDiedError
 from aiaas_async.formats.safetensors import write_tensors
+from aiaas_async.nn.folding import folded_count
 from aiaas_async.nn.layer import Array as Values
 from aiaas_async.nn.network import Network
 from aiaas_async.runtimes.base import Artifact
@@ -70,11 +71,12 @@ async def test_pieces_answer_as_the_whole_does(tmp_path: Path, split: str, n: in
         pieces = Pieces(found, tmp_path, params)
         answer = await execute(found, inputs, 3, pieces.run)
         expected = network.predict(params, inputs)
+        same = split == "pipeline" and not folded_count(network.graph)
         assert list(answer) == list(expected)
         for name, y in expected.items():
             if y.dtype.kind != "f":
                 assert answer[name].tolist() == y.tolist()
-            elif split == "pipeline":
+            elif same:
                 np.testing.assert_array_equal(answer[name], y)
             else:
                 np.testing.assert_allclose(answer[name], y, rtol=1e-5, atol=1e-6)

@@ -150,6 +150,7 @@ def pictures(draw: st.DrawFn) -> Network:
     return Network.from_spec(spec(layers, outputs, (5, 4, 3)))
 
 
+@settings(deadline=None)
 @given(pictures(), st.integers(1, 3))
 def test_shards_of_image_networks_give_the_whole_network_s_answers(
     network: Network, n: int
@@ -196,7 +197,7 @@ def transformers(draw: st.DrawFn) -> Network:
     return Network.from_spec(spec(layers, [stream], (draw(st.sampled_from((5, -1))), 12)))
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(transformers(), st.integers(1, 4))
 def test_shards_of_transformers_give_the_whole_network_s_answers(network: Network, n: int) -> None:
     assert_same(network, tensor_shards(network, n), {"x": normal((3, 5, 12)).astype(np.float32)})
