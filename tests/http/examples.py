@@ -55,7 +55,8 @@ class Accumulator(_Stateful):
             arrays["sequence_end"].tolist(),
             strict=True,
         )
-        return {"OUTPUT": np.array([[self.add(*row)] for row in rows], np.int32)}
+        sums = np.array([[self.add(*row)] for row in rows])
+        return {"OUTPUT": sums.astype(np.int32)}  # what is too large wraps, as in C
 
     def add(self, value: int, sequence: str, start: bool, end: bool) -> int:
         if start:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pytest
-import requests
 import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
 from tritonclient.utils import InferenceServerException
 
-from aiaas_async.testing import server
-from tests.http.examples import EXAMPLES, RUNTIMES
+from tests.http.exampleserver import example_server
 
 pytestmark = pytest.mark.real
 
@@ -28,16 +25,7 @@ RIGHT: Final = np.ones(16, np.int32)
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server with the seven models and nothing else."""
-    folder = tmp_path_factory.mktemp("examples")
-    config = folder / "config.toml"
-    rows = [f'[runtimes.{name}]\ntarget = "{target}"\n' for name, target in RUNTIMES.items()]
-    config.write_text("nodes = 2\nmax_batch_size = 8\n" + "".join(rows))
-    with server(folder / "data", "--config", str(config)) as running:
-        for metadata in EXAMPLES:
-            version = f"{running.url}/models/{metadata['name']}/versions/1"
-            requests.post(f"{running.url}/register", json=metadata, timeout=20).raise_for_status()
-            requests.put(f"{version}/files/any", data=b"any", timeout=20).raise_for_status()
-            requests.post(f"{version}/commit", timeout=20).raise_for_status()
+    with example_server(tmp_path_factory.mktemp("examples")) as running:
         yield running.url.removeprefix("http://")
 
 

@@ -273,7 +273,7 @@ def test_what_is_not_announced_is_refused(client: Any) -> None:
         lambda: client.register_cuda_shared_memory("r", b"raw", 0, 64),
         client.unregister_cuda_shared_memory,
     ):
-        with pytest.raises(InferenceServerException, match="does not support .* shared memory"):
+        with pytest.raises(InferenceServerException, match=r"does not support \w+ shared memory"):
             asked()
     extensions = set(client.get_server_metadata()["extensions"])
     assert not extensions & {"schedule_policy", "system_shared_memory", "cuda_shared_memory"}

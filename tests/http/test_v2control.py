@@ -1,4 +1,4 @@
-"""/v2/logging, /v2/trace/setting and the configuration of a load: switched while the server runs."""
+"""/v2/logging, /v2/trace/setting and a load's configuration: switched while the server runs."""
 
 from __future__ import annotations
 

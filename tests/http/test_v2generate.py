@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,15 @@ async def events(served: Served, body: Any, path: str = STREAM) -> list[Any]:
         frames = (await response.read()).split(b"\n\n")
     assert frames.pop() == b""
     return [json.loads(frame.removeprefix(b"data: ")) for frame in frames]
+
+
+async def until(so: Callable[[], bool]) -> None:
+    """Let the loop turn until it is `so`."""
+    async with asyncio.timeout(20):
+        while True:
+            if so():
+                return
+            await asyncio.sleep(0)
 
 
 async def test_generate_answers_whole(writing: Served) -> None:
@@ -146,11 +155,9 @@ async def test_a_caller_that_goes_ends_the_writing(writing: Served) -> None:
         response = await session.post(url, data=body)
         await response.content.readuntil(b"\n\n")
         response.close()
-    while Writer.closed == closed:  # the loop carries the news of it
-        await asyncio.sleep(0)
+    await until(lambda: Writer.closed > closed)
     assert Writer.written - before < 10_000
-    while any(node.load for node in writing.platform.cluster.nodes.values()):
-        await asyncio.sleep(0)
+    await until(lambda: not any(n.load for n in writing.platform.cluster.nodes.values()))
 
 
 async def test_a_part_is_computed_when_its_predecessor_has_gone(writing: Served) -> None:

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from aiaas_async.errors import InputError, OverloadedError
+from aiaas_async.node.node import Node
 from aiaas_async.service import sequences
 from aiaas_async.service.calls import CallRequest
 from tests.http.conftest import Served
@@ -165,7 +166,6 @@ async def test_a_full_mailbox_is_no_end_of_a_sequence(
     summing: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert value_of(await add(summing, 4, "7", sequence_start=True)) == 4
-    from aiaas_async.node.node import Node  # noqa: PLC0415
 
     def full(*_: Any, **__: Any) -> None:
         raise OverloadedError("full")
