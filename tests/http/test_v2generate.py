@@ -224,3 +224,14 @@ def test_a_real_worker_writes_while_it_answers_others(tmp_path: Path) -> None:
             "x",
             "y",
         ]
+
+
+async def test_a_deployed_version_streams_from_its_replicas(writing: Served) -> None:
+    spec = {"model": "writer", "version": "1", "mode": "centralized", "replicas": 2}
+    reply = await writing.api.post("/deployments", spec)
+    assert reply.status == 201, reply.value
+    found = await events(writing, text("one two"))
+    assert [event["text_output"] for event in found] == ["one", "two"]
+    assert len(writing.platform.cluster.nodes) == 2
+    loaded = [node.status()["loaded"] for node in writing.platform.cluster.nodes.values()]
+    assert all(any("#" in name for name in names) for names in loaded)
