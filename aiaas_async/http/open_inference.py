@@ -17,6 +17,7 @@ from aiaas_async.errors import InvalidError, MethodError, NotFoundError
 from aiaas_async.http.body import read_body
 from aiaas_async.http.exchange import BUDGET, PLATFORM, timeout_of
 from aiaas_async.http.request import Handler, found_by
+from aiaas_async.http.v2compression import compressed
 from aiaas_async.http.v2config import config_of
 from aiaas_async.http.v2exchange import (
     control_object,
@@ -153,7 +154,7 @@ async def infer(request: web.Request) -> web.StreamResponse:
     read = time.perf_counter_ns()
     answer = await request.app[PLATFORM].calls.call(_call(request, asked, record))
     written = time.perf_counter_ns()
-    response = await _answer(asked, answer)
+    response = await compressed(request, await _answer(asked, answer))
     tracer = request.app[TRACER]
     if tracer.on and tracer.samples(answer.model):
         await tracer.write(answer.model, timestamps(answer, started, read, written))

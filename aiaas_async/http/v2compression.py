@@ -1,4 +1,8 @@
-"""Replies of the Open Inference Protocol, compressed as the caller's Accept-Encoding has it."""
+"""Inferences of the Open Inference Protocol, compressed as the caller's Accept-Encoding has it.
+
+Only they are, as by the reference server: its asyncio client takes gzip for everything, and
+inflates nothing else.
+"""
 
 from __future__ import annotations
 
@@ -38,9 +42,11 @@ def _weight(text: str) -> float:
         return 0.0
 
 
-async def compressed(response: web.StreamResponse, accepted: str) -> web.StreamResponse:
-    """`response`, or its like with a compressed body where that is shorter."""
-    if not isinstance(response, WholeReply) or response.status != 200:
+async def compressed(request: web.Request, response: web.Response) -> web.Response:
+    """`response`, or its like with a compressed body where `request` takes that and it is
+    shorter."""
+    accepted = request.headers.get(hdrs.ACCEPT_ENCODING)
+    if accepted is None:
         return response
     body, coding = response.body, coding_for(accepted)
     if coding is None or not isinstance(body, bytes) or len(body) < _SHORT:

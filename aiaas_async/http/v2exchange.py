@@ -3,12 +3,11 @@ versions by the names in the path."""
 
 from __future__ import annotations
 
-import functools
 import time
 from typing import Any, Final
 
 import msgspec
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from aiaas_async import errors
 from aiaas_async.errors import AiaasError, MethodError
@@ -18,7 +17,6 @@ from aiaas_async.http.exchange import answering as answering_by
 from aiaas_async.http.request import Handler
 from aiaas_async.http.status import headers_of
 from aiaas_async.http.tally import RouteTally
-from aiaas_async.http.v2compression import compressed
 from aiaas_async.http.v2models import find, ready_version
 from aiaas_async.http.wholereply import WholeReply
 from aiaas_async.registry.records import VersionRecord
@@ -45,17 +43,8 @@ _LAST_PRIORITY: Final = 1 << 31
 
 
 def answering(handler: Handler, tally: RouteTally) -> Handler:
-    """`handler`, with whatever it raises answered in the protocol's form, and its reply compressed
-    for those who take that."""
-
-    @functools.wraps(handler)
-    async def answer(request: web.Request) -> web.StreamResponse:
-        response = await handler(request)
-        if hdrs.ACCEPT_ENCODING in request.headers:
-            return await compressed(response, request.headers[hdrs.ACCEPT_ENCODING])
-        return response
-
-    return answering_by(answer, tally, refusal)
+    """`handler`, with whatever it raises answered in the protocol's form."""
+    return answering_by(handler, tally, refusal)
 
 
 def refusal(request: web.Request, error: AiaasError) -> web.Response:

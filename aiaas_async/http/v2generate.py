@@ -13,6 +13,7 @@ from aiohttp import web
 
 from aiaas_async.errors import AiaasError
 from aiaas_async.http.exchange import PLATFORM
+from aiaas_async.http.v2compression import compressed
 from aiaas_async.http.v2exchange import (
     control_body,
     count_unread,
@@ -36,7 +37,7 @@ async def generate(request: web.Request) -> web.StreamResponse:
     asked = await _asked(request, record)
     answer = await request.app[PLATFORM].calls.call(_call(request, asked, record))
     head = _head(asked, ModelRef(answer.model, answer.version))
-    return reply(write_generated(head, answer.outputs))
+    return await compressed(request, reply(write_generated(head, answer.outputs)))
 
 
 async def generate_stream(request: web.Request) -> web.StreamResponse:

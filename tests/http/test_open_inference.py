@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import io
 import json
@@ -27,6 +28,7 @@ from aiaas_async.wire.open_inference import HEADER_LENGTH
 from tests.http.api import LEAKS, Api
 from tests.http.conftest import PLAIN, Served, settings
 from tests.http.echo import RUNTIMES, echo, simple
+from tests.http.held import HeldWorkers
 from tests.http.models import OCTETS, commit_doubler, doubler, succeed
 
 ROWS = [[1.0, 2.0, 3.0, 4.0], [0.0, -1.0, 0.5, 8.0]]
@@ -420,3 +422,90 @@ async def test_binary_tensors_lie_where_numpy_computes_on_them_without_a_copy(
     body, headers = body_of({"id": name, "inputs": [one]}, x.tobytes())
     reply = await ask(served, "POST", INFER, body, headers)
     assert (reply.status, seen) == (200, [True])
+
+
+async def test_a_field_given_twice_counts_as_its_last(served: Served) -> None:
+    await commit_doubler(served.api)
+    good, bad = json.dumps([tensor()]), json.dumps([tensor(shape=[1, 1])])
+    for first, last, status in ((bad, good, 200), (good, bad, 400)):
+        body = f'{{"inputs": {first}, "inputs": {last}}}'.encode()
+        assert (await ask(served, "POST", INFER, body)).status == status
+
+
+async def test_what_the_reference_server_says_of_bodies_that_lie(served: Served) -> None:
+    await commit_doubler(served.api)
+    body, headers = body_of({"inputs": [BINARY]}, BYTES, b"more")
+    answer = await ask(served, "POST", INFER, body, headers)
+    assert (answer.status, answer.error) == (
+        400,
+        "unexpected additional input data for model 'doubler'",
+    )
+    body, headers = body_of({"inputs": [BINARY], "outputs": [{"name": "doubled"}] * 2}, BYTES)
+    answer = await ask(served, "POST", INFER, body, headers)
+    assert (answer.status, answer.error) == (400, "output 'doubled' already exists in request")
+    for shape in ([-1, 4], [2**62, 4], [2**63, 2], [2**31, 2**31, 2**31], [1.0, 4], [True, 4]):
+        body, headers = body_of({"inputs": [{**BINARY, "shape": shape}]}, BYTES)
+        answer = await ask(served, "POST", INFER, body, headers)
+        assert answer.status == 400, shape
+        assert answer.error.startswith("Unable to parse 'shape'"), shape
+
+
+@pytest.mark.parametrize("region", ["", "/region/r"])
+@pytest.mark.parametrize("kind", ["system", "cuda"])
+async def test_shared_memory_is_refused_in_words(served: Served, kind: str, region: str) -> None:
+    for method, action in (("GET", "status"), ("POST", "register"), ("POST", "unregister")):
+        path = f"/v2/{kind}sharedmemory{region}/{action}"
+        answer = await ask(
+            served, method, path, {"key": "/k", "byte_size": 1} if method == "POST" else b""
+        )
+        assert (answer.status, answer.error) == (
+            501,
+            f"the server does not support {kind} shared memory",
+        )
+
+
+async def test_priorities_are_announced_where_they_count(scratch: Path) -> None:
+    async with (
+        running_server(settings(scratch, schedule="priority"), InLoopWorkers()) as (platform, url),
+        aiohttp.ClientSession(auto_decompress=False, headers=PLAIN) as session,
+    ):
+        served = Served(platform, url, Api(session, url, JSON, str(scratch)))
+        extensions = (await ask(served, "GET", "/v2")).value["extensions"]
+        assert "schedule_policy" in extensions
+
+
+async def test_the_lowest_priority_goes_first_and_what_names_none_goes_last(
+    scratch: Path,
+) -> None:
+    held = HeldWorkers()
+    async with (
+        running_server(settings(scratch, nodes=1, schedule="priority"), held) as (platform, url),
+        aiohttp.ClientSession(auto_decompress=False, headers=PLAIN) as session,
+    ):
+        served = Served(platform, url, Api(session, url, JSON, str(scratch)))
+        await commit_doubler(served.api)
+        (node,) = platform.cluster.nodes.values()
+        done: list[int | None] = []
+
+        async def call(priority: int | None, rows: int) -> None:
+            """Of its own number of rows, and too many to share a batch."""
+            named = {} if priority is None else {"priority": priority}
+            x = [[0.0] * 4] * rows
+            body = {"inputs": [tensor(x, shape=[rows, 4])], "parameters": named}
+            assert (await ask(served, "POST", INFER, body)).status == 200
+            done.append(priority)
+
+        tasks = []
+        for load, (priority, rows) in enumerate(
+            [(None, 32), (None, 31), (None, 32), (None, 31), (9, 32), (2**63, 31), (1, 32)], 1
+        ):
+            tasks.append(asyncio.create_task(call(priority, rows)))
+            while True:
+                if node.load == load:
+                    break
+                await asyncio.sleep(0)
+        held.release()
+        await asyncio.gather(*tasks)
+    waited = [priority for priority in done if priority is not None]
+    assert waited == [1, 9, 2**63]
+    assert done.index(1) <= 3  # two were with the worker, and one on its way, when it came

@@ -303,3 +303,28 @@ def test_onnx_without_its_extra_says_how_to_install_it(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "aiaas_async.runtimes.onnx", None)
     with pytest.raises(InvalidError, match=r"pip install 'aiaas-async\[onnx\]'"):
         Runtimes()["onnx"]
+
+
+def test_parts_are_held_to_the_signature_like_whole_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def parts(_: Echo, arrays: Any) -> Iterator[Any]:
+        yield {"y": [[1], [2]], "more": 0}
+        yield {"y": np.ones((1, 1))}
+
+    monkeypatch.setattr(Echo, "stream", parts, raising=False)
+    model = echo(None, Y, monkeypatch=monkeypatch)
+    found = model.stream({"x": column(1, 2)}, None)
+    first = next(found)
+    assert first["y"].dtype == np.float32
+    assert (list(first), first["y"].tolist()) == (["y"], [[1], [2]])
+    with pytest.raises(ArtifactError, match=r"shape \[1, 1\]; promised are 2 rows"):
+        next(found)
+    with pytest.raises(InputError, match="'x' is missing"):
+        next(model.stream({}, None))
+
+
+def test_a_class_without_parts_gives_its_answer_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = echo({"y": column(1, 2)}, Y, monkeypatch=monkeypatch)
+    (only,) = model.stream({"x": column(1, 2)}, ["y"])
+    assert only["y"].tolist() == [[1], [2]]

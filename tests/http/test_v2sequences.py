@@ -1,0 +1,176 @@
+"""Sequences over the Open Inference Protocol: in order, on one node, never in a batch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from aiaas_async.errors import InputError, OverloadedError
+from aiaas_async.node.node import Node
+from aiaas_async.service import sequences
+from aiaas_async.service.calls import CallRequest
+from tests.http.conftest import Served
+from tests.http.examples import EXAMPLES, RUNTIMES
+from tests.http.test_open_inference import Answer, ask
+from tests.http.v2server import serving
+
+NAME = "simple_string_dyna_sequence"
+
+
+@pytest_asyncio.fixture
+async def summing(scratch: Path) -> AsyncIterator[Served]:
+    async with serving(scratch, RUNTIMES, *EXAMPLES[-3:]) as served:
+        yield served
+
+
+async def add(served: Served, value: int, sequence: int | str, **more: Any) -> Answer:
+    given = {"name": "INPUT", "datatype": "INT32", "shape": [1, 1], "data": [value]}
+    body = {"inputs": [given], "parameters": {"sequence_id": sequence, **more}}
+    return await ask(served, "POST", f"/v2/models/{NAME}/infer", body)
+
+
+def value_of(answer: Answer) -> int:
+    assert answer.status == 200, answer.value
+    found: int = answer.value["outputs"][0]["data"][0]
+    return found
+
+
+async def test_calls_that_come_at_once_are_answered_in_order(summing: Served) -> None:
+    marks: list[dict[str, Any]] = [{"sequence_start": True}, *[{}] * 18, {"sequence_end": True}]
+    asked = []
+    for mark in marks:
+        asked.append(asyncio.ensure_future(add(summing, 1, "5", **mark)))
+        await asyncio.sleep(0)  # so that they are sent in this order
+    found = [value_of(await one) for one in asked]
+    assert sorted(found) == [*range(1, 20), 25]
+    assert found[-1] == 25
+
+
+async def test_many_sequences_keep_apart_and_on_their_nodes(summing: Served) -> None:
+    async def run(sequence: int) -> list[int]:
+        found = [value_of(await add(summing, sequence, sequence, sequence_start=True))]
+        found += [value_of(await add(summing, sequence, sequence)) for _ in range(3)]
+        return [*found, value_of(await add(summing, 0, sequence, sequence_end=True))]
+
+    found = await asyncio.gather(*(run(n) for n in range(1, 20)))
+    assert found == [[n, 2 * n, 3 * n, 4 * n, 5 * n] for n in range(1, 20)]
+    assert len(summing.platform.calls._sequences) == 0
+
+
+async def test_a_start_begins_anew_and_an_end_is_the_last(summing: Served) -> None:
+    assert value_of(await add(summing, 4, "7", sequence_start=True)) == 4
+    assert value_of(await add(summing, 2, "7", sequence_start=True)) == 2
+    assert value_of(await add(summing, 1, "7", sequence_end=True)) == 10
+    answer = await add(summing, 1, "7")
+    assert (answer.status, answer.error) == (
+        400,
+        f"inference request for sequence 7 to model '{NAME}' must specify the START flag on the "
+        "first request of the sequence",
+    )
+
+
+async def test_a_state_that_died_with_its_worker_is_not_answered_from_nothing(
+    summing: Served,
+) -> None:
+    assert value_of(await add(summing, 4, "7", sequence_start=True)) == 4
+    for node in summing.platform.cluster.nodes.values():
+        worker = node._seat._worker
+        assert worker is not None
+        worker.kill()
+    answer = await add(summing, 1, "7")
+    assert answer.status in (400, 503)  # the runtime knows nothing of it, or the server says so
+    assert (await add(summing, 1, "7")).status == 400
+    assert value_of(await add(summing, 3, "7", sequence_start=True)) == 3
+
+
+async def test_a_version_reloaded_in_between_has_lost_its_sequences(summing: Served) -> None:
+    async def marked(value: int, **mark: Any) -> Answer:
+        given = {"name": "INPUT", "datatype": "INT32", "shape": [1, 1], "data": [value]}
+        body = {"inputs": [given], "parameters": {"sequence_id": 9, **mark}}
+        return await ask(summing, "POST", "/v2/models/simple_sequence/infer", body)
+
+    assert value_of(await marked(1, sequence_start=True)) == 2
+    await ask(summing, "POST", "/v2/repository/models/simple_sequence/unload")
+    await ask(summing, "POST", "/v2/repository/models/simple_sequence/load")
+    answer = await marked(1)
+    assert answer.status == 503
+    assert "was lost with its worker; start it again" in answer.error
+
+
+async def test_idle_sequences_are_forgotten(
+    summing: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert value_of(await add(summing, 4, "7", sequence_start=True)) == 4
+    monkeypatch.setattr(sequences, "IDLE_S", -1.0)
+    assert (await add(summing, 1, "7")).status == 400
+    assert len(summing.platform.calls._sequences) == 0
+
+
+async def test_sequences_and_those_who_wait_are_bounded(
+    summing: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sequences, "MAX_SEQUENCES", 1)
+    assert value_of(await add(summing, 4, "7", sequence_start=True)) == 4
+    assert (await add(summing, 4, "8", sequence_start=True)).status == 503
+    monkeypatch.setattr(sequences, "MAX_WAITING", 0)
+    assert (await add(summing, 4, "7")).status == 503
+
+
+async def test_inputs_that_tell_of_sequences_are_not_asked_of_the_caller(summing: Served) -> None:
+    path = "/v2/models/simple_dyna_sequence"
+    metadata = (await ask(summing, "GET", path)).value
+    assert [one["name"] for one in metadata["inputs"]] == ["INPUT"]
+    config = (await ask(summing, "GET", f"{path}/config")).value
+    assert [one["name"] for one in config["input"]] == ["INPUT"]
+    assert "dynamic_batching" not in config
+    kinds = [one["control"][0]["kind"] for one in config["sequence_batching"]["control_input"]]
+    assert kinds == [
+        "CONTROL_SEQUENCE_CORRID",
+        "CONTROL_SEQUENCE_START",
+        "CONTROL_SEQUENCE_END",
+    ]
+
+
+async def test_other_surfaces_give_them_as_inputs(summing: Served) -> None:
+    calls = summing.platform.calls
+
+    async def call(value: int, start: bool, sequence: str = "a") -> Any:
+        inputs = {
+            "INPUT": [value],
+            "sequence_id": sequence,
+            "sequence_start": start,
+            "sequence_end": False,
+        }
+        return (await calls.call(CallRequest(inputs, NAME))).outputs["OUTPUT"].tolist()
+
+    assert await call(2, True) == [2]
+    assert await call(3, False) == [5]
+    with pytest.raises(InputError, match="is no sequence"):
+        await call(3, True, "")
+    rows = {
+        "INPUT": [[1], [2]],
+        "sequence_id": ["a", "b"],
+        "sequence_start": [True, True],
+        "sequence_end": [False, False],
+    }
+    with pytest.raises(InputError, match="must have one sequence_id"):
+        await calls.call(CallRequest(rows, NAME))
+
+
+async def test_a_full_mailbox_is_no_end_of_a_sequence(
+    summing: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert value_of(await add(summing, 4, "7", sequence_start=True)) == 4
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OverloadedError("full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Node, "submit", full)
+        assert (await add(summing, 1, "7")).status == 503
+    assert value_of(await add(summing, 1, "7")) == 5
