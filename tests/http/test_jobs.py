@@ -128,6 +128,7 @@ async def test_jobs_are_listed_by_kind_and_state(api: Api) -> None:
         {"graph": None},
         {"graph": {}},
         {"graph": {"inputs": "x"}},
+        {"parent": 5},
         {"plan": {"epochs": -1}},
         {"plan": {"epochs": "many"}},
         {"plan": {"speed": 1}},

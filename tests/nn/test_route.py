@@ -110,8 +110,8 @@ def test_large_images_go_through_one_at_a_time_and_vectors_all_at_once() -> None
 def test_batch_norm_folds_into_the_layer_before_it_and_keeps_its_name() -> None:
     network = classifier()
     params = network.init(1)
-    params["norm.running_mean"] = np.float32([1, -2, 3, 0])
-    params["norm.running_var"] = np.float32([1, 4, 0.5, 2])
+    params["norm.running_mean"] = np.array([1, -2, 3, 0], np.float32)
+    params["norm.running_var"] = np.array([1, 4, 0.5, 2], np.float32)
     smaller, made = folded(network, params)
     assert [node.name for node in smaller.graph.nodes][:3] == ["scaled", "norm", "active"]
     assert made["logits.weight"] is params["logits.weight"]

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiaas_async.nn import windows
-from aiaas_async.nn.layer import Array
+from aiaas_async.nn.layer import Array, Borders
 from aiaas_async.nn.network import Network
-from aiaas_async.nn.windows import Borders, output_size, pad, pads, unpad
+from aiaas_async.nn.windows import output_size, pad, pads, unpad
 from tests.nn.graphs import Option, normal, single
 
 OPS = ("conv2d", "depthwise_conv2d", "max_pool", "avg_pool")
