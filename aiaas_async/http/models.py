@@ -56,8 +56,15 @@ async def delete_model(request: web.Request) -> web.StreamResponse:
 
 
 async def delete_version(request: web.Request) -> web.StreamResponse:
-    info = request.match_info
-    await request.app[PLATFORM].models.delete(info["name"], info["version"])
+    """`?state=registered`: only while it is not committed."""
+    models, info = request.app[PLATFORM].models, request.match_info
+    state = request.query.get("state")
+    if state is None:
+        await models.delete(info["name"], info["version"])
+    elif state == "registered":
+        await models.discard(ModelRef(info["name"], info["version"]))
+    else:
+        raise InvalidError(f"?state= must be registered or left out, got {clip(state)}")
     return web.Response(status=204)
 
 

@@ -188,6 +188,16 @@ class Models:
     async def delete_alias(self, name: str, alias: str) -> None:
         await self._writer.mutate(lambda draft: draft.delete_alias(name, alias))
 
+    async def discard(self, ref: ModelRef) -> None:
+        """Delete a version that was never committed. Raises `NotFoundError`, `ConflictError`."""
+
+        def drop(draft: Draft) -> None:
+            draft.version(ref).check_open()
+            draft.delete_version(ref)
+
+        await self._writer.mutate(drop)
+        await self._sweep()
+
     async def delete(self, name: str, version: str | None = None) -> None:
         """Delete one version, or the whole model, and unload it everywhere."""
         records = (
@@ -204,6 +214,10 @@ class Models:
         for record in records:
             await self.unload(record.ref)
             self.statistics.forget(record.ref)
+        await self._sweep()
+
+    async def _sweep(self) -> None:
+        """Delete the files that no version holds any more."""
         await asyncio.get_running_loop().run_in_executor(
             None, self._artifacts.sweep, lambda: set(self.catalog.digests())
         )
