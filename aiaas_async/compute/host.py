@@ -125,7 +125,9 @@ class Host:
                 return Part()
             case Inspect():
                 found = self._runtimes[job.artifact.runtime].inspect(_artifact(job.artifact))
-                return _inspected(Inspected(found.inputs, found.outputs, found.nbytes))
+                return _inspected(
+                    Inspected(found.inputs, found.outputs, found.nbytes, found.deterministic)
+                )
 
     def _load(self, job: Load) -> Part:
         self._unload(job.model)
