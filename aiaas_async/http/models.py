@@ -13,6 +13,7 @@ from aiohttp import web
 from aiaas_async.errors import DigestError, InvalidError, NotFoundError, PreconditionError
 from aiaas_async.http.body import stream_body
 from aiaas_async.http.exchange import (
+    BUDGET,
     CONTROL_BYTES,
     PLATFORM,
     answer_codec,
@@ -72,7 +73,8 @@ async def put_file(request: web.Request) -> web.StreamResponse:
     platform = request.app[PLATFORM]
     ref = _record(request).ref
     settings = platform.settings
-    chunks = stream_body(request, settings.max_file_mb << 20, settings.read_timeout_s)
+    pace = request.app[BUDGET].pace
+    chunks = stream_body(request, settings.max_file_mb << 20, settings.read_timeout_s, pace)
     entry = await platform.models.upload(
         ref, request.match_info["path"], chunks, _expected_digest(request)
     )
