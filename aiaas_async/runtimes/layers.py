@@ -38,9 +38,7 @@ class LayersRuntime:
             part = _part_of(artifact.part)
             check_part(part, _weights_file(artifact))
             nbytes = part.nbytes + folded_bytes(part.network)
-            return Inspection(
-                part.network.inputs, part.network.outputs, nbytes, deterministic=True
-            )
+            return Inspection(part.network.inputs, part.network.outputs, nbytes, deterministic=True)
         network = network_of(artifact)
         return Inspection(
             network.inputs, network.outputs, _resident(network, artifact), deterministic=True

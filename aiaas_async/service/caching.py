@@ -22,6 +22,7 @@ from aiaas_async.compute.frames import Array
 from aiaas_async.errors import DeadlineError
 from aiaas_async.node.work import Call, Result
 from aiaas_async.service.responses import Responses
+from aiaas_async.service.statistics import VersionStatistics
 
 # Beyond, digests and copies are made in a thread: 256 KiB take 0.15 ms.
 _IN_LOOP_BYTES: Final = 256 << 10
@@ -34,14 +35,11 @@ T = TypeVar("T")
 @dataclass(slots=True)
 class CacheStatistics:
     """Counts since the deployment began. `shared` calls waited for an equal one that was being
-    computed; `misses` were computed. `hit_ns` went into finding answers, `miss_ns` into looking
-    for and remembering those that were not there. `entries` and `bytes` are of this moment."""
+    computed; `misses` were computed. `entries` and `bytes` are of this moment."""
 
     hits: int = 0
     misses: int = 0
     shared: int = 0
-    hit_ns: int = 0
-    miss_ns: int = 0
     evictions: int = 0
     entries: int = 0
     bytes: int = 0
@@ -57,13 +55,14 @@ class _Flight:
 
 
 class ResponseCache:
-    """For one version, of the content `digest`. `compute` does the work of a miss."""
+    """For one version, of the content `digest`; `counts` are the version's."""
 
-    def __init__(self, digest: str, budget: int) -> None:
+    def __init__(self, digest: str, budget: int, counts: VersionStatistics) -> None:
         self._seed = hashlib.sha256(digest.encode())
         self._responses: Responses[Mapping[str, Array]] = Responses(budget)
         self._flights: dict[bytes, _Flight] = {}
         self._counts = CacheStatistics(budget=budget)
+        self._hit, self._miss = counts.cache_hit, counts.cache_miss
 
     async def call(self, call: Call, deadline: float, compute: Compute) -> Result:
         """The answer to `call`: remembered, or being computed, or computed now.
@@ -76,9 +75,9 @@ class ResponseCache:
         arrays = self._responses.get(key)
         if arrays is not None:
             self._counts.hits += 1
-            self._counts.hit_ns += time.perf_counter_ns() - started
+            self._hit.add(time.perf_counter_ns() - started)
             return Result("", arrays, cached=True)
-        self._counts.miss_ns += time.perf_counter_ns() - started
+        self._miss.add(time.perf_counter_ns() - started)
         return await self._missed(key, call, deadline, compute)
 
     async def _missed(self, key: bytes, call: Call, deadline: float, compute: Compute) -> Result:
@@ -109,7 +108,7 @@ class ResponseCache:
         if self._responses.can_hold(size):
             arrays = await _beside(size, _frozen, result.arrays)
             self._responses.put(key, arrays, size)
-            self._counts.miss_ns += time.perf_counter_ns() - started
+            self._miss.ns += time.perf_counter_ns() - started
         return result
 
     async def _wait(self, key: bytes, flight: _Flight, deadline: float) -> Result:

@@ -37,6 +37,7 @@ from aiaas_async.service.caching import ResponseCache
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.models import Models
 from aiaas_async.service.placement import Placement, place_balanced
+from aiaas_async.wire.sequences import is_stateful
 
 logger = logging.getLogger(__name__)
 
@@ -251,13 +252,14 @@ class Deployments:
         if not spec.cache_mb:
             return None
         found = await self._models.inspect(self._models.artifact_of(record))
-        if not found.deterministic:
+        if not found.deterministic or is_stateful(record.metadata.inputs):
             raise InvalidError(
                 f"answers of {record.ref} cannot be cached: runtime {record.metadata.runtime} does "
                 "not say that they depend on the inputs alone (a class of your own says so with "
                 "`deterministic = True`); deploy it without cache_mb"
             )
-        return ResponseCache(record.digest or "", spec.cache_mb << 20)
+        counts = self._models.statistics.of(record.ref)
+        return ResponseCache(record.digest or "", spec.cache_mb << 20, counts)
 
     async def call(
         self, deployment: Deployment, call: Call, deadline: float, flow: str = CALLS

@@ -35,6 +35,7 @@ from aiaas_async.nn.network import Network
 from aiaas_async.node.work import Release, Servable
 from aiaas_async.registry.artifacts import ArtifactStore
 from aiaas_async.registry.catalog import Catalog
+from aiaas_async.registry.draft import Draft
 from aiaas_async.registry.records import NO_SPLIT, AliasRecord, Traffic, VersionRecord
 from aiaas_async.registry.writer import RegistryWriter
 from aiaas_async.runtimes.base import Artifact

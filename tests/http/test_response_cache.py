@@ -38,6 +38,10 @@ async def test_equal_calls_are_remembered_and_counted(served: Served) -> None:
     assert not await cached(api, {**CALL, "inputs": {"x": [1, 2, 3, 5]}})
     assert _rows(served) == rows + 2
     cache = (await api.get(f"/deployments/{found['id']}")).value["cache"]
+    text = (await api.get("/metrics")).value.decode()
+    for what, count in (("hits", 3), ("misses", 2)):
+        row = f'nv_cache_num_{what}_per_model{{model="doubler",version="1.0"}} {count}'
+        assert row in text.replace(".0\n", "\n")
     assert {name: cache[name] for name in ("hits", "misses", "evictions", "entries")} == {
         "hits": 3,
         "misses": 2,
@@ -102,3 +106,14 @@ async def test_a_budget_that_is_none_is_refused(served: Served, wrong: object) -
     refused = await served.api.post("/deployments", {"model": "doubler", "cache_mb": wrong})
     assert refused.status == 422
     assert "cache_mb" in refused.detail
+
+
+async def test_the_open_inference_protocol_tells_of_it_too(served: Served) -> None:
+    api = served.api
+    await commit_doubler(api)
+    await deployed(api)
+    tensor = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}
+    asked = {"inputs": [tensor]}
+    replies = [(await succeed(api.post("/v2/models/doubler/infer", asked))).value for _ in range(2)]
+    assert [reply["parameters"].get("cached") for reply in replies] == [None, True]
+    assert replies[0]["outputs"] == replies[1]["outputs"]

@@ -11,6 +11,7 @@ import pytest
 from aiaas_async.errors import DeadlineError, WorkerDiedError
 from aiaas_async.node.work import Call, Result
 from aiaas_async.service.caching import ResponseCache
+from aiaas_async.service.statistics import VersionStatistics
 from tests.node.fakes import servable
 
 OF = servable()
@@ -53,7 +54,8 @@ class Work:
 
 
 async def test_an_equal_call_is_answered_without_computing() -> None:
-    cache, work = ResponseCache("d", 1 << 20), Work()
+    version = VersionStatistics()
+    cache, work = ResponseCache("d", 1 << 20, version), Work()
     first = await cache.call(call(), soon(), work)
     again = await cache.call(call(), soon(), work)
     assert work.started == 1
@@ -63,8 +65,9 @@ async def test_an_equal_call_is_answered_without_computing() -> None:
     counts = cache.statistics()
     assert (counts.hits, counts.misses, counts.shared, counts.entries) == (1, 1, 0, 1)
     assert 16 < counts.bytes <= counts.budget == 1 << 20
-    assert counts.hit_ns > 0
-    assert counts.miss_ns > 0
+    assert (version.cache_hit.count, version.cache_miss.count) == (1, 1)
+    assert version.cache_hit.ns > 0
+    assert version.cache_miss.ns > 0
 
 
 OTHERS = [
@@ -81,7 +84,7 @@ OTHERS = [
 
 @pytest.mark.parametrize("other", OTHERS, ids=range(len(OTHERS)))
 async def test_what_differs_in_anything_that_counts_is_computed(other: Call) -> None:
-    cache, work = ResponseCache("d", 1 << 20), Work()
+    cache, work = ResponseCache("d", 1 << 20, VersionStatistics()), Work()
     await cache.call(call(), soon(), work)
     if "x" not in other.arrays:
         other = Call(OF, {**other.arrays, "x": other.arrays["z"]}, 2, ("y",))
@@ -89,14 +92,14 @@ async def test_what_differs_in_anything_that_counts_is_computed(other: Call) -> 
 
 
 async def test_texts_and_their_order_count() -> None:
-    cache, work = ResponseCache("d", 1 << 20), Work()
+    cache, work = ResponseCache("d", 1 << 20, VersionStatistics()), Work()
     texts = [np.array(["ab", "c"]), np.array(["a", "bc"]), np.array(["ab", "c"])]
     found = [await cache.call(call(t=text), soon(), work) for text in texts]
     assert [each.cached for each in found] == [False, False, True]
 
 
 async def test_long_inputs_and_answers_are_told_apart_as_short_ones_are() -> None:
-    cache, work = ResponseCache("d", 8 << 20), Work()
+    cache, work = ResponseCache("d", 8 << 20, VersionStatistics()), Work()
     long = np.zeros((2, 200_000), np.float32)
     other = long.copy()
     other[1, -1] = 1
@@ -108,7 +111,7 @@ async def test_long_inputs_and_answers_are_told_apart_as_short_ones_are() -> Non
 
 
 async def test_a_remembered_answer_cannot_be_changed_and_keeps_no_batch_alive() -> None:
-    cache, work = ResponseCache("d", 1 << 20), Work()
+    cache, work = ResponseCache("d", 1 << 20, VersionStatistics()), Work()
     first = await cache.call(call(), soon(), work)
     first.arrays["y"][:] = 7  # its receiver's to change
     again = (await cache.call(call(), soon(), work)).arrays["y"]
@@ -119,7 +122,7 @@ async def test_a_remembered_answer_cannot_be_changed_and_keeps_no_batch_alive() 
 
 
 async def test_an_answer_that_does_not_fit_is_given_and_not_remembered() -> None:
-    cache, work = ResponseCache("d", 64), Work()
+    cache, work = ResponseCache("d", 64, VersionStatistics()), Work()
     for _ in range(2):
         assert not (await cache.call(call(), soon(), work)).cached
     assert work.started == 2
@@ -127,7 +130,7 @@ async def test_an_answer_that_does_not_fit_is_given_and_not_remembered() -> None
 
 
 async def test_equal_calls_at_once_share_one_computation() -> None:
-    cache, work = ResponseCache("d", 1 << 20), Work(held=True)
+    cache, work = ResponseCache("d", 1 << 20, VersionStatistics()), Work(held=True)
     calls = [asyncio.create_task(cache.call(call(), soon(), work)) for _ in range(5)]
     await work.reached.wait()
     work.open.set()
@@ -140,7 +143,7 @@ async def test_equal_calls_at_once_share_one_computation() -> None:
 
 @pytest.mark.parametrize("leaver", [0, 1])
 async def test_who_leaves_takes_the_answer_from_nobody(leaver: int) -> None:
-    cache, work = ResponseCache("d", 1 << 20), Work(held=True)
+    cache, work = ResponseCache("d", 1 << 20, VersionStatistics()), Work(held=True)
     calls = [asyncio.create_task(cache.call(call(), soon(), work)) for _ in range(3)]
     await work.reached.wait()
     calls[leaver].cancel()
@@ -153,7 +156,7 @@ async def test_who_leaves_takes_the_answer_from_nobody(leaver: int) -> None:
 
 
 async def test_when_the_last_has_left_the_computation_ends_and_the_next_starts_anew() -> None:
-    cache, work = ResponseCache("d", 1 << 20), Work(held=True)
+    cache, work = ResponseCache("d", 1 << 20, VersionStatistics()), Work(held=True)
     calls = [asyncio.create_task(cache.call(call(), soon(), work)) for _ in range(2)]
     await work.reached.wait()
     for each in calls:
@@ -165,7 +168,7 @@ async def test_when_the_last_has_left_the_computation_ends_and_the_next_starts_a
 
 
 async def test_a_failure_reaches_all_who_wait_and_is_not_remembered() -> None:
-    cache, work = ResponseCache("d", 1 << 20), Work(held=True)
+    cache, work = ResponseCache("d", 1 << 20, VersionStatistics()), Work(held=True)
     work.error = WorkerDiedError("died")
     calls = [asyncio.create_task(cache.call(call(), soon(), work)) for _ in range(2)]
     await work.reached.wait()
@@ -178,7 +181,7 @@ async def test_a_failure_reaches_all_who_wait_and_is_not_remembered() -> None:
 
 
 async def test_who_has_more_time_than_the_first_computes_again() -> None:
-    cache, work = ResponseCache("d", 1 << 20), Work(held=True)
+    cache, work = ResponseCache("d", 1 << 20, VersionStatistics()), Work(held=True)
     now = asyncio.get_running_loop().time()
     first = asyncio.create_task(cache.call(call(), now + 0.01, work))
     await work.reached.wait()
@@ -191,7 +194,7 @@ async def test_who_has_more_time_than_the_first_computes_again() -> None:
 
 
 async def test_who_has_less_time_than_the_first_is_told_so_in_time() -> None:
-    cache, work = ResponseCache("d", 1 << 20), Work(held=True)
+    cache, work = ResponseCache("d", 1 << 20, VersionStatistics()), Work(held=True)
     first = asyncio.create_task(cache.call(call(), soon(), work))
     await work.reached.wait()
     with pytest.raises(DeadlineError, match="an equal call was being computed"):
