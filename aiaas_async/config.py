@@ -118,6 +118,19 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     read_timeout_s: Annotated[
         float, _number(0.1, 3600.0, "time a body has to arrive, or an upload's next piece")
     ] = 30.0
+    body_grace_s: Annotated[
+        float, _number(0.01, 3600.0, "time a body, or the reader of a reply, may be slow at first")
+    ] = 5.0
+    body_min_kib_s: Annotated[
+        int, _whole(0, 1 << 20, "KiB a second of a body, or a reply, after that; 0: any pace")
+    ] = 64
+    max_connections: Annotated[
+        int, _whole(0, 1 << 20, "connections open at once; beyond, 503; 0: no limit")
+    ] = 1000
+    max_connections_per_address: Annotated[
+        int,
+        _whole(0, 1 << 20, "connections from one other machine; beyond, 429; 0: no limit"),
+    ] = 100
     keepalive_s: Annotated[
         float, _number(0.0, 3600.0, "how long an idle connection is kept open")
     ] = 75.0

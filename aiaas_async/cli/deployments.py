@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @click.option("--replicas", type=int, help="Copies of a version that is not split.")
 @click.option("--max-batch-size", type=int)
 @click.option("--max-delay-ms", type=float)
+@click.option("--cache-mb", type=int, help="MiB of answers to remember for equal inputs.")
 @click.option("--dry-run", is_flag=True, help="Only show the plan.")
 @json_option
 @connected

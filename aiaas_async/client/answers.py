@@ -14,12 +14,14 @@ from aiaas_async.wire.tensors import Array
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Where the time went: waiting in the node's queue, computing, in a batch of how many."""
+    """Where the time went: waiting in the node's queue, computing, in a batch of how many. A
+    `cached` answer was remembered: it took no time on any node."""
 
     queue_us: int
     compute_us: int
     batch_size: int
     node: str
+    cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,11 @@ def call_answer(raw: Any) -> CallAnswer:
             version=raw["version"],
             outputs={name: unpack(value) for name, value in raw["outputs"].items()},
             timing=Timing(
-                timing["queue_us"], timing["compute_us"], timing["batch_size"], timing["node"]
+                timing["queue_us"],
+                timing["compute_us"],
+                timing["batch_size"],
+                timing["node"],
+                timing.get("cached", False),
             ),
         )
     except (KeyError, TypeError, AttributeError) as error:

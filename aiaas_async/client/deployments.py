@@ -15,7 +15,7 @@ PLACE_TIMEOUT_S: Final = 600.0
 class DeploymentMethods(Surface):
     async def deploy(self, model: str, **options: Any) -> dict[str, Any]:
         """Place a version: `version`, `mode` (centralized, distributed), `split` (pipeline,
-        tensor), `nodes`, `replicas`, `max_batch_size`, `max_delay_ms`.
+        tensor), `nodes`, `replicas`, `max_batch_size`, `max_delay_ms`, `cache_mb`.
 
         With `dry_run=True` only the plan is made. Raises `MemoryBudgetError` saying what would fit.
         """

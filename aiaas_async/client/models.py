@@ -146,8 +146,12 @@ class ModelMethods(Surface):
     async def delete_model(self, name: str) -> None:
         await self._delete(path("models", name))
 
-    async def delete_version(self, name: str, version: str) -> None:
-        await self._delete(version_path(name, version))
+    async def delete_version(
+        self, name: str, version: str, *, only_uncommitted: bool = False
+    ) -> None:
+        """With `only_uncommitted` a version that is committed raises `ConflictError` and stays."""
+        only = {"state": "registered"} if only_uncommitted else {}
+        await self._delete(version_path(name, version), **only)
 
     async def alias(self, name: str, alias: str) -> dict[str, Any]:
         """What an alias points at, and its `revision`."""

@@ -176,8 +176,10 @@ class Client:
     def delete_model(self, name: str) -> None:
         return self._run(self._async.delete_model(name))
 
-    def delete_version(self, name: str, version: str) -> None:
-        return self._run(self._async.delete_version(name, version))
+    def delete_version(self, name: str, version: str, *, only_uncommitted: bool = False) -> None:
+        return self._run(
+            self._async.delete_version(name, version, only_uncommitted=only_uncommitted)
+        )
 
     def alias(self, name: str, alias: str) -> dict[str, Any]:
         return self._run(self._async.alias(name, alias))

@@ -14,12 +14,13 @@ from aiaas_async.client.folder import METADATA_FILE, Contents, examine
 from aiaas_async.client.models import ModelMethods, version_path
 from aiaas_async.client.request import Request
 from aiaas_async.client.surface import field_of
-from aiaas_async.errors import InvalidError, NotFoundError
+from aiaas_async.errors import AiaasError, InvalidError, NotFoundError
 from aiaas_async.formats.graphfile import FILE_NAME as GRAPH_FILE
 from aiaas_async.registry.labels import check_label
 
 # The server reads a whole artifact before it vouches for it.
 COMMIT_TIMEOUT_S: Final = 120.0
+WITHDRAW_TIMEOUT_S: Final = 5.0
 
 
 class UploadMethods(ModelMethods):
@@ -60,13 +61,27 @@ class UploadMethods(ModelMethods):
         metadata: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
     ) -> dict[str, Any]:
-        """Register, upload and commit a file or a folder; doing it again is fine.
+        """Register, upload and commit a file or a folder; doing it again is fine. One that fails
+        takes back what it registered itself.
 
         Metadata comes from `metadata`, else from what is registered, else from the folder's
         metadata.json and graph.json. `progress(sent, total)` is in bytes over all files.
         """
         contents = await asyncio.to_thread(examine, Path(source))
-        known = await self._registered(name, version, metadata, contents)
+        known, ours = await self._registered(name, version, metadata, contents)
+        try:
+            await self._send(known, contents, progress)
+            return await self.commit(name, version)
+        except BaseException as failure:
+            if ours:
+                await self._withdraw(name, version, failure)
+            raise
+
+    async def _send(
+        self, known: Mapping[str, Any], contents: Contents, progress: Progress | None
+    ) -> None:
+        """Upload what the version does not have yet."""
+        name, version = known["name"], known["version"]
         stored = {entry["path"]: entry["sha256"] for entry in field_of(known, "files")}
         total = await asyncio.to_thread(contents.nbytes)
         before = 0
@@ -77,28 +92,35 @@ class UploadMethods(ModelMethods):
             before += body.size
             if progress is not None:
                 progress(before, total)
-        return await self.commit(name, version)
+
+    async def _withdraw(self, name: str, version: str, failure: BaseException) -> None:
+        """Delete a version whose push failed, unless it is committed after all."""
+        try:
+            async with asyncio.timeout(WITHDRAW_TIMEOUT_S):
+                await self.delete_version(name, version, only_uncommitted=True)
+        except (AiaasError, TimeoutError) as error:
+            failure.add_note(f"the registration of {name}:{version} stays: {error}")
 
     async def _registered(
         self, name: str, version: str, metadata: Mapping[str, Any] | None, contents: Contents
-    ) -> dict[str, Any]:
-        """The version as the server has it, registered now if it had to be."""
-        if metadata is None:
-            try:
-                known = await self.version(name, version)
-            except NotFoundError:
-                known = {}
-            # An alias or a specifier names a version too, but not one to push to.
-            if known.get("version") == version:
-                return known
-            metadata = contents.metadata
+    ) -> tuple[dict[str, Any], bool]:
+        """The version as the server has it, and whether it was registered just now."""
+        try:
+            known = await self.version(name, version)
+        except NotFoundError:
+            known = {}
+        # An alias or a specifier names a version too, but not one to push to.
+        there = known.get("version") == version
+        if there and metadata is None:
+            return known, False
+        metadata = contents.metadata if metadata is None else metadata
         if metadata is None:
             raise InvalidError(
                 f"{name}:{version} is not registered, and there is no {METADATA_FILE} or "
                 f"{GRAPH_FILE} to say what it takes: give metadata with its inputs and outputs"
             )
         await self.register({**metadata, "name": name, "version": version})
-        return await self.version(name, version)
+        return await self.version(name, version), not there
 
 
 def _shifted(progress: Progress | None, before: int, total: int) -> Progress | None:

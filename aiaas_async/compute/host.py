@@ -38,6 +38,7 @@ from aiaas_async.compute.jobs import (
 )
 from aiaas_async.compute.slots import Slot
 from aiaas_async.compute.streams import OpenStreams
+from aiaas_async.compute.warmup import read_warm_ups, run_warm_ups, without_warm_ups
 from aiaas_async.errors import AiaasError, ArtifactError, InvalidError, NotFoundError
 from aiaas_async.runtimes.base import Artifact, Differentiable, Model, Streaming
 from aiaas_async.runtimes.table import NO_TARGETS, Runtimes
@@ -124,12 +125,21 @@ class Host:
                 self._unload(job.model)
                 return Part()
             case Inspect():
-                found = self._runtimes[job.artifact.runtime].inspect(_artifact(job.artifact))
-                return _inspected(Inspected(found.inputs, found.outputs, found.nbytes))
+                artifact = _artifact(job.artifact)
+                found = self._runtimes[job.artifact.runtime].inspect(artifact)
+                read_warm_ups(_paths(job.artifact), found.inputs, found.outputs)
+                return _inspected(
+                    Inspected(found.inputs, found.outputs, found.nbytes, found.deterministic)
+                )
 
     def _load(self, job: Load) -> Part:
         self._unload(job.model)
         model = self._runtimes[job.artifact.runtime].load(_artifact(job.artifact))
+        try:
+            _warm_up(model, job.artifact)
+        except BaseException:
+            model.close()
+            raise
         self._models[job.model] = model
         return _inspected(Inspected(model.inputs, model.outputs, model.nbytes))
 
@@ -230,5 +240,15 @@ def _inspected(found: Inspected) -> Part:
 
 
 def _artifact(files: ArtifactFiles) -> Artifact:
-    paths = {label: Path(path) for label, path in files.files.items()}
+    paths = without_warm_ups(_paths(files))
     return Artifact(paths, files.graph, files.inputs, files.outputs, files.part)
+
+
+def _paths(files: ArtifactFiles) -> dict[str, Path]:
+    return {label: Path(path) for label, path in files.files.items()}
+
+
+def _warm_up(model: Model, files: ArtifactFiles) -> None:
+    # The inputs of a part are not the version's; whoever places parts warms them together.
+    if files.part is None:
+        run_warm_ups(model, read_warm_ups(_paths(files), model.inputs, model.outputs))

@@ -180,8 +180,10 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Inspected(msgspec.Struct, frozen=True):
-    """The facts of a finished `Inspect` or `Load`; `nbytes` is what stays resident when loaded."""
+    """The facts of a finished `Inspect` or `Load`; `nbytes` is what stays resident when loaded.
+    `deterministic` (of an `Inspect`): answers depend on the inputs alone."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     nbytes: int
+    deterministic: bool = False

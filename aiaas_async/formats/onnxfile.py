@@ -1,5 +1,5 @@
 """What an ONNX file says before any runtime reads it: which other files it wants, what it takes and
-gives, and for which of these it declares no shape.
+gives, for which of these it declares no shape, and whether it draws random numbers.
 
 The file is one protobuf message. This walks the wire format by a table of the messages that can
 hold a tensor, so a place to hide a file name is a place this looks at; whatever else the bytes
@@ -9,7 +9,7 @@ say is left to onnxruntime.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -35,6 +35,18 @@ INSIDE: Final[dict[str, dict[int, str]]] = {
 _KEY, _VALUE = 1, 2
 _VALUE_NAME, _VALUE_TYPE, _TENSOR_TYPE, _SHAPE = 1, 2, 1, 2
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_NODE_INPUT, _OPERATOR = 1, 4
+# The operators of ONNX that draw; Dropout does when it is told by its third input to train.
+_RANDOM: Final = frozenset(
+    {
+        b"RandomNormal",
+        b"RandomNormalLike",
+        b"RandomUniform",
+        b"RandomUniformLike",
+        b"Multinomial",
+        b"Bernoulli",
+    }
+)
 _MAX_TAG: Final = 2**32
 # onnxruntime's own marks for "the offset is an address in memory": a file must never say so.
 _MEMORY_MARK: Final = "_MEM_ADDR_"
@@ -43,13 +55,14 @@ _MEMORY_MARK: Final = "_MEM_ADDR_"
 @dataclass(frozen=True, slots=True)
 class OnnxFile:
     """`locations` name the files that hold weights; `shapeless` are inputs and outputs. An input
-    that a weight stands for by default is not among `inputs`."""
+    that a weight stands for by default is not among `inputs`. `random`: some node draws."""
 
     size: int
     locations: frozenset[str]
     shapeless: frozenset[str]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    random: bool = False
 
 
 def read_onnx(path: Path, label: str) -> OnnxFile:
@@ -77,6 +90,7 @@ def _walked(data: mmap.mmap, what: str) -> OnnxFile:
     shapeless: set[str] = set()
     weights: set[str] = set()
     declared: dict[str, list[str]] = {"input": [], "output": []}
+    random = False
     places = [("model", 0, len(data))]
     try:
         while places:
@@ -92,17 +106,16 @@ def _walked(data: mmap.mmap, what: str) -> OnnxFile:
                     shapeless |= set() if shaped else {name}
                 case _:
                     known = INSIDE[message]
-                    places += [
-                        (known[number], first, last)
-                        for number, first, last in _fields(data, start, end)
-                        if number in known
-                    ]
+                    fields = list(_fields(data, start, end))
+                    places += [(known[n], first, last) for n, first, last in fields if n in known]
+                    random = random or (message == "node" and _draws(data, fields))
     except (_WireError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{what} is not an ONNX file, or it is damaged: {error}") from error
     # Places are taken from the end, so what stands first in the file was found last.
     inputs = tuple(name for name in reversed(declared["input"]) if name not in weights)
     outputs = tuple(reversed(declared["output"]))
-    return OnnxFile(len(data), frozenset(locations), frozenset(shapeless), inputs, outputs)
+    found = (frozenset(locations), frozenset(shapeless), inputs, outputs)
+    return OnnxFile(len(data), *found, random)
 
 
 def _location(data: mmap.mmap, start: int, end: int, *, hidden: bool) -> set[str]:
@@ -118,6 +131,13 @@ def _location(data: mmap.mmap, start: int, end: int, *, hidden: bool) -> set[str
             "lie in another file"
         )
     return {location}
+
+
+def _draws(data: mmap.mmap, fields: Sequence[tuple[int, int, int]]) -> bool:
+    """Whether a node of these fields draws random numbers."""
+    operators = [data[first:last] for number, first, last in fields if number == _OPERATOR]
+    inputs = sum(number == _NODE_INPUT for number, _, _ in fields)
+    return any(each in _RANDOM or (each == b"Dropout" and inputs > 2) for each in operators)
 
 
 def _value(data: mmap.mmap, start: int, end: int) -> tuple[str, bool]:

@@ -23,6 +23,7 @@ from aiaas_async.http import (
 )
 from aiaas_async.http.body import BodyBudget
 from aiaas_async.http.exchange import BUDGET, PLATFORM, answering
+from aiaas_async.http.pace import pace_of
 from aiaas_async.http.request import ROUTER, Handler, Request, found_by, front
 from aiaas_async.http.routing import ANY, Router
 from aiaas_async.http.tally import TALLY, Tally
@@ -91,7 +92,7 @@ def make_server(platform: Platform) -> web.Server:
     # Every handler is wrapped by `answering`, and what no route takes is one too.
     app = web.Application()
     app[PLATFORM] = platform
-    app[BUDGET] = BodyBudget(platform.settings.in_flight_body_mb << 20)
+    app[BUDGET] = BodyBudget(platform.settings.in_flight_body_mb << 20, pace_of(platform.settings))
     app[V2] = OpenInference()
     app[LOGS] = Logs()
     app[TRACER] = Tracer(Path(platform.settings.data_dir).expanduser().absolute() / TRACES)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import AsyncIterator
+from typing import Final
 
 from aiohttp import web
 
@@ -20,16 +21,20 @@ from aiaas_async.errors import (
     TooLargeError,
     UnsupportedMediaError,
 )
+from aiaas_async.http.pace import Pace
 from aiaas_async.names import clip
 
+AT_EASE: Final = Pace(rate=0)
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
 class BodyBudget:
-    """Bytes of bodies that may be in memory at once, over all connections."""
+    """Bytes of bodies that may be in memory at once, over all connections, and the pace at which
+    each must come."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, pace: Pace = AT_EASE) -> None:
         self.limit, self.used = limit, 0
+        self.pace = pace
 
     def take(self, nbytes: int) -> None:
         """Raises `OverloadedError` when the server holds too many bodies already."""
@@ -49,6 +54,7 @@ class Share:
 
     def __init__(self, budget: BodyBudget) -> None:
         self._budget, self._taken = budget, 0
+        self.pace = budget.pace
 
     def grow_to(self, nbytes: int) -> None:
         """Raises `OverloadedError`."""
@@ -65,7 +71,8 @@ async def read_body(
     request: web.Request, cap: int, budget: BodyBudget, timeout_s: float, lead: int = 0
 ) -> bytes:
     """The body, decompressed. Raises `TooLargeError` above `cap` bytes (declared, sent or
-    inflated), `DeadlineError` when it does not arrive in `timeout_s` seconds.
+    inflated), `DeadlineError` when it does not arrive in `timeout_s` seconds, or slower than the
+    budget's pace.
 
     `lead` zero bytes come before it. With them a part of it can be brought to where arrays must
     lie in memory: numpy copies one that lies elsewhere before it computes (100 us for 600 KB).
@@ -101,8 +108,10 @@ async def _collect(
         if len(body) > cap:
             raise _too_large(len(body), cap)
         return bytes(lead) + body if lead else body
+    pace, started = share.pace, asyncio.get_running_loop().time()
+    timed = 0  # bytes that the timer knows of
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout_at(started + min(timeout_s, pace.allowed_s(0))) as patience:
             first = await content.readany()
             chunks, size = [bytes(lead), first] if lead else [first], len(first)
             while chunk := await content.readany():
@@ -111,13 +120,19 @@ async def _collect(
                     raise _too_large(size, cap)
                 share.grow_to(size)  # no length was declared
                 chunks.append(chunk)
+                if size - timed > pace.rate:  # a second's worth
+                    patience.reschedule(started + min(timeout_s, pace.allowed_s(size)))
+                    timed = size
     except TimeoutError:
-        raise DeadlineError(f"the body did not arrive within {timeout_s:g} s") from None
+        raise _too_slow(timeout_s, pace, asyncio.get_running_loop().time() - started) from None
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-async def stream_body(request: web.Request, cap: int, timeout_s: float) -> AsyncIterator[bytes]:
-    """The body in pieces as they come; each must come within `timeout_s` seconds.
+async def stream_body(
+    request: web.Request, cap: int, timeout_s: float, pace: Pace
+) -> AsyncIterator[bytes]:
+    """The body in pieces as they come; each must come within `timeout_s` seconds, and all of them
+    at `pace`. The time that their receiver takes is not the sender's.
 
     Raises `TooLargeError` above `cap` bytes, `UnsupportedMediaError` when it is compressed: what
     is stored, and hashed, is what was sent.
@@ -128,13 +143,16 @@ async def stream_body(request: web.Request, cap: int, timeout_s: float) -> Async
     size = request.content_length or 0
     if size > cap:
         raise _too_large(size, cap, "max_file_mb")
-    size = 0
+    size, waited, loop = 0, 0.0, asyncio.get_running_loop()
     while True:
+        began = loop.time()
+        left = max(0.0, min(timeout_s, pace.allowed_s(size) - waited))
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(left):
                 chunk = await request.content.readany()
         except TimeoutError:
-            raise DeadlineError(f"no further bytes came within {timeout_s:g} s") from None
+            raise _too_slow(timeout_s, pace, loop.time() - began) from None
+        waited += loop.time() - began
         if not chunk:
             return
         size += len(chunk)
@@ -155,6 +173,14 @@ def inflate(body: bytes, coding: str, cap: int) -> bytes:
     if not inflater.eof or inflater.unused_data:
         raise MalformedError(f"the {coding} body is cut short or has trailing bytes")
     return out
+
+
+def _too_slow(timeout_s: float, pace: Pace, waited_s: float) -> DeadlineError:
+    if waited_s >= timeout_s:
+        return DeadlineError(f"the body, or its next piece, did not arrive within {timeout_s:g} s")
+    return DeadlineError(
+        f"the body comes too slowly: at least {pace} are expected after {pace.grace_s:g} s"
+    )
 
 
 def _too_large(size: int, cap: int, setting: str = "max_body_mb") -> TooLargeError:

@@ -13,6 +13,7 @@ from aiohttp import web
 from aiaas_async.errors import DigestError, InvalidError, NotFoundError, PreconditionError
 from aiaas_async.http.body import stream_body
 from aiaas_async.http.exchange import (
+    BUDGET,
     CONTROL_BYTES,
     PLATFORM,
     answer_codec,
@@ -56,8 +57,15 @@ async def delete_model(request: web.Request) -> web.StreamResponse:
 
 
 async def delete_version(request: web.Request) -> web.StreamResponse:
-    info = request.match_info
-    await request.app[PLATFORM].models.delete(info["name"], info["version"])
+    """`?state=registered`: only while it is not committed."""
+    models, info = request.app[PLATFORM].models, request.match_info
+    state = request.query.get("state")
+    if state is None:
+        await models.delete(info["name"], info["version"])
+    elif state == "registered":
+        await models.discard(ModelRef(info["name"], info["version"]))
+    else:
+        raise InvalidError(f"?state= must be registered or left out, got {clip(state)}")
     return web.Response(status=204)
 
 
@@ -65,7 +73,8 @@ async def put_file(request: web.Request) -> web.StreamResponse:
     platform = request.app[PLATFORM]
     ref = _record(request).ref
     settings = platform.settings
-    chunks = stream_body(request, settings.max_file_mb << 20, settings.read_timeout_s)
+    pace = request.app[BUDGET].pace
+    chunks = stream_body(request, settings.max_file_mb << 20, settings.read_timeout_s, pace)
     entry = await platform.models.upload(
         ref, request.match_info["path"], chunks, _expected_digest(request)
     )

@@ -193,6 +193,7 @@ async def _answer(asked: InferRequest, answer: CallAnswer) -> web.Response:
         "batch_size": answer.batch_size,
         "queue_us": answer.queue_us,
         "compute_us": answer.compute_us,
+        **({"cached": True} if answer.cached else {}),
     }
     reply = InferReply(answer.model, answer.version, asked.id, answer.outputs, facts)
     if writes_long(reply.arrays, asked.outputs):

@@ -14,7 +14,9 @@ from typing import Any, Final
 from aiohttp import web
 
 from aiaas_async.errors import AiaasError, InternalError, MalformedError
+from aiaas_async.http.admission import Admission, TurnedAway
 from aiaas_async.http.exchange import refusal
+from aiaas_async.http.pace import Pace
 from aiaas_async.names import clip
 
 logger = logging.getLogger(__name__)
@@ -23,27 +25,71 @@ HEAD_TIMEOUT_S: Final = 10.0  # from the connection to its first request
 
 
 class Connection(web.RequestHandler):
-    """Takes the arguments of aiohttp's own."""
+    """Takes the arguments of aiohttp's own as well. Who reads replies slower than `pace` is cut
+    off: what waits to be read is the server's memory."""
 
-    __slots__ = ("_head_timer",)
+    __slots__ = ("_address", "_admission", "_head_timer", "_pace", "_reader_timer")
 
-    def __init__(self, manager: web.Server, **options: Any) -> None:
+    def __init__(
+        self, manager: web.Server, admission: Admission, pace: Pace, **options: Any
+    ) -> None:
         super().__init__(manager, **options)
+        self._admission, self._pace = admission, pace
+        self._address = ""
         self._head_timer: asyncio.TimerHandle | None = None
+        self._reader_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        peer = transport.get_extra_info("peername")
+        self._address = peer[0] if peer else ""
+        refused = self._admission.admit(self._address)
+        if refused is not None:
+            assert isinstance(transport, asyncio.Transport)
+            turned_away = TurnedAway(transport, self._admission)
+            transport.set_protocol(turned_away)
+            turned_away.answer(refused)
+            return
         super().connection_made(transport)
         self._head_timer = self._loop.call_later(HEAD_TIMEOUT_S, self._give_up_waiting)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+        self._admission.leave(self._address)
         super().connection_lost(exc)
 
     def _give_up_waiting(self) -> None:
         # Between later requests the keep-alive timer does this.
         if self._request_count == 0:
             self.force_close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_reader()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+
+    def _watch_reader(self) -> None:
+        if self.transport is not None and self._pace.rate:
+            unread = self.transport.get_write_buffer_size()
+            grace = self._pace.grace_s
+            self._reader_timer = self._loop.call_later(grace, self._check_reader, unread)
+
+    def _check_reader(self, unread_before: int) -> None:
+        """While writing is paused nothing is added: what is less was read."""
+        if self.transport is None:
+            return
+        moved = unread_before - self.transport.get_write_buffer_size()
+        if self._pace.keeps(moved, self._pace.grace_s):
+            self._watch_reader()
+            return
+        logger.info("a connection is cut off: its replies are read too slowly")
+        self.transport.abort()
 
     def handle_error(
         self,

@@ -96,14 +96,17 @@ def _outputs(body: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 def render_call(answer: CallAnswer) -> dict[str, Any]:
     """The body of an answer; its arrays are left to the codec."""
+    timing: dict[str, Any] = {
+        "queue_us": answer.queue_us,
+        "compute_us": answer.compute_us,
+        "batch_size": answer.batch_size,
+        "node": answer.node,
+    }
+    if answer.cached:
+        timing["cached"] = True
     return {
         "model": answer.model,
         "version": answer.version,
         "outputs": answer.outputs,
-        "timing": {
-            "queue_us": answer.queue_us,
-            "compute_us": answer.compute_us,
-            "batch_size": answer.batch_size,
-            "node": answer.node,
-        },
+        "timing": timing,
     }

@@ -21,7 +21,9 @@ from aiohttp import web, web_response
 from aiaas_async.compute.base import WorkerSource
 from aiaas_async.config import Settings
 from aiaas_async.errors import InvalidError
+from aiaas_async.http.admission import Admission
 from aiaas_async.http.app import make_server
+from aiaas_async.http.pace import pace_of
 from aiaas_async.http.protocol import Connection
 from aiaas_async.nn.memory import keep_freed_memory
 from aiaas_async.service.lifespan import running_platform
@@ -30,6 +32,9 @@ from aiaas_async.service.platform import Platform
 logger = logging.getLogger(__name__)
 
 _BACKLOG = 1024
+# How long the rest of a refused body is read, so that its sender comes to read the refusal. With
+# the grace of slow bodies under 10 s.
+_LINGERING_S = 4.0
 _GC_THRESHOLD = 20_000  # allocations between collections; Python's 700 to 2,000 suit small heaps
 # aiohttp's own Server header tells the versions of Python and of itself.
 web_response.SERVER_SOFTWARE = "aiaas"  # type: ignore[attr-defined]
@@ -69,14 +74,19 @@ async def _accepting(
 ) -> AsyncIterator[None]:
     """Serve connections of our own kind; at the end no more are accepted."""
     loop = asyncio.get_running_loop()
+    admission = Admission(settings.max_connections, settings.max_connections_per_address)
+    pace = pace_of(settings)
 
     def connection() -> Connection:
         return Connection(
             manager,
+            admission,
+            pace,
             loop=loop,
             access_log=None,
             auto_decompress=False,  # `body.py` inflates, within bounds
             keepalive_timeout=settings.keepalive_s,
+            lingering_time=_LINGERING_S,
         )
 
     acceptor = await loop.create_server(connection, sock=listening, backlog=_BACKLOG)

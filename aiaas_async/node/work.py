@@ -99,6 +99,7 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     queue_s: float = 0.0
     compute_s: float = 0.0
     batch_size: int = 0
+    cached: bool = False  # remembered: no node was asked
 
 
 class WorkItem(Envelope[Message, Result]):

@@ -21,7 +21,7 @@ from aiaas_async.registry.catalog import AliasRecord, Catalog, ModelRecord, Vers
 from aiaas_async.registry.labels import check_label
 from aiaas_async.registry.records import NO_SPLIT, Traffic
 from aiaas_async.registry.rows import Counter, Writes, digest, encode, exact
-from aiaas_async.registry.rules import check_revision, check_same, completed
+from aiaas_async.registry.rules import check_distinct, check_revision, check_same, completed
 from aiaas_async.registry.versions import check_move
 
 MAX_FILES: Final = 1000
@@ -81,6 +81,7 @@ class Draft:
                 f"{clip(metadata.version)} is an alias of {model.name}; delete the alias or "
                 "register under another version"
             )
+        check_distinct(model, metadata.version)
         record = VersionRecord(metadata.ref, metadata, metadata, self._clock())
         return self._put_version(record), True
 

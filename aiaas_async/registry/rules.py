@@ -10,9 +10,10 @@ import msgspec
 from aiaas_async.errors import ConflictError, PreconditionError
 from aiaas_async.messages import Metadata, TensorSpec
 from aiaas_async.names import clip
-from aiaas_async.registry.records import AliasRecord, VersionRecord
+from aiaas_async.registry.records import AliasRecord, ModelRecord, VersionRecord
 from aiaas_async.registry.rows import exact
 from aiaas_async.registry.signature import agreed
+from aiaas_async.registry.versions import parse
 
 
 def completed(
@@ -43,6 +44,21 @@ def check_same(known: VersionRecord, given: Metadata) -> None:
             "register another version, or delete this one first",
             {"differing": differing, "stored": stored},
         )
+
+
+def check_distinct(model: ModelRecord, version: str) -> None:
+    """Raise `ConflictError` if another version of `model` is the same to PEP 440 ("1.0" and
+    "1.0.0"): a specifier could not tell them apart, and `latest` would go by their spelling."""
+    parsed = parse(version)
+    if parsed is None:
+        return
+    for known in model.versions:
+        if parse(known) == parsed:
+            raise ConflictError(
+                f"{clip(version)} means the same version as {model.name}:{known}, which is "
+                f"registered already; use {known}, or a version that differs in number",
+                {"known": known},
+            )
 
 
 def check_revision(name: str, alias: str, known: AliasRecord | None, expected: int) -> None:

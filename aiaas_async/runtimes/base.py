@@ -31,11 +31,13 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What an artifact is, from headers alone; `nbytes` stay resident once it is loaded."""
+    """What an artifact is, from headers alone; `nbytes` stay resident once it is loaded.
+    `deterministic`: its answers depend on its inputs alone."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     nbytes: int
+    deterministic: bool = False
 
 
 class Model(Protocol):

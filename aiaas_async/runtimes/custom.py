@@ -12,6 +12,8 @@ For each loaded version one object of the class is made, without arguments, insi
     loss(inputs, targets, loss, output)             optional: the mean loss
     gradient(inputs, targets, loss, output, wrt)    optional: loss, by input, by parameter
     close()                                         optional
+    deterministic = True                            optional: answers depend on the inputs alone,
+                                                    so that a deployment may cache them
 
 The signature is what the version was registered with. With inputs named `sequence_id`,
 `sequence_start` and `sequence_end` a version is told which sequence each call belongs to: its
@@ -67,8 +69,9 @@ class CustomRuntime:
 
     def inspect(self, artifact: Artifact) -> Inspection:
         model = self.load(artifact)
+        found = Inspection(model.inputs, model.outputs, model.nbytes, model.deterministic)
         model.close()
-        return Inspection(model.inputs, model.outputs, model.nbytes)
+        return found
 
     def load(self, artifact: Artifact) -> CustomModel:
         for side, specs in (("inputs", artifact.inputs), ("outputs", artifact.outputs)):
@@ -152,6 +155,10 @@ class CustomModel:
         if not isinstance(found, Mapping):
             raise ArtifactError(f"the model gave {type(found).__name__}, not outputs by name")
         return promised(found, [spec for spec in self.outputs if spec.name in names], rows)
+
+    @property
+    def deterministic(self) -> bool:
+        return getattr(self.made, "deterministic", False) is True
 
     def close(self) -> None:
         if _has(self.made, "close"):

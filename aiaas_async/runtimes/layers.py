@@ -37,9 +37,13 @@ class LayersRuntime:
         if artifact.part is not None:
             part = _part_of(artifact.part)
             check_part(part, _weights_file(artifact))
-            return Inspection(part.network.inputs, part.network.outputs, part.nbytes)
+            return Inspection(
+                part.network.inputs, part.network.outputs, part.nbytes, deterministic=True
+            )
         network = network_of(artifact)
-        return Inspection(network.inputs, network.outputs, _resident(network, artifact))
+        return Inspection(
+            network.inputs, network.outputs, _resident(network, artifact), deterministic=True
+        )
 
     def load(self, artifact: Artifact) -> LayersModel:
         if artifact.part is not None:

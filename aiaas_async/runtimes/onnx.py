@@ -41,7 +41,7 @@ class OnnxRuntime:
     def inspect(self, artifact: Artifact) -> Inspection:
         """Loads, since only that shows that onnxruntime knows every operator."""
         model = self.load(artifact)
-        return Inspection(model.inputs, model.outputs, model.nbytes)
+        return Inspection(model.inputs, model.outputs, model.nbytes, model.deterministic)
 
     def load(self, artifact: Artifact) -> OnnxModel:
         label, path = _model_file(artifact)
@@ -58,6 +58,7 @@ class OnnxRuntime:
             read_tensors("input", session.get_inputs(), file.shapeless),
             read_tensors("output", session.get_outputs(), file.shapeless),
             nbytes,
+            not file.random,
         )
 
 
@@ -127,6 +128,7 @@ class OnnxModel:
     takes: tuple[Tensor, ...]
     gives: tuple[Tensor, ...]
     nbytes: int
+    deterministic: bool = False
     inputs: tuple[TensorSpec, ...] = field(init=False)
     outputs: tuple[TensorSpec, ...] = field(init=False)
     item_by_item: bool = field(init=False)

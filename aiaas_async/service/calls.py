@@ -49,7 +49,8 @@ class CallRequest(msgspec.Struct, frozen=True, gc=False):
 
 
 class CallAnswer(msgspec.Struct, frozen=True, gc=False):
-    """`outputs` have no batch dimension when the call was a single item. Times in microseconds."""
+    """`outputs` have no batch dimension when the call was a single item. Times in microseconds; a
+    `cached` answer took none, on no node."""
 
     model: str
     version: str
@@ -58,6 +59,7 @@ class CallAnswer(msgspec.Struct, frozen=True, gc=False):
     compute_us: int
     batch_size: int
     node: str
+    cached: bool = False
 
 
 class Calls:
@@ -221,6 +223,7 @@ def _answer(servable: Servable, batch: Batch, result: Result) -> CallAnswer:
         compute_us=round(result.compute_s * 1e6),
         batch_size=result.batch_size,
         node=result.node,
+        cached=result.cached,
     )
 
 

@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -33,22 +33,27 @@ from aiaas_async.names import LATEST, ModelRef, clip
 from aiaas_async.node.work import Call, Result, Servable
 from aiaas_async.registry.records import VersionRecord
 from aiaas_async.schedule.disciplines import CALLS
+from aiaas_async.service.caching import ResponseCache
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.models import Models
 from aiaas_async.service.placement import Placement, place_balanced
+from aiaas_async.wire.sequences import is_stateful
 
 logger = logging.getLogger(__name__)
 
 _MAX_WAITING: Final = 1024  # calls, while a deployment moves
+_OWN: Final = ("model", "version", "max_delay_ms", "cache_mb")  # not the planner's
 
 
 class DeploymentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is asked for; `request` in the words of the planner."""
+    """What is asked for; `request` in the words of the planner. `cache_mb`: MiB of answers that
+    are remembered for equal inputs."""
 
     model: str
     version: str = LATEST
     request: PlanRequest = PlanRequest()
     max_delay_ms: float = 0.0
+    cache_mb: Annotated[int, msgspec.Meta(ge=0, le=1 << 20)] = 0
 
 
 @dataclass(slots=True)
@@ -63,6 +68,7 @@ class Deployment:
     reason: str | None = None
     arrived: asyncio.Event | None = None
     waiting: int = 0
+    cache: ResponseCache | None = None
 
     @property
     def state(self) -> str:
@@ -150,6 +156,7 @@ class Deployments:
             known = self._by_ref.get(record.ref)
             spec = msgspec.structs.replace(spec, version=record.ref.version)
             fresh = Deployment(known.id if known else secrets.token_hex(4), record.ref, spec)
+            fresh.cache = await self._cache(record, spec)
             fresh.placement = await self._place(record, spec)
             self._by_ref[record.ref] = fresh
             await self._save()
@@ -195,6 +202,8 @@ class Deployments:
         try:
             record = self._models.catalog.version(*deployment.ref)
             await self._models.servable(record)
+            if deployment.cache is None:
+                deployment.cache = await self._cache(record, deployment.spec)
             deployment.placement = await self._place_again(record, deployment)
             deployment.reason = None
         except AiaasError as error:
@@ -237,12 +246,34 @@ class Deployments:
         )
         return await place_balanced(found, facts, whole, self._cluster.nodes)
 
+    async def _cache(self, record: VersionRecord, spec: DeploymentSpec) -> ResponseCache | None:
+        """The cache that is asked for. Raises `InvalidError` unless equal inputs of the version
+        are known to give equal answers."""
+        if not spec.cache_mb:
+            return None
+        found = await self._models.inspect(self._models.artifact_of(record))
+        if not found.deterministic or is_stateful(record.metadata.inputs):
+            raise InvalidError(
+                f"answers of {record.ref} cannot be cached: runtime {record.metadata.runtime} does "
+                "not say that they depend on the inputs alone (a class of your own says so with "
+                "`deterministic = True`); deploy it without cache_mb"
+            )
+        counts = self._models.statistics.of(record.ref)
+        return ResponseCache(record.digest or "", spec.cache_mb << 20, counts)
+
     async def call(
         self, deployment: Deployment, call: Call, deadline: float, flow: str = CALLS
     ) -> Result:
-        """The answer to `call`, whose arrays fit the version's signature."""
-        placement = await deployment.placed(deadline)
-        return await placement.call(call, deadline, flow)
+        """The answer to `call`, whose arrays fit the version's signature; of a call that a user
+        waits for perhaps remembered."""
+
+        async def compute(call: Call, deadline: float) -> Result:
+            placement = await deployment.placed(deadline)
+            return await placement.call(call, deadline, flow)
+
+        if deployment.cache is None or flow != CALLS:
+            return await compute(call, deadline)
+        return await deployment.cache.call(call, deadline, compute)
 
     def _retire(self, placement: Placement | None) -> None:
         if placement is not None:
@@ -265,11 +296,11 @@ class Deployments:
 
 def parse_spec(body: Mapping[str, Any]) -> DeploymentSpec:
     """Raises `InvalidError` naming the field at fault."""
-    own = {name: body[name] for name in ("model", "version", "max_delay_ms") if name in body}
+    own = {name: body[name] for name in _OWN if name in body}
     asked = {name: value for name, value in body.items() if name not in own}
     for name in asked:
         if name not in PlanRequest.__struct_fields__:
-            known = ", ".join(("model", "version", "max_delay_ms", *PlanRequest.__struct_fields__))
+            known = ", ".join((*_OWN, *PlanRequest.__struct_fields__))
             raise InvalidError(f"a deployment has no field {clip(name)}; fields: {known}")
     try:
         spec = msgspec.convert({**own, "request": asked}, DeploymentSpec, strict=True)
@@ -282,7 +313,7 @@ def parse_spec(body: Mapping[str, Any]) -> DeploymentSpec:
 
 def render(deployment: Deployment) -> dict[str, Any]:
     """The JSON-like form of a deployment."""
-    placement = deployment.placement
+    placement, cache = deployment.placement, deployment.cache
     return {
         "id": deployment.id,
         "model": deployment.ref.name,
@@ -290,6 +321,8 @@ def render(deployment: Deployment) -> dict[str, Any]:
         "state": deployment.state,
         "reason": deployment.reason,
         "max_delay_ms": deployment.spec.max_delay_ms,
+        "cache_mb": deployment.spec.cache_mb,
+        "cache": None if cache is None else msgspec.to_builtins(cache.statistics()),
         "plan": None if placement is None else placement.plan.to_data(),
     }
 

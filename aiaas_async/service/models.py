@@ -35,6 +35,7 @@ from aiaas_async.nn.network import Network
 from aiaas_async.node.work import Release, Servable
 from aiaas_async.registry.artifacts import ArtifactStore
 from aiaas_async.registry.catalog import Catalog
+from aiaas_async.registry.draft import Draft
 from aiaas_async.registry.records import NO_SPLIT, AliasRecord, Traffic, VersionRecord
 from aiaas_async.registry.writer import RegistryWriter
 from aiaas_async.runtimes.base import Artifact
@@ -188,6 +189,16 @@ class Models:
     async def delete_alias(self, name: str, alias: str) -> None:
         await self._writer.mutate(lambda draft: draft.delete_alias(name, alias))
 
+    async def discard(self, ref: ModelRef) -> None:
+        """Delete a version that was never committed. Raises `NotFoundError`, `ConflictError`."""
+
+        def drop(draft: Draft) -> None:
+            draft.version(ref).check_open()
+            draft.delete_version(ref)
+
+        await self._writer.mutate(drop)
+        await self._sweep()
+
     async def delete(self, name: str, version: str | None = None) -> None:
         """Delete one version, or the whole model, and unload it everywhere."""
         records = (
@@ -204,6 +215,10 @@ class Models:
         for record in records:
             await self.unload(record.ref)
             self.statistics.forget(record.ref)
+        await self._sweep()
+
+    async def _sweep(self) -> None:
+        """Delete the files that no version holds any more."""
         await asyncio.get_running_loop().run_in_executor(
             None, self._artifacts.sweep, lambda: set(self.catalog.digests())
         )

@@ -97,12 +97,12 @@ class VersionStatistics:
     _window: bytearray = field(default_factory=lambda: bytearray(WINDOW * _ROW.size), repr=False)
 
     def succeeded(self, rows: int, batch_size: int, times: Times) -> None:
-        """Count a call of `rows` items that was computed in a batch of `batch_size`."""
+        """Count a call of `rows` items that was computed in a batch of `batch_size`; of 0, if it
+        was answered from a cache, which is a success and no inference."""
         total, queue, infer, output = times
         before = max(0, total - queue - infer - output)
         place = self.successes % WINDOW
         self.successes += 1
-        self.inferences += rows
         self.last_ms = time.time_ns() // 1_000_000
         self.success_ns += total
         self.queue_ns += queue
@@ -111,7 +111,10 @@ class VersionStatistics:
         self.compute_output_ns += output
         self.latencies.add(total / 1e6)
         _ROW.pack_into(self._window, place * _ROW.size, total, queue, before, infer, output)
-        share = rows / batch_size if batch_size else 1.0
+        if not batch_size:
+            return
+        self.inferences += rows
+        share = rows / batch_size
         self.executions += share
         batch = self.batches.get(batch_size)
         if batch is None:

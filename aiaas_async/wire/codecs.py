@@ -16,6 +16,7 @@ import numpy as np
 
 from aiaas_async.errors import MalformedError, TooLargeError, UnsupportedMediaError
 from aiaas_async.names import clip
+from aiaas_async.wire.repeats import check_unique
 from aiaas_async.wire.skim import check_structure
 from aiaas_async.wire.tensors import pack_tensor
 
@@ -35,7 +36,7 @@ class Codec:
 
 
 def decode_json(body: bytes) -> Any:
-    """A JSON value. NaN and infinity are no JSON (RFC 8259)."""
+    """A JSON value, whose objects have each key once. NaN and infinity are no JSON (RFC 8259)."""
     # A shorter body cannot hold so many; counting takes 0.6 ms a MiB.
     if len(body) > 2 * MAX_CONTAINERS and body.count(b"[") + body.count(b"{") > MAX_CONTAINERS:
         raise TooLargeError(
@@ -43,11 +44,13 @@ def decode_json(body: bytes) -> Any:
             "{dtype, shape, data} with base64 data, or use MessagePack"
         )
     try:
-        return msgspec.json.decode(body)
+        value = msgspec.json.decode(body)
+        check_unique(body, value)
     except RecursionError:
         raise MalformedError("the JSON body is nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedError(f"the body is not JSON: {clip(str(error), 200)}") from error
+    return value
 
 
 def encode_json(value: Any) -> bytes:

@@ -11,7 +11,13 @@ import pytest
 
 from aiaas_async import AiaasError, Client
 from aiaas_async.client import UnreachableError
-from aiaas_async.errors import ConflictError, InputError, NotReadyError, PreconditionError
+from aiaas_async.errors import (
+    ArtifactError,
+    ConflictError,
+    InputError,
+    NotReadyError,
+    PreconditionError,
+)
 from aiaas_async.formats.safetensors import write_tensors
 from aiaas_async.testing import server
 from tests.runtimes.artifacts import GRAPH as CLASSIFIER
@@ -111,6 +117,14 @@ def test_a_wrong_shape_is_a_typed_error_with_details(client: Client, colours: st
     with pytest.raises(InputError, match="expects x: float32") as caught:
         client.call(x=np.zeros((2, 5)), model=colours)
     assert caught.value.details["expected"] == [4]
+
+
+def test_a_push_that_fails_leaves_no_version_behind(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "graph.json").write_text(json.dumps(GRAPH))
+    (tmp_path / "model.safetensors").write_bytes(b"no such thing")
+    with pytest.raises(ArtifactError):
+        client.push("broken", "1.0", tmp_path)
+    assert "broken" not in {model["name"] for model in client.models()}
 
 
 def test_a_pushed_folder_is_a_version_and_pushing_it_again_changes_nothing(

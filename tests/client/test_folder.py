@@ -28,6 +28,11 @@ def test_files_are_called_by_their_path_within_the_folder(tmp_path: Path) -> Non
     assert contents.nbytes() == 4
 
 
+def test_warm_up_requests_go_along(tmp_path: Path) -> None:
+    fill(tmp_path, "graph.json", "warmup/first.json")
+    assert list(examine(tmp_path).files) == ["graph.json", "warmup/first.json"]
+
+
 def test_a_single_file_is_called_by_its_name(tmp_path: Path) -> None:
     fill(tmp_path, "model.bin")
     contents = examine(tmp_path / "model.bin")

@@ -15,6 +15,7 @@ from aiaas_async import AsyncClient
 from aiaas_async.client import portal
 from aiaas_async.client.body import CHUNK
 from aiaas_async.errors import (
+    ArtifactError,
     ConflictError,
     DeadlineError,
     DigestError,
@@ -230,10 +231,10 @@ async def test_metadata_of_the_caller_is_registered_even_if_some_is(
     client: AsyncClient, stub: Stub, tmp_path: Path
 ) -> None:
     (tmp_path / "w").write_bytes(b"1")
-    stub.will(refusal(ConflictError("other metadata")))
+    stub.will(value(version()), refusal(ConflictError("other metadata")))
     with pytest.raises(ConflictError, match="other metadata"):
         await client.push("m", "1.0", tmp_path / "w", {"inputs": ["x"], "outputs": ["y"]})
-    assert stub.paths == ["POST /register"]
+    assert stub.paths == ["GET /models/m/versions/1.0", "POST /register"]
 
 
 async def test_a_push_that_knows_no_signature_says_what_to_give(
@@ -243,3 +244,63 @@ async def test_a_push_that_knows_no_signature_says_what_to_give(
     stub.will(refusal(NotFoundError("no such version")))
     with pytest.raises(InvalidError, match=r"m:1\.0 is not registered.*give metadata"):
         await client.push("m", "1.0", tmp_path / "model.bin")
+
+
+WITHDRAWN = "DELETE /models/m/versions/1.0?state=registered"
+SIGNATURE = {"inputs": ["x"], "outputs": ["y"]}
+
+
+@pytest.mark.parametrize("failing", ["upload", "commit"])
+async def test_a_push_that_fails_takes_back_what_it_registered(
+    client: AsyncClient, stub: Stub, tmp_path: Path, failing: str
+) -> None:
+    (tmp_path / "w").write_bytes(b"1")
+    absent, there = refusal(NotFoundError("no such version")), value(version())
+    refused, gone = refusal(ArtifactError("damaged")), value(None, 204)
+    between = [] if failing == "upload" else [DONE]
+    stub.will(absent, value({}), there, *between, refused, gone)
+    with pytest.raises(ArtifactError, match="damaged"):
+        await client.push("m", "1.0", tmp_path / "w", SIGNATURE)
+    assert stub.paths[-1] == WITHDRAWN
+
+
+async def test_a_push_that_fails_leaves_what_was_registered_before(
+    client: AsyncClient, stub: Stub, tmp_path: Path
+) -> None:
+    (tmp_path / "w").write_bytes(b"1")
+    stub.will(value(version()), value({}), value(version()), refusal(ArtifactError("damaged")))
+    with pytest.raises(ArtifactError):
+        await client.push("m", "1.0", tmp_path / "w", SIGNATURE)
+    assert WITHDRAWN not in stub.paths
+
+
+async def test_a_push_that_is_cancelled_takes_back_what_it_registered(
+    client: AsyncClient, stub: Stub, tmp_path: Path
+) -> None:
+    reached = asyncio.Event()
+
+    async def never(request: web.Request) -> web.StreamResponse:
+        reached.set()
+        return await asyncio.Future()
+
+    (tmp_path / "w").write_bytes(b"1")
+    absent = refusal(NotFoundError("no such version"))
+    stub.will(absent, value({}), value(version()), never, value(None, 204))
+    push = asyncio.create_task(client.push("m", "1.0", tmp_path / "w", SIGNATURE))
+    await reached.wait()
+    push.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await push
+    assert stub.paths[-1] == WITHDRAWN
+
+
+async def test_what_cannot_be_taken_back_is_told_beside_the_failure(
+    client: AsyncClient, stub: Stub, tmp_path: Path
+) -> None:
+    (tmp_path / "w").write_bytes(b"1")
+    absent, there = refusal(NotFoundError("no such version")), value(version())
+    refused, kept = refusal(ArtifactError("damaged")), refusal(ConflictError("it is committed"))
+    stub.will(absent, value({}), there, refused, kept)
+    with pytest.raises(ArtifactError) as raised:
+        await client.push("m", "1.0", tmp_path / "w", SIGNATURE)
+    assert raised.value.__notes__ == ["the registration of m:1.0 stays: it is committed"]

@@ -17,6 +17,7 @@ from tests.http.models import (
     classifier,
     commit_classifier,
     commit_doubler,
+    doubler,
     metadata,
     repr_digest,
     succeed,
@@ -105,6 +106,21 @@ async def test_committing_makes_a_version_immutable(api: Api, tmp_path: Path) ->
     assert (again.status, again.value) == (200, committed.value)
     late = await api.put(V.format("classifier") + "/files/more", raw=b"x")
     assert (late.status, late.code) == (409, "conflict")
+
+
+async def test_only_what_is_not_committed_is_deleted_where_that_is_asked_for(
+    served: Served,
+) -> None:
+    api, path = served.api, V.format("doubler")
+    await succeed(api.post("/register", doubler()))
+    wrong = await api.delete(path + "?state=ready")
+    assert (wrong.status, wrong.code) == (422, "invalid")
+    assert (await api.delete(path + "?state=registered")).status == 204
+    assert (await api.get(path)).status == 404
+    await commit_doubler(api)
+    kept = await api.delete(path + "?state=registered")
+    assert (kept.status, kept.code) == (409, "conflict")
+    assert (await api.get(path)).value["state"] == "ready"
 
 
 async def test_committing_without_files_says_what_to_do(api: Api) -> None:

@@ -361,3 +361,21 @@ def test_jobs_are_kept_as_they_come(draft: Draft) -> None:
     draft.delete_job("j2")
     assert draft.writes == {("jobs", "j1"): b"{}", ("jobs", "j2"): None}
     assert len(draft.catalog()) == 0
+
+
+@pytest.mark.parametrize("same", ["1.0.0", "1", "v1.0", "1.0.0.0"])
+def test_a_version_that_a_specifier_could_not_tell_from_another_is_refused(
+    draft: Draft, same: str
+) -> None:
+    draft.register(metadata())
+    with pytest.raises(ConflictError, match=r"means the same version as digits:1\.0") as caught:
+        draft.register(metadata(version=same))
+    assert caught.value.details == {"known": "1.0"}
+    assert list(draft.model("digits").versions) == ["1.0"]
+
+
+@pytest.mark.parametrize("other", ["1.0.1", "1.0+local", "1.0rc1", "1.0 final", "beta"])
+def test_a_version_that_differs_to_a_specifier_is_taken(draft: Draft, other: str) -> None:
+    draft.register(metadata())
+    draft.register(metadata(version=other))
+    assert set(draft.model("digits").versions) == {"1.0", other}

@@ -140,6 +140,18 @@ def test_inspection_says_what_was_registered_and_leaves_nothing_open(tmp_path: P
     assert Polynomial.closed == closed + 1
 
 
+@pytest.mark.parametrize(
+    ("said", "meant"), [(None, False), (False, False), ("yes", False), (True, True)]
+)
+def test_answers_depend_on_the_inputs_alone_only_if_the_class_says_so(
+    said: object, meant: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if said is not None:
+        monkeypatch.setattr(Polynomial, "deterministic", said, raising=False)
+    found = CustomRuntime("poly", f"{HERE}:Polynomial").inspect(polynomial(tmp_path))
+    assert found.deterministic is meant
+
+
 def test_a_class_within_a_class_can_be_named_and_each_version_has_its_own_object(
     tmp_path: Path,
 ) -> None:

@@ -114,3 +114,10 @@ def test_recording_a_call_is_cheap() -> None:
     one, times = VersionStatistics(), Times(9 * MS, 1 * MS, 2 * MS, 3000)
     best = min(timeit.repeat(lambda: one.succeeded(2, 8, times), number=2000, repeat=7)) / 2000
     assert best < 5e-6
+
+
+def test_a_remembered_answer_is_a_success_and_no_inference() -> None:
+    one = VersionStatistics()
+    one.succeeded(3, 0, Times(2 * MS, 0, 0, 1 * MS))
+    assert (one.success.count, one.inferences, one.executions) == (1, 0, 0.0)
+    assert one.batches == {}
