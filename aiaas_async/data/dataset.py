@@ -11,6 +11,7 @@ its writing. In memory an item costs 55 bytes and no Python object (measured wit
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from aiaas_async.data import layout as layouts
 from aiaas_async.data.commit import CommitFile
 from aiaas_async.data.files import replace, storage
 from aiaas_async.data.items import checksums, default_keys, last_of_each, table
+from aiaas_async.data.keys import Keys, checked_keys
 from aiaas_async.data.layout import Layout
 from aiaas_async.data.move import prepare_move
 from aiaas_async.data.placement import Placement
@@ -31,7 +33,6 @@ from aiaas_async.data.schema import (
     Columns,
     DatasetSpec,
     checked_columns,
-    checked_keys,
     encode_key,
 )
 from aiaas_async.data.shard import Shard
@@ -50,6 +51,17 @@ class PutReport(msgspec.Struct, frozen=True):
     replaced: int
     repeated: int
     per_node: dict[str, int]
+
+    def plus(self, other: PutReport) -> PutReport:
+        """What two calls did together."""
+        nodes = Counter(self.per_node)
+        nodes.update(other.per_node)
+        return PutReport(
+            self.written + other.written,
+            self.replaced + other.replaced,
+            self.repeated + other.repeated,
+            dict(nodes),
+        )
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -117,7 +129,7 @@ class Dataset:
 
     def put(
         self,
-        keys: Sequence[str] | None,
+        keys: Sequence[str] | Keys | None,
         columns: Columns,
         hashes: NDArray[np.uint64] | None = None,
     ) -> PutReport:
@@ -130,22 +142,21 @@ class Dataset:
         arrays = checked_columns(self.spec, columns)
         given = len(next(iter(arrays.values())))
         raw = default_keys(arrays) if keys is None else checked_keys(keys, given)
-        last = last_of_each(raw)
-        if last is not None:
-            raw = [raw[at] for at in last.tolist()]
-            arrays = {name: array[last] for name, array in arrays.items()}
-            hashes = None
-        if not raw:
+        if not given:
             return PutReport(0, 0, 0, {})
         if hashes is None:
             hashes = self._placement.hashes(raw)
+        last = last_of_each(raw, hashes)
+        if last is not None:
+            raw, hashes = raw.take(last), hashes[last]
+            arrays = {name: array[last] for name, array in arrays.items()}
         with self._change(len(raw)):
             rows = table(self._commits.last.next_seq, hashes, checksums(arrays))
             replaced, per_node = self._prepare(rows, raw, arrays)
         return PutReport(len(raw), replaced, given - len(raw), per_node)
 
     def _prepare(
-        self, rows: NDArray[Any], keys: list[bytes], arrays: Columns
+        self, rows: NDArray[Any], keys: Keys, arrays: Columns
     ) -> tuple[int, dict[str, int]]:
         """Hand each shard its items; how many had a predecessor, and the copies per node."""
         replaced, per_node = 0, {}
@@ -155,7 +166,7 @@ class Dataset:
             if not len(mine):
                 continue
             everything = len(mine) == len(keys)
-            own_keys = keys if everything else [keys[at] for at in mine.tolist()]
+            own_keys = keys if everything else keys.take(mine)
             own = arrays if everything else {n: a[mine] for n, a in arrays.items()}
             found = self._shards[node].find(rows["hash"][mine], own_keys)
             self._shards[node].prepare(rows[mine], own_keys, own, found[found >= 0])
@@ -165,7 +176,7 @@ class Dataset:
 
     def delete(self, keys: Sequence[str]) -> int:
         """Remove the items with these keys, durably; how many there were."""
-        raw = list(dict.fromkeys(map(encode_key, keys)))
+        raw = Keys.of(list(dict.fromkeys(map(encode_key, keys))))
         hashes = self._placement.hashes(raw)
         with self._changing:
             found = {node: shard.find(hashes, raw) for node, shard in self._shards.items()}
@@ -202,12 +213,12 @@ class Dataset:
 
     def get(self, key: str) -> dict[str, NDArray[Any]]:
         """The values of one item. Raises `NotFoundError`, `CorruptError`."""
-        raw = encode_key(key)
-        hashes = self._placement.hashes([raw])
+        raw = Keys.of([encode_key(key)])
+        hashes = self._placement.hashes(raw)
         with self._publishing:
             for index in self._placement.targets(hashes)[0].tolist():
                 shard = self._shards[self._placement.members[index]]
-                row = int(shard.find(hashes, [raw])[0])
+                row = int(shard.find(hashes, raw)[0])
                 if row >= 0:
                     return shard.values(row)
         raise NotFoundError(f"data set {self.spec.name} has no item {clip(key)}")

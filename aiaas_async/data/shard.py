@@ -10,7 +10,7 @@ shard is opened, so a change over many shards is all or nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from aiaas_async.data.files import cut, storage, sync_folder, write_at
 from aiaas_async.data.index import Index
 from aiaas_async.data.items import checksums
 from aiaas_async.data.journal import Block, damaged
+from aiaas_async.data.keys import Keys
 from aiaas_async.data.rows import RowTable
 from aiaas_async.data.schema import Column
 from aiaas_async.errors import CorruptError
@@ -88,7 +89,7 @@ class Shard:
     def prepare(
         self,
         rows: NDArray[Any],
-        keys: Sequence[bytes],
+        keys: Keys,
         arrays: Arrays,
         gone: NDArray[np.int64],
     ) -> None:
@@ -110,7 +111,7 @@ class Shard:
     def prepare_end(self, gone: NDArray[np.int64]) -> None:
         """Prepare the end of committed rows; nothing is written when there are none."""
         if len(gone):
-            self.prepare(self.table.facts[:0], [], {}, gone)
+            self.prepare(self.table.facts[:0], Keys.of([]), {}, gone)
 
     def _next(self) -> tuple[int, int]:
         """The next free row, and the next free offset of the log."""
@@ -140,17 +141,18 @@ class Shard:
             self._cut_to_committed()
             self._soiled = False
 
-    def find(self, hashes: NDArray[np.uint64], keys: Sequence[bytes]) -> NDArray[np.int64]:
+    def find(self, hashes: NDArray[np.uint64], keys: Keys) -> NDArray[np.int64]:
         """The live row of each key, -1 where there is none."""
         found = np.full(len(hashes), -1, np.int64)
         which, rows = self._index.candidates(hashes)
         kept = self.table.live[rows]
         if kept.any():
+            asked = list(keys)
             with (self.folder / "log").open("rb") as log:
                 for at, row in zip(which[kept].tolist(), rows[kept].tolist(), strict=True):
                     fact = self.table.facts[row]
                     log.seek(int(fact["key_at"]))
-                    if log.read(int(fact["key_len"])) == keys[at]:
+                    if log.read(int(fact["key_len"])) == asked[at]:
                         found[at] = max(found[at], row)
         return found
 

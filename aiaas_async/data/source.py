@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from aiaas_async.data.keys import Keys, gather
 from aiaas_async.data.rows import RowTable
 from aiaas_async.data.schema import Column
 from aiaas_async.data.shard import read_log
@@ -127,18 +128,24 @@ class Source:
 
     def keys(self, indices: NDArray[np.int64]) -> list[str]:
         """The keys of the items at `indices` int64 [k]."""
-        return [key.decode() for key in self.raw_keys(indices)]
+        return [key.decode() for key in self.packed_keys(indices)]
 
-    def raw_keys(self, indices: NDArray[np.int64]) -> list[bytes]:
-        """The keys of the items at `indices` int64 [k], in UTF-8."""
-        found = [b""] * len(indices)
-        for shard, places, rows in self._locate(indices):
-            facts, log = self._views[shard].facts[rows], self._logs[shard]
-            ends = facts["key_at"] + facts["key_len"]
-            spans = zip(places.tolist(), facts["key_at"].tolist(), ends.tolist(), strict=True)
-            for place, start, end in spans:
-                found[place] = log[start:end]
-        return found
+    def packed_keys(self, indices: NDArray[np.int64]) -> Keys:
+        """The keys of the items at `indices` int64 [k], as they lie in the logs."""
+        located = self._locate(indices)
+        parts = [(places, self._keys_of(shard, rows)) for shard, places, rows in located]
+        if len(parts) == 1:
+            return parts[0][1]
+        everything = Keys(
+            b"".join(keys.text for _, keys in parts),
+            np.concatenate([np.empty(0, np.uint32), *(keys.lengths for _, keys in parts)]),
+        )
+        order = np.concatenate([np.empty(0, np.int64), *(places for places, _ in parts)])
+        return everything.take(np.argsort(order))
+
+    def _keys_of(self, shard: int, rows: NDArray[np.int64]) -> Keys:
+        facts = self._views[shard].facts[rows]
+        return gather(self._logs[shard], facts["key_at"].astype(np.int64), facts["key_len"])
 
     def facts(self, indices: NDArray[np.int64]) -> NDArray[Any]:
         """What the logs say of the items at `indices`: `journal.ROW` [k]."""
@@ -157,7 +164,7 @@ class Source:
             indices = np.arange(start, min(start + _DIGEST_ROWS, len(self)))
             facts = self.facts(indices)
             total.update(facts["key_len"].tobytes())
-            total.update(b"".join(self.raw_keys(indices)))
+            total.update(self.packed_keys(indices).text)
             total.update(facts["crc"].tobytes())
         return total.hexdigest()
 

@@ -13,6 +13,8 @@ from aiaas_async.http.exchange import (
     reply,
     whole_query,
 )
+from aiaas_async.http.itemstream import decode, is_stream, raw_values
+from aiaas_async.wire.codecs import codec_for, reply_codec
 
 _PAGE = 100
 
@@ -40,9 +42,14 @@ async def delete_dataset(request: web.Request) -> web.StreamResponse:
 
 
 async def post_items(request: web.Request) -> web.StreamResponse:
+    """Store items, from one body or a stream of them; durable when it is answered."""
+    datasets, name = request.app[PLATFORM].datasets, request.match_info["name"]
+    asked = codec_for(request.headers.get("Content-Type"))
+    if is_stream(request, asked):
+        report = await datasets.put_stream(name, raw_values(request), decode)
+        return reply(reply_codec(request.headers.get("Accept"), asked), report)
     body, codec = await read_object(request)
-    report = await request.app[PLATFORM].datasets.put(request.match_info["name"], body)
-    return reply(codec, report)
+    return reply(codec, await datasets.put(name, body))
 
 
 async def get_items(request: web.Request) -> web.StreamResponse:

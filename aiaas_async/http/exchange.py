@@ -135,6 +135,11 @@ async def read(request: web.Request, cap: int | None = None) -> tuple[Any, Codec
 async def read_object(request: web.Request, cap: int | None = None) -> tuple[dict[str, Any], Codec]:
     """Like `read`, for bodies that must be an object."""
     value, codec = await read(request, cap)
+    return as_object(value), codec
+
+
+def as_object(value: Any) -> dict[str, Any]:
+    """A decoded body, if it is an object. Raises `MalformedError`, `TooLargeError`."""
     if not isinstance(value, dict):
         raise MalformedError(f"the body must be an object, got {type(value).__name__}")
     if len(value) > MAX_FIELDS:
@@ -142,7 +147,7 @@ async def read_object(request: web.Request, cap: int | None = None) -> tuple[dic
     odd = [key for key in value if not isinstance(key, str)]
     if odd:
         raise MalformedError(f"the names of the body's fields must be texts, got {clip(odd[0])}")
-    return value, codec
+    return value
 
 
 def reply(codec: Codec, value: Any, status: int = 200, **headers: str) -> web.Response:

@@ -104,7 +104,7 @@ def missing(source: Source, done: Source) -> Indices:
     # The hash alone would be wrong once in 10^8 jobs of a million items.
     for start in range(0, len(candidates), _CHUNK):
         some = candidates[start : start + _CHUNK]
-        pairs = zip(source.raw_keys(some), done.raw_keys(places[some]), strict=True)
+        pairs = zip(source.packed_keys(some), done.packed_keys(places[some]), strict=True)
         found[some] = [one == other for one, other in pairs]
     return np.flatnonzero(~found)
 

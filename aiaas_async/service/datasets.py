@@ -6,16 +6,24 @@ Items come and go as columns: a key names a row of each.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final, ParamSpec, TypeVar
 
 import msgspec
 import numpy as np
 
-from aiaas_async.data.dataset import Dataset
+from aiaas_async.data.dataset import Dataset, PutReport
+from aiaas_async.data.keys import Keys
 from aiaas_async.data.library import Library
 from aiaas_async.data.source import Source
-from aiaas_async.errors import InputError, InvalidError, NotFoundError
+from aiaas_async.errors import (
+    AiaasError,
+    InputError,
+    InvalidError,
+    MalformedError,
+    NotFoundError,
+)
 from aiaas_async.formats.dtypes import NUMPY
 from aiaas_async.names import check_name, clip
 from aiaas_async.ring.hashring import Ring
@@ -24,6 +32,8 @@ from aiaas_async.wire.tensors import Array
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_TOO_LONG: Final = 2**20  # bytes of a key, whatever larger number was given
 
 
 class Datasets:
@@ -58,23 +68,31 @@ class Datasets:
     async def put(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Store the items of a body `{keys?, columns}`; durable when it returns."""
         dataset = await _thread(self._library.get, name)
-        unknown = body.keys() - {"keys", "columns"}
-        if unknown:
-            raise InvalidError(
-                f"items come as {{keys?, columns}}; there is no field {clip(min(unknown))}"
-            )
-        columns = body.get("columns")
-        if not isinstance(columns, Mapping) or not columns:
-            raise InvalidError(f"'columns' must be an object of arrays, got {clip(columns)}")
-        # Only values that are not arrays yet cost time to read; both happen off the loop.
-        arrays = await _thread(_read_columns, dataset, columns)
-        keys = _read_keys(body.get("keys"))
-        report = await _thread(dataset.put, keys, arrays)
-        facts: dict[str, Any] = msgspec.to_builtins(report)
+        facts: dict[str, Any] = msgspec.to_builtins(await _thread(_put, dataset, body))
+        return facts
+
+    async def put_stream(
+        self, name: str, bodies: AsyncIterator[bytearray], decode: Callable[[bytearray], Any]
+    ) -> dict[str, Any]:
+        """Store the items of several bodies, in order: one is stored while the next one comes.
+
+        Each is durable as a whole, or not there. Raises what `put` does, with how many items were
+        stored before it.
+        """
+        storing = InOrder(await _thread(self._library.get, name), decode)
+        try:
+            async for raw in bodies:
+                await storing.add(raw)
+            if not storing.count:
+                raise MalformedError("the body is empty; items come as {keys?, columns}")
+            await storing.settle()
+        except AiaasError as error:
+            raise await storing.told(error) from error
+        facts: dict[str, Any] = msgspec.to_builtins(storing.stored)
         return facts
 
     async def put_results(
-        self, name: str, keys: Sequence[str], columns: Mapping[str, Array], hashes: Array
+        self, name: str, keys: Sequence[str] | Keys, columns: Mapping[str, Array], hashes: Array
     ) -> None:
         """Store what was computed from items of another data set, whose `hashes` these are."""
         dataset = await _thread(self._library.get, name)
@@ -118,6 +136,54 @@ class Datasets:
         return total
 
 
+class InOrder:
+    """Stores raw bodies one after the other; `count` of them were taken, `stored` is durable."""
+
+    def __init__(self, dataset: Dataset, decode: Callable[[bytearray], Any]) -> None:
+        self._dataset, self._decode = dataset, decode
+        self._storing: asyncio.Task[PutReport] | None = None
+        self.stored = PutReport(0, 0, 0, {})
+        self.count = 0
+
+    async def add(self, raw: bytearray) -> None:
+        """Begin to store a body once the one before is stored. Raises what that one met."""
+        await self.settle()
+        self.count += 1
+        self._storing = asyncio.create_task(_thread(self._put, raw))
+
+    def _put(self, raw: bytearray) -> PutReport:
+        return _put(self._dataset, self._decode(raw))
+
+    async def settle(self) -> None:
+        """Wait until what was begun is stored. Cancelling the waiter does not stop it."""
+        if (storing := self._storing) is not None:
+            await asyncio.wait([storing])
+            self._storing = None
+            self.stored = self.stored.plus(storing.result())
+
+    async def told(self, error: AiaasError) -> AiaasError:
+        """`error` that ended the stream, with how far it came."""
+        with suppress(AiaasError):
+            await self.settle()
+        if self.count > 1:
+            error.details["stored"] = msgspec.to_builtins(self.stored)
+            error.message += f" (body {self.count}; {self.stored.written} items before are stored)"
+        return error
+
+
+def _put(dataset: Dataset, body: Mapping[str, Any]) -> PutReport:
+    """Store the items of a body `{keys?, columns}`."""
+    unknown = body.keys() - {"keys", "columns"}
+    if unknown:
+        raise InvalidError(
+            f"items come as {{keys?, columns}}; there is no field {clip(min(unknown))}"
+        )
+    columns = body.get("columns")
+    if not isinstance(columns, Mapping) or not columns:
+        raise InvalidError(f"'columns' must be an object of arrays, got {clip(columns)}")
+    return dataset.put(_read_keys(body.get("keys")), _read_columns(dataset, columns))
+
+
 async def _thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     return await asyncio.to_thread(work, *args, **kwargs)
 
@@ -158,12 +224,18 @@ def _fitted(array: Array, dtype: np.dtype[Any], name: str) -> Array:
     return fitted
 
 
-def _read_keys(raw: Any) -> list[str] | None:
-    """Keys as a list of texts, or as a tensor of strings."""
-    if raw is None:
-        return None
-    if isinstance(raw, list):
+def _read_keys(raw: Any) -> Sequence[str] | Keys | None:
+    """Keys as a list of texts, as a tensor of strings, or packed as `{lengths, text}`."""
+    if raw is None or isinstance(raw, list):
         return raw
+    if isinstance(raw, Mapping) and raw.keys() == {"lengths", "text"}:
+        lengths = read_array(raw["lengths"], "the keys' lengths")
+        if lengths.dtype.kind != "u" or lengths.ndim != 1 or not isinstance(raw["text"], bytes):
+            raise InvalidError(
+                "packed keys are 'lengths', unsigned numbers of bytes, and 'text', all keys in "
+                "UTF-8 end to end, as binary"
+            )
+        return Keys(raw["text"], np.minimum(lengths, np.uint32(_TOO_LONG)))
     array = read_array(raw, "keys")
     if array.dtype.kind != "U" or array.ndim != 1:
         raise InvalidError("'keys' must be a list of texts, one for each item")
