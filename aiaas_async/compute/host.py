@@ -28,10 +28,12 @@ from aiaas_async.compute.jobs import (
     Progress,
     ReadInfer,
     ReadJson,
+    Scan,
     Train,
     TrainPart,
     Unload,
 )
+from aiaas_async.compute.scan import scan
 from aiaas_async.compute.slots import Slot
 from aiaas_async.errors import AiaasError, ArtifactError, InvalidError, NotFoundError
 from aiaas_async.runtimes.base import Artifact, Differentiable, Model
@@ -82,6 +84,8 @@ class Host:
         match job:
             case Infer():
                 yield self._infer(job, arrays)
+            case Scan():
+                yield Part(arrays=scan(self._model(job.model), job, arrays.get("rows")))
             case Differentiate():
                 yield self._differentiate(job, arrays)
             case Load():

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from aiaas_async.data.schema import Column
 from aiaas_async.messages import TensorSpec
 
 
@@ -60,6 +61,28 @@ class Infer(msgspec.Struct, frozen=True, tag="infer"):
     outputs: tuple[str, ...] | None = None
 
 
+class InputFile(msgspec.Struct, frozen=True, array_like=True):
+    """The column of a data set that goes to an input: its file (chosen by the server)."""
+
+    input: str
+    file: str
+    column: Column
+
+
+class Scan(msgspec.Struct, frozen=True, tag="scan"):
+    """Run `model` over rows `start` to `stop` - 1 of column files, or over those that the array
+    "rows" beside it picks; they are read as calls of `specs` are. The answer has the outputs, and
+    the checksum of each row (`scan.CHECKSUMS`)."""
+
+    model: str
+    files: tuple[InputFile, ...]
+    start: int
+    stop: int
+    outputs: tuple[str, ...]
+    specs: tuple[TensorSpec, ...]
+    allow_nonfinite: bool = False
+
+
 class Differentiate(msgspec.Struct, frozen=True, tag="differentiate"):
     """Loss, and gradients with respect to `wrt`; arrays are named inputs/… and targets/…."""
 
@@ -104,7 +127,18 @@ class ReadInfer(msgspec.Struct, frozen=True, tag="read_infer"):
     outputs: tuple[TensorSpec, ...]
 
 
-Job = Inspect | Load | Unload | Infer | Differentiate | Train | TrainPart | ReadJson | ReadInfer
+Job = (
+    Inspect
+    | Load
+    | Unload
+    | Infer
+    | Scan
+    | Differentiate
+    | Train
+    | TrainPart
+    | ReadJson
+    | ReadInfer
+)
 
 
 class Request(msgspec.Struct, frozen=True):

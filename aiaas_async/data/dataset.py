@@ -14,6 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,15 @@ class PutReport(msgspec.Struct, frozen=True):
             self.repeated + other.repeated,
             dict(nodes),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a caller knows of n items already: `hashes` uint64 say where their keys lie on the
+    ring, from another data set of the same library; `checksums` uint32, from whoever made them."""
+
+    hashes: NDArray[np.uint64]
+    checksums: NDArray[np.uint32] | None = None
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -131,11 +141,10 @@ class Dataset:
         self,
         keys: Sequence[str] | Keys | None,
         columns: Columns,
-        hashes: NDArray[np.uint64] | None = None,
+        known: Known | None = None,
     ) -> PutReport:
         """Store items: `columns` are arrays [n, *shape], `keys` n texts, or None for keys made
-        of the items' content. The last of several items with one key wins. `hashes` are where
-        the keys lie on the ring, for a caller who has them from another data set.
+        of the items' content. The last of several items with one key wins.
 
         Durable when it returns. Raises `InputError`, `InvalidError`, `StorageError`.
         """
@@ -144,14 +153,14 @@ class Dataset:
         raw = default_keys(arrays) if keys is None else checked_keys(keys, given)
         if not given:
             return PutReport(0, 0, 0, {})
-        if hashes is None:
-            hashes = self._placement.hashes(raw)
+        hashes = known.hashes if known else self._placement.hashes(raw)
+        crcs = known.checksums if known and known.checksums is not None else checksums(arrays)
         last = last_of_each(raw, hashes)
         if last is not None:
-            raw, hashes = raw.take(last), hashes[last]
+            raw, hashes, crcs = raw.take(last), hashes[last], crcs[last]
             arrays = {name: array[last] for name, array in arrays.items()}
         with self._change(len(raw)):
-            rows = table(self._commits.last.next_seq, hashes, checksums(arrays))
+            rows = table(self._commits.last.next_seq, hashes, crcs)
             replaced, per_node = self._prepare(rows, raw, arrays)
         return PutReport(len(raw), replaced, given - len(raw), per_node)
 

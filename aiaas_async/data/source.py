@@ -37,6 +37,16 @@ class View:
     rows: NDArray[np.int64]
 
 
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Rows `start` to `stop` - 1 of a shard's column `files`, or those `picked` of them."""
+
+    files: dict[str, Path]
+    start: int
+    stop: int
+    picked: NDArray[np.int64] | None
+
+
 class _Entry(msgspec.Struct):
     folder: str
     blocks: int
@@ -94,6 +104,18 @@ class Source:
             view.folder.name: np.flatnonzero(self._shard == number)
             for number, view in enumerate(self._views)
         }
+
+    def extent(self, indices: NDArray[np.int64]) -> Extent:
+        """Where the items at `indices` int64 [k], all of one shard, lie. Raises `InvalidError`
+        when they are of several."""
+        located = self._locate(indices)
+        if len(located) != 1:
+            raise InvalidError(f"{len(indices)} items lie in {len(located)} shards, not in one")
+        shard, _, rows = located[0]
+        folder, start, stop = self._views[shard].folder, int(rows.min()), int(rows.max()) + 1
+        files = {name: folder / f"c{i}.bin" for i, name in enumerate(self.columns)}
+        in_a_row = stop - start == len(rows) and bool((np.diff(rows) == 1).all())
+        return Extent(files, start, stop, None if in_a_row else rows)
 
     def take(
         self, indices: NDArray[np.int64], names: Iterable[str] | None = None

@@ -14,7 +14,7 @@ from aiohttp import web
 from aiaas_async.errors import MalformedError, TooLargeError
 from aiaas_async.http.body import Share, stream_body
 from aiaas_async.http.exchange import BUDGET, PLATFORM, as_object
-from aiaas_async.wire.codecs import MSGPACK, Codec
+from aiaas_async.wire.codecs import MSGPACK, Codec, decode_msgpack
 from aiaas_async.wire.skim import measure
 
 
@@ -56,7 +56,7 @@ async def raw_values(request: web.Request) -> AsyncIterator[bytearray]:
 
 def decode(raw: bytearray) -> dict[str, Any]:
     """One value, which must be an object."""
-    return as_object(MSGPACK.decode(raw))
+    return as_object(decode_msgpack(raw))
 
 
 def _too_large(size: int, cap: int) -> TooLargeError:

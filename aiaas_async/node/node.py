@@ -18,7 +18,7 @@ from aiaas_async.actors.mailbox import Mailbox
 from aiaas_async.actors.supervisor import supervise
 from aiaas_async.compute.base import Answer, WorkerSource
 from aiaas_async.compute.frames import Pieces
-from aiaas_async.compute.jobs import Differentiate, Infer, Load, Unload
+from aiaas_async.compute.jobs import Differentiate, Infer, Load, Scan, Unload
 from aiaas_async.errors import AiaasError, InternalError, StoppingError, WorkerDiedError
 from aiaas_async.node.coalesce import Batch
 from aiaas_async.node.quarantine import Quarantine
@@ -31,6 +31,7 @@ from aiaas_async.node.work import (
     Message,
     Release,
     Result,
+    Scanning,
     Servable,
     WorkItem,
 )
@@ -127,7 +128,7 @@ class Node:
         self._check_quarantine(message)
         item = WorkItem(message, cost, deadline, self._loop)
         item.flow, item.priority = flow, priority
-        if isinstance(message, Call):
+        if isinstance(message, Call | Scanning):
             item.expected_s = self.rates.expected_s(message.servable.id, message.rows)
         self._mailbox.put_nowait(item)
         return item
@@ -172,6 +173,8 @@ class Node:
                     batch = await self._batch(item, item.message)
                     taken = batch.items
                     await self._infer(batch)
+                case Scanning():
+                    await self._scan(item, item.message)
                 case Differentiation():
                     await self._differentiate(item, item.message)
                 case Hold():
@@ -212,6 +215,23 @@ class Node:
         future = await self._submit(job, batch.pieces(), servable, batch.items)
         future.add_done_callback(lambda done: self._on_batch(batch, submitted, done))
 
+    async def _scan(self, item: WorkItem, asked: Scanning) -> None:
+        servable, picked = asked.servable, asked.picked
+        await self._ensure_loaded(servable)
+        submitted = time.perf_counter()
+        job = Scan(
+            servable.id,
+            asked.files,
+            asked.start,
+            asked.stop,
+            asked.outputs,
+            servable.inputs,
+            servable.allow_nonfinite,
+        )
+        pieces = [] if picked is None else [Pieces("rows", (picked,))]
+        future = await self._submit(job, pieces, servable, [item])
+        future.add_done_callback(lambda done: self._on_single(item, submitted, done))
+
     async def _differentiate(self, item: WorkItem, asked: Differentiation) -> None:
         servable = asked.servable
         await self._ensure_loaded(servable)
@@ -219,11 +239,11 @@ class Node:
         job = Differentiate(servable.id, asked.wrt, asked.loss, asked.output)
         pieces = [Pieces(name, (array,)) for name, array in asked.arrays.items()]
         future = await self._submit(job, pieces, servable, [item])
-        future.add_done_callback(lambda done: self._on_gradient(item, submitted, done))
+        future.add_done_callback(lambda done: self._on_single(item, submitted, done))
 
     async def _submit(
         self,
-        job: Infer | Differentiate,
+        job: Infer | Scan | Differentiate,
         pieces: list[Pieces],
         servable: Servable,
         items: Sequence[WorkItem],
@@ -285,16 +305,20 @@ class Node:
             queued = submitted - item.arrived
             item.answer(Result(self.id, arrays, {}, queued, seconds, batch.rows))
 
-    def _on_gradient(self, item: WorkItem, submitted: float, done: asyncio.Future[Answer]) -> None:
+    def _on_single(self, item: WorkItem, submitted: float, done: asyncio.Future[Answer]) -> None:
         error = done.exception()
         if error is not None:
             self._on_failure([item], _as_ours(error))
             return
-        answer = done.result()
-        self._count(1, answer)
+        answer, message = done.result(), item.message
+        rows = message.rows if isinstance(message, Scanning) else 1
+        seconds = answer.compute_us / 1e6
+        self._count(rows, answer)
+        if isinstance(message, Scanning):
+            self.rates.record(message.servable.id, rows, seconds)
         self._settle(1)
-        queued, seconds = submitted - item.arrived, answer.compute_us / 1e6
-        item.answer(Result(self.id, answer.arrays, answer.facts, queued, seconds, 1))
+        queued = submitted - item.arrived
+        item.answer(Result(self.id, answer.arrays, answer.facts, queued, seconds, rows))
 
     def _count(self, rows: int, answer: Answer) -> None:
         self.statistics.batches += 1

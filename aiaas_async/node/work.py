@@ -11,7 +11,7 @@ import msgspec
 
 from aiaas_async.actors.envelope import Envelope
 from aiaas_async.compute.frames import Array
-from aiaas_async.compute.jobs import ArtifactFiles
+from aiaas_async.compute.jobs import ArtifactFiles, InputFile
 from aiaas_async.messages import TensorSpec
 from aiaas_async.names import ModelRef
 from aiaas_async.schedule.disciplines import CALLS
@@ -48,6 +48,23 @@ class Call(msgspec.Struct, frozen=True, gc=False):
 
 
 @dataclass(frozen=True, slots=True)
+class Scanning:
+    """Run `servable` over rows `start` to `stop` - 1 of column files, or over those `picked`,
+    int64 [k]. The worker reads them itself; it runs alone, never with others in a batch."""
+
+    servable: Servable
+    files: tuple[InputFile, ...]
+    start: int
+    stop: int
+    outputs: tuple[str, ...]
+    picked: Array | None = None
+
+    @property
+    def rows(self) -> int:
+        return self.stop - self.start if self.picked is None else len(self.picked)
+
+
+@dataclass(frozen=True, slots=True)
 class Differentiation:
     """Loss, and gradients with respect to `wrt`; arrays are named inputs/… and targets/…."""
 
@@ -73,7 +90,7 @@ class Release:
     servable_id: str
 
 
-Message = Call | Differentiation | Hold | Release
+Message = Call | Scanning | Differentiation | Hold | Release
 
 
 class Result(msgspec.Struct, frozen=True, gc=False):

@@ -14,6 +14,7 @@ from typing import Final
 
 TASK_S: Final = 0.010
 TASK_BYTES: Final = 2 << 20
+INPUT_BYTES: Final = 32 << 20
 MAX_TASK_ITEMS: Final = 4096
 FIRST_ITEMS: Final = 16  # what is run while nothing has been measured
 
@@ -59,9 +60,11 @@ def _pieces(home: str, count: int, task_items: int) -> list[Task]:
     return [Task(home, start, stop) for start, stop in pairwise(edges)]
 
 
-def coarse_items(item_bytes: int) -> int:
-    """How many items a task may have at most, from the bytes of one."""
-    return max(1, min(TASK_BYTES // max(1, item_bytes), MAX_TASK_ITEMS))
+def coarse_items(item_bytes: int, input_bytes: int = 0) -> int:
+    """How many items a task may have at most, from the bytes of an item's results, which travel,
+    and of its inputs, which are read where they lie."""
+    few = min(TASK_BYTES // max(1, item_bytes), INPUT_BYTES // max(1, input_bytes))
+    return max(1, min(few, MAX_TASK_ITEMS))
 
 
 def fine_items(row_s: float | None) -> int:

@@ -23,15 +23,19 @@ from aiaas_async.jobs.board import JobBoard, Running
 from aiaas_async.names import LATEST, check_name, clip
 from aiaas_async.node.work import Servable
 from aiaas_async.schedule.assign import ASSIGNMENTS
-from aiaas_async.service.batchdata import Reader, Sink, result_columns, wire
-from aiaas_async.service.batchrun import BatchRun, Terms
+from aiaas_async.service.batchdata import Reader, Sink
+from aiaas_async.service.batchrun import BatchRun
+from aiaas_async.service.batchwiring import result_columns, wire
+from aiaas_async.service.batchwork import Terms, Work
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.datasets import Datasets
+from aiaas_async.service.deployments import Deployments
 from aiaas_async.service.models import Models
 
 BATCH_KIND: Final = "batch"
 # Below calls, which have 0, where the nodes' schedule goes by priority.
 DEFAULT_PRIORITY: Final = -1
+_RESTORE_S: Final = 600.0
 
 
 class BatchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,8 +57,11 @@ class BatchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class BatchInference:
     """The runner of jobs of kind "batch"."""
 
-    def __init__(self, models: Models, datasets: Datasets, cluster: Cluster) -> None:
+    def __init__(
+        self, models: Models, datasets: Datasets, cluster: Cluster, deployments: Deployments
+    ) -> None:
         self._models, self._datasets, self._cluster = models, datasets, cluster
+        self._deployments = deployments
         self._claimed: set[str] = set()  # result data sets of jobs that are just being accepted
 
     async def start(self, board: JobBoard, body: Mapping[str, Any]) -> Running:
@@ -120,16 +127,18 @@ class BatchInference:
     async def run(self, job: Running) -> dict[str, Any]:
         """Do what has no result yet. Resumes where an earlier run of the same job ended."""
         request = job.record.request
+        async with asyncio.timeout(_RESTORE_S):  # a version may fit only in parts
+            await self._deployments.restored.wait()
         record = self._models.catalog.version(request["model"], request["version"])
         servable = await self._models.servable(record)
         source = await self._datasets.source(request["dataset"])
         done = await self._datasets.source(request["output_dataset"])
         wiring = wire(source.columns, servable.inputs, request["inputs"])
         nodes = self._cluster.ring.members
-        reader = await asyncio.to_thread(Reader, source, done, servable, wiring, nodes)
-        sink = Sink(self._datasets, request["output_dataset"])
-        terms = _terms(request, servable, source, wiring)
-        run = BatchRun(self._cluster, reader, sink, terms, job.events)
+        reader = await asyncio.to_thread(Reader, source, done, wiring, nodes)
+        sink = Sink(self._datasets, request["output_dataset"], source)
+        work = Work(reader, self._deployments, _terms(request, servable, source, wiring))
+        run = BatchRun(self._cluster, reader, work, sink, job.events)
         await _until_cancelled(job, run)
         return {
             "model": servable.ref.name,
@@ -174,7 +183,8 @@ def _terms(
         outputs=tuple(request["outputs"]),
         assignment=request["assignment"],
         task_items=request["task_items"],
-        item_bytes=_input_bytes(source, wiring) + _output_bytes(servable, request["outputs"]),
+        item_bytes=_output_bytes(servable, request["outputs"]),
+        input_bytes=_input_bytes(source, wiring),
         priority=request["priority"],
         deadline=None if end_at is None else loop.time() + end_at - time.time(),
     )

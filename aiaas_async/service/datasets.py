@@ -13,7 +13,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 import msgspec
 import numpy as np
 
-from aiaas_async.data.dataset import Dataset, PutReport
+from aiaas_async.data.dataset import Dataset, Known, PutReport
 from aiaas_async.data.keys import Keys
 from aiaas_async.data.library import Library
 from aiaas_async.data.source import Source
@@ -92,11 +92,11 @@ class Datasets:
         return facts
 
     async def put_results(
-        self, name: str, keys: Sequence[str] | Keys, columns: Mapping[str, Array], hashes: Array
+        self, name: str, keys: Keys, columns: Mapping[str, Array], known: Known
     ) -> None:
-        """Store what was computed from items of another data set, whose `hashes` these are."""
+        """Store what was computed from items of another data set."""
         dataset = await _thread(self._library.get, name)
-        await _thread(dataset.put, keys, columns, hashes)
+        await _thread(dataset.put, keys, columns, known)
 
     async def get(self, name: str, key: str) -> dict[str, Any]:
         dataset = await _thread(self._library.get, name)

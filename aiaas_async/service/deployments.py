@@ -74,6 +74,12 @@ class Deployments:
         found = self._by_ref.get(ref)
         return found if found is not None and found.placement is not None else None
 
+    def in_parts(self, ref: ModelRef) -> Deployment | None:
+        """The deployment that answers for `ref`, if its parts do and no single node."""
+        found = self.ready(ref)
+        split = found is not None and found.placement is not None and found.placement.plan.split
+        return found if split else None
+
     def uses(self, ref: ModelRef) -> str | None:
         """Why `ref` may not go: it is deployed."""
         found = self._by_ref.get(ref)

@@ -115,7 +115,7 @@ async def _assemble(
     datasets = Datasets(library)
     deployments = Deployments(models, cluster, data_dir / "deployments.json")
     training = Training(models, datasets, cluster, workers, data_dir / "jobs", settings.job_nice)
-    batch = BatchInference(models, datasets, cluster)
+    batch = BatchInference(models, datasets, cluster, deployments)
     jobs = JobBoard({KIND: training, BATCH_KIND: batch}, _saver(registry), settings.running_jobs)
     jobs.restore(_records(registry.jobs()))
     return Platform(

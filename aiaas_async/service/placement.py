@@ -42,9 +42,9 @@ class Placement:
         self.under_way += 1
         self.quiet.clear()
         try:
-            if self.plan.nodes[0].submodel is None:
-                return await _call_replica(self, call, deadline)
-            return await _call_pieces(self, call, deadline)
+            if self.plan.split:
+                return await _call_pieces(self, call, deadline)
+            return await _call_replica(self, call, deadline)
         finally:
             self.under_way -= 1
             if not self.under_way:
@@ -85,7 +85,7 @@ async def place(plan: Plan, whole: Servable, nodes: Mapping[str, Node]) -> Place
             _ask(node, Hold(servable, pin=True))
             for node, servable in zip(chosen, servables, strict=True)
         )
-        if plan.nodes[0].submodel is not None:
+        if plan.split:
             await warm(plan, _runner(placement, _deadline(_LOAD_TIMEOUT_S), []))
     except BaseException:
         await placement.release()

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiaas_async.data import layout as module
-from aiaas_async.data.dataset import Dataset
+from aiaas_async.data.dataset import Dataset, Known
 from aiaas_async.data.files import write_at
 from aiaas_async.errors import (
     ConflictError,
@@ -273,9 +273,9 @@ def test_known_places_on_the_ring_store_items_where_their_keys_would(tmp_path: P
     everything = np.arange(40)
     second = new(tmp_path / "second", nodes=3)
     hashes = source.facts(everything)["hash"]
-    second.put(source.keys(everything), source.take(everything), hashes)
+    second.put(source.keys(everything), source.take(everything), Known(hashes))
     assert second.placement() == first.placement()
     assert second.get("k7")["label"] == 7
-    second.put(["k7", "k7", "k8"], columns([1, 2, 3]), hashes[[7, 7, 8]])
+    second.put(["k7", "k7", "k8"], columns([1, 2, 3]), Known(hashes[[7, 7, 8]]))
     assert [int(second.get(key)["label"]) for key in ("k7", "k8")] == [2, 3]
     assert second.count == 40
