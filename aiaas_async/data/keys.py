@@ -18,6 +18,7 @@ from aiaas_async.data.schema import MAX_KEY_BYTES, encode_key
 from aiaas_async.errors import InvalidError
 from aiaas_async.names import clip
 
+_KEYS_A_RUN: Final = 4  # from which on runs that lie end to end are copied rather than bytes
 _CONTINUATION: Final = 0x80  # of a character's bytes in UTF-8, all but the first are 10xxxxxx
 
 
@@ -34,6 +35,12 @@ class Keys:
     def of(cls, raw: Sequence[bytes]) -> Keys:
         """Keys that are sound already."""
         return cls(b"".join(raw), np.fromiter(map(len, raw), np.uint32, len(raw)))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Keys]) -> Keys:
+        """The keys of all `parts`, one after the other."""
+        lengths = np.concatenate([np.empty(0, np.uint32), *(part.lengths for part in parts)])
+        return cls(b"".join(part.text for part in parts), lengths)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -54,12 +61,16 @@ class Keys:
 def gather(
     text: bytes | memoryview | mmap, starts: NDArray[np.int64], lengths: NDArray[np.uint32]
 ) -> Keys:
-    """The keys that lie at `starts` of `text`; one copy where they lie end to end."""
+    """The keys that lie at `starts` of `text`."""
     if not len(starts):
         return Keys(b"", lengths)
     ends = starts + lengths
-    if (starts[1:] == ends[:-1]).all():
-        return Keys(bytes(text[int(starts[0]) : int(ends[-1])]), lengths)
+    gaps = np.flatnonzero(starts[1:] != ends[:-1])
+    if len(gaps) <= len(starts) // _KEYS_A_RUN:
+        firsts = starts[np.append(0, gaps + 1)].tolist()
+        lasts = ends[np.append(gaps, len(ends) - 1)].tolist()
+        runs = zip(firsts, lasts, strict=True)
+        return Keys(b"".join([text[first:last] for first, last in runs]), lengths)
     # The place of every byte: within its key it follows the byte before.
     before = np.cumsum(lengths, dtype=np.int64) - lengths
     at = np.arange(int(lengths.sum()), dtype=np.int64) + np.repeat(starts - before, lengths)

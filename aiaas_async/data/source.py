@@ -37,14 +37,23 @@ class View:
     rows: NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
 class Extent:
-    """Rows `start` to `stop` - 1 of a shard's column `files`, or those `picked` of them."""
+    """Items of one shard: its column `files`, and the `rows` int64 [n] where they lie."""
 
-    files: dict[str, Path]
-    start: int
-    stop: int
-    picked: NDArray[np.int64] | None
+    def __init__(self, files: dict[str, Path], rows: NDArray[np.int64]) -> None:
+        self.files, self.rows = files, rows
+        # Where a gap begins, so that a part knows at once whether it has one.
+        self._gaps = np.flatnonzero(np.diff(rows) != 1)
+
+    def span(self, start: int, stop: int) -> tuple[int, int, NDArray[np.int64] | None]:
+        """Items `start` to `stop` - 1 as rows from the first to before the second, or, where they
+        do not lie in a row, those picked of them."""
+        first, last = int(self.rows[start]), int(self.rows[stop - 1])
+        gaps = np.searchsorted(self._gaps, (start, stop - 1))
+        if gaps[0] == gaps[1]:
+            return first, last + 1, None
+        rows = self.rows[start:stop]
+        return int(rows.min()), int(rows.max()) + 1, rows
 
 
 class _Entry(msgspec.Struct):
@@ -107,15 +116,13 @@ class Source:
 
     def extent(self, indices: NDArray[np.int64]) -> Extent:
         """Where the items at `indices` int64 [k], all of one shard, lie. Raises `InvalidError`
-        when they are of several."""
+        when they are of several, or none."""
         located = self._locate(indices)
         if len(located) != 1:
             raise InvalidError(f"{len(indices)} items lie in {len(located)} shards, not in one")
         shard, _, rows = located[0]
-        folder, start, stop = self._views[shard].folder, int(rows.min()), int(rows.max()) + 1
-        files = {name: folder / f"c{i}.bin" for i, name in enumerate(self.columns)}
-        in_a_row = stop - start == len(rows) and bool((np.diff(rows) == 1).all())
-        return Extent(files, start, stop, None if in_a_row else rows)
+        folder = self._views[shard].folder
+        return Extent({name: folder / f"c{i}.bin" for i, name in enumerate(self.columns)}, rows)
 
     def take(
         self, indices: NDArray[np.int64], names: Iterable[str] | None = None
@@ -158,10 +165,7 @@ class Source:
         parts = [(places, self._keys_of(shard, rows)) for shard, places, rows in located]
         if len(parts) == 1:
             return parts[0][1]
-        everything = Keys(
-            b"".join(keys.text for _, keys in parts),
-            np.concatenate([np.empty(0, np.uint32), *(keys.lengths for _, keys in parts)]),
-        )
+        everything = Keys.joined([keys for _, keys in parts])
         order = np.concatenate([np.empty(0, np.int64), *(places for places, _ in parts)])
         return everything.take(np.argsort(order))
 
@@ -175,6 +179,13 @@ class Source:
         for shard, places, rows in self._locate(indices):
             facts[places] = self._views[shard].facts[rows]
         return facts
+
+    def hashes(self, indices: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """Where the keys of the items at `indices` lie on the ring."""
+        hashes = np.empty(len(indices), np.uint64)
+        for shard, places, rows in self._locate(indices):
+            hashes[places] = self._views[shard].facts["hash"][rows]
+        return hashes
 
     def digest(self) -> str:
         """SHA-256 (hex) over columns, keys and the items' checksums, in order.

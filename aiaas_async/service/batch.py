@@ -17,7 +17,13 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from aiaas_async.data.source import Source
-from aiaas_async.errors import CancelledJobError, ConflictError, DeadlineError, InvalidError
+from aiaas_async.errors import (
+    CancelledJobError,
+    ConflictError,
+    DeadlineError,
+    InvalidError,
+    StoppingError,
+)
 from aiaas_async.formats.dtypes import NUMPY
 from aiaas_async.jobs.board import JobBoard, Running
 from aiaas_async.names import LATEST, check_name, clip
@@ -127,8 +133,7 @@ class BatchInference:
     async def run(self, job: Running) -> dict[str, Any]:
         """Do what has no result yet. Resumes where an earlier run of the same job ended."""
         request = job.record.request
-        async with asyncio.timeout(_RESTORE_S):  # a version may fit only in parts
-            await self._deployments.restored.wait()
+        await self._placed()
         record = self._models.catalog.version(request["model"], request["version"])
         servable = await self._models.servable(record)
         source = await self._datasets.source(request["dataset"])
@@ -148,6 +153,16 @@ class BatchInference:
             "left_out": [s.name for s in servable.outputs if s.name not in request["outputs"]],
             **run.facts(),
         }
+
+    async def _placed(self) -> None:
+        """Wait until what was deployed is placed again: a version may fit only in parts."""
+        try:
+            async with asyncio.timeout(_RESTORE_S):
+                await self._deployments.restored.wait()
+        except TimeoutError:
+            raise StoppingError(
+                "the deployments of the last start are still being placed; start the job again"
+            ) from None
 
     def forget(self, job_id: str) -> None:
         """The results are the user's; a job leaves nothing else."""

@@ -19,7 +19,7 @@ from aiaas_async.data.dataset import Known
 from aiaas_async.data.items import checksums
 from aiaas_async.data.keys import Keys
 from aiaas_async.data.layout import shard_folder
-from aiaas_async.data.source import Source
+from aiaas_async.data.source import Extent, Source
 from aiaas_async.errors import InputError
 from aiaas_async.names import clip
 from aiaas_async.node.work import Scanning, Servable
@@ -28,7 +28,7 @@ from aiaas_async.service.datasets import Datasets
 from aiaas_async.wire.arrays import read_inputs
 from aiaas_async.wire.tensors import Array
 
-PACK_ITEMS: Final = 16_384  # results stored at once: each time costs some waits for the disk
+PACK_ITEMS: Final = 32_768  # results stored at once: each time costs some waits for the disk
 PACK_BYTES: Final = 16 << 20
 _CHUNK: Final = 65_536
 
@@ -47,12 +47,22 @@ class Reader:
     ) -> None:
         self.source, self._wiring = source, dict(wiring)
         homes = {shard_folder(node): node for node in nodes}
-        left = missing(source, done)
-        self._homes = {
-            homes.get(folder, folder): np.intersect1d(items, left, assume_unique=True)
+        left = np.zeros(len(source), np.bool_)
+        left[missing(source, done)] = True
+        by_shard = {
+            homes.get(folder, folder): items[left[items]]
             for folder, items in source.by_shard().items()
         }
+        self._homes = {home: items for home, items in by_shard.items() if len(items)}
+        self._extents = {home: source.extent(items) for home, items in self._homes.items()}
+        self._files = {home: self._inputs(extent) for home, extent in self._extents.items()}
         self.total = len(source)
+
+    def _inputs(self, extent: Extent) -> tuple[InputFile, ...]:
+        return tuple(
+            InputFile(name, str(extent.files[column]), self.source.columns[column])
+            for name, column in self._wiring.items()
+        )
 
     @property
     def counts(self) -> dict[str, int]:
@@ -65,12 +75,8 @@ class Reader:
 
     def scanning(self, task: Task, servable: Servable, outputs: tuple[str, ...]) -> Scanning:
         """The task for a worker, which reads the items where they lie."""
-        extent = self.source.extent(self.items(task))
-        files = tuple(
-            InputFile(name, str(extent.files[column]), self.source.columns[column])
-            for name, column in self._wiring.items()
-        )
-        return Scanning(servable, files, extent.start, extent.stop, outputs, extent.picked)
+        start, stop, picked = self._extents[task.home].span(task.start, task.stop)
+        return Scanning(servable, self._files[task.home], start, stop, outputs, picked)
 
     def read(self, task: Task, servable: Servable) -> dict[str, Array]:
         """The task's inputs, for a version that no single worker runs. Blocks."""
@@ -97,9 +103,9 @@ def missing(source: Source, done: Source) -> Indices:
     everything = np.arange(len(source))
     if not len(done):
         return everything
-    theirs = done.facts(np.arange(len(done)))["hash"]
+    theirs = done.hashes(np.arange(len(done)))
     order = np.argsort(theirs)
-    mine = source.facts(everything)["hash"]
+    mine = source.hashes(everything)
     places = order[np.minimum(np.searchsorted(theirs, mine, sorter=order), len(done) - 1)]
     candidates = np.flatnonzero(theirs[places] == mine)
     found = np.zeros(len(source), np.bool_)
@@ -113,9 +119,10 @@ def missing(source: Source, done: Source) -> Indices:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What a task computed for `items` of the source: columns [k, *shape], and the checksum of
-    each row if the worker has told it."""
+    """What a task computed for `items` of the source, which lie at `home`: columns [k, *shape],
+    and the checksum of each row if the worker has told it."""
 
+    home: str
     items: Indices
     columns: Mapping[str, Array]
     checksums: Array | None = None
@@ -142,6 +149,11 @@ class Sink:
         while self._full and self._storing is not None:
             await self._stored()
         if self._full:
+            self._store()
+
+    def hurry(self) -> None:
+        """Nothing more waits to be computed: store what is here while the last tasks run."""
+        if self._pack and self._storing is None:
             self._store()
 
     async def flush(self) -> None:
@@ -178,10 +190,12 @@ class Sink:
 
 def _joined(source: Source, pack: Sequence[Results]) -> tuple[Keys, dict[str, Array], Known]:
     """A pack as one: its keys, its columns, and what is known of its items."""
-    items = np.concatenate([each.items for each in pack])
+    # Shard by shard, as they will lie again: then keys are copied in runs.
+    pack = sorted(pack, key=lambda each: each.home)
     columns = {
         name: np.concatenate([each.columns[name] for each in pack]) for name in pack[0].columns
     }
     told = [checksums(each.columns) if each.checksums is None else each.checksums for each in pack]
-    known = Known(source.facts(items)["hash"], np.concatenate(told))
-    return source.packed_keys(items), columns, known
+    keys = Keys.joined([source.packed_keys(each.items) for each in pack])
+    hashes = np.concatenate([source.hashes(each.items) for each in pack])
+    return keys, columns, Known(hashes, np.concatenate(told))

@@ -120,6 +120,7 @@ class BatchRun:
                 return
             task = self._backlog.take(node_id, self._limit())
             if task is None:
+                self._sink.hurry()
                 return
             await self._do(task, node)
 
