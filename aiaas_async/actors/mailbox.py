@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from aiaas_async.actors.envelope import Envelope
-from aiaas_async.errors import OverloadedError, StoppingError
+from aiaas_async.errors import OverloadedError, QuotaError, StoppingError
 from aiaas_async.schedule.fifo import Fifo
 from aiaas_async.schedule.waiting import Discipline
 
@@ -57,10 +57,12 @@ class Mailbox(Generic[E]):
         return len(self._queue) < self._max_items and self._bytes + cost <= self._max_bytes
 
     def put_nowait(self, item: E) -> None:
-        """Queue `item`; raises `OverloadedError` when full, `StoppingError` when closed."""
+        """Queue `item`; raises `OverloadedError` when full, `StoppingError` when closed.
+
+        What its discipline says must make room for `item` is answered with `QuotaError`."""
         if self._closed:
             raise StoppingError("no new work is taken: shutting down", retry_after=1.0)
-        if not self.can_put(item.cost):
+        if not self.can_put(item.cost) and not self._make_room(item):
             self._refused += 1
             raise OverloadedError(
                 f"{len(self._queue)} requests ({self._bytes} bytes) wait already; try again later",
@@ -68,6 +70,23 @@ class Mailbox(Generic[E]):
             )
         self._push(item)
         self._accepted += 1
+
+    def _make_room(self, item: E) -> bool:
+        """Send away what has less of a right to wait than `item`; whether that was enough."""
+        while not self.can_put(item.cost):
+            sent = self._queue.give_way(item)
+            if sent is None:
+                return False
+            self._bytes -= sent.cost
+            self._refused += 1
+            sent.fail(
+                QuotaError(
+                    f"{len(self._queue)} requests wait, most of them of this tenant, and another's "
+                    "came; try again later",
+                    retry_after=self._time_to_drain(),
+                )
+            )
+        return True
 
     def put_back(self, item: E) -> None:
         """Queue again what was taken and could not be done; never refused, never counted."""

@@ -39,8 +39,9 @@ class Client:
         url: str | None = None,
         timeout: float | None = None,
         retries: RetryPolicy | None = None,
+        tenant: str | None = None,
     ) -> None:
-        self._client = AsyncClient(url, timeout, retries)
+        self._client = AsyncClient(url, timeout, retries, tenant)
         self._retries = retries
         self._start()
 
@@ -53,7 +54,7 @@ class Client:
         if self._process != os.getpid():
             # A fork has neither the thread nor a right to the parent's connections.
             self._ending.detach()
-            self._client = AsyncClient(self.url, self.timeout, self._retries)
+            self._client = AsyncClient(self.url, self.timeout, self._retries, self._client.tenant)
             self._start()
         return self._client
 

@@ -27,8 +27,9 @@ from aiaas_async.http.guard import check_origin
 from aiaas_async.http.request import ID_HEADER, Handler, found_by
 from aiaas_async.http.status import headers_of, problem, status_of
 from aiaas_async.http.wholereply import WholeReply
-from aiaas_async.names import clip
+from aiaas_async.names import check_name, clip
 from aiaas_async.requestid import REQUEST_ID, begin
+from aiaas_async.schedule.origin import TENANT
 from aiaas_async.service.platform import Platform
 from aiaas_async.wire.codecs import JSON, Codec, codec_for, reply_codec
 from aiaas_async.wire.longjson import LONG_BYTES
@@ -175,6 +176,12 @@ def timeout_of(request: web.Request, body: Mapping[str, Any]) -> float:
     if isinstance(asked, bool) or not isinstance(asked, int | float) or not asked > 0:
         raise InvalidError(f"timeout_ms must be a positive number, got {clip(asked)}")
     return float(min(asked, settings.max_timeout_ms)) / 1000
+
+
+def tenant_of(request: web.Request, body: Mapping[str, Any] | None = None) -> str:
+    """Whose request this is: `tenant` of the body, else the X-Tenant header, else the default."""
+    asked: Any = (body or {}).get("tenant", request.headers.get("X-Tenant"))
+    return TENANT if asked is None else check_name(asked, "tenant")
 
 
 def text_query(request: web.Request, name: str) -> str | None:

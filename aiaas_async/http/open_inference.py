@@ -17,7 +17,7 @@ from aiohttp import web
 from aiaas_async import errors
 from aiaas_async.errors import AiaasError, MethodError, NotFoundError
 from aiaas_async.http.body import read_body
-from aiaas_async.http.exchange import BUDGET, PLATFORM, timeout_of
+from aiaas_async.http.exchange import BUDGET, PLATFORM, tenant_of, timeout_of
 from aiaas_async.http.exchange import answering as answering_by
 from aiaas_async.http.request import Handler, found_by
 from aiaas_async.http.status import headers_of
@@ -203,6 +203,7 @@ def _call(request: web.Request, asked: InferRequest, record: VersionRecord) -> C
         version=called_version(request.app, record, request.match_info.get("version")),
         timeout_s=timeout_of(request, wanted),
         outputs=tuple(output.name for output in asked.outputs),
+        tenant=tenant_of(request),
     )
 
 

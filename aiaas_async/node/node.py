@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from aiaas_async.actors.mailbox import Mailbox
@@ -35,7 +35,8 @@ from aiaas_async.node.work import (
     Servable,
     WorkItem,
 )
-from aiaas_async.schedule.disciplines import CALLS, make_discipline
+from aiaas_async.schedule.disciplines import make_discipline
+from aiaas_async.schedule.origin import A_CALL, Origin
 from aiaas_async.schedule.rates import Rates
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ _QUIET_TURNS, _MOST_TURNS = 2, 8
 class NodeLimits:
     """Bytes and seconds. A job may run `patience_s` even when its callers wanted it sooner,
     and `overtime_s` past its latest deadline, before its worker is ended. `schedule` names the
-    discipline of the mailbox."""
+    discipline of the mailbox, `tenants` are their weights in it."""
 
     memory: int = 4 << 30
     mailbox_items: int = 1024
@@ -58,6 +59,7 @@ class NodeLimits:
     patience_s: float = 1.0
     overtime_s: float = 0.25
     schedule: str = "fair"
+    tenants: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -81,7 +83,9 @@ class Node:
         self._limits = limits
         self._quarantine = quarantine
         self._mailbox: Mailbox[WorkItem] = Mailbox(
-            limits.mailbox_items, limits.mailbox_bytes, make_discipline(limits.schedule)
+            limits.mailbox_items,
+            limits.mailbox_bytes,
+            make_discipline(limits.schedule, limits.tenants),
         )
         self.rates = Rates()
         self._residency = Residency(limits.memory)
@@ -116,18 +120,15 @@ class Node:
         message: Message,
         cost: int,
         deadline: float | None,
-        *,
-        flow: str = CALLS,
-        priority: int = 0,
+        origin: Origin = A_CALL,
     ) -> WorkItem:
         """Queue `message`; its answer comes in the returned envelope's `reply`. The node's
-        schedule goes by `flow` (who competes) and `priority` (the higher the sooner).
+        schedule goes by its `origin`.
 
         Raises `OverloadedError`, `StoppingError`, or `QuarantinedError`.
         """
         self._check_quarantine(message)
-        item = WorkItem(message, cost, deadline, self._loop)
-        item.flow, item.priority = flow, priority
+        item = WorkItem(message, cost, deadline, self._loop, origin)
         if isinstance(message, Call | Scanning):
             item.expected_s = self.rates.expected_s(message.servable.id, message.rows)
         self._mailbox.put_nowait(item)

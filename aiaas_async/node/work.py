@@ -14,7 +14,7 @@ from aiaas_async.compute.frames import Array
 from aiaas_async.compute.jobs import ArtifactFiles, InputFile
 from aiaas_async.messages import TensorSpec
 from aiaas_async.names import ModelRef
-from aiaas_async.schedule.disciplines import CALLS
+from aiaas_async.schedule.origin import A_CALL, Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +107,9 @@ class Result(msgspec.Struct, frozen=True, gc=False):
 class WorkItem(Envelope[Message, Result]):
     """An envelope for a node. `attempts` counts the workers that died while they ran it; `alone`
     forbids company: what failed in a batch runs again by itself, so that it harms no other.
-    `flow`, `priority` and `expected_s` are what the node's schedule goes by."""
+    `flow`, `tenant`, `priority` and `expected_s` are what the node's schedule goes by."""
 
-    __slots__ = ("alone", "attempts", "expected_s", "flow", "priority")
+    __slots__ = ("alone", "attempts", "expected_s", "flow", "priority", "tenant")
 
     def __init__(
         self,
@@ -117,12 +117,12 @@ class WorkItem(Envelope[Message, Result]):
         cost: int,
         deadline: float | None,
         loop: asyncio.AbstractEventLoop,
+        origin: Origin = A_CALL,
     ) -> None:
         super().__init__(message, cost, deadline, loop)
         self.attempts = 0
         self.alone = False
-        self.flow = CALLS
-        self.priority = 0
+        self.flow, self.tenant, self.priority = origin
         self.expected_s = 0.0
 
 

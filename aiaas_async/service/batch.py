@@ -29,6 +29,7 @@ from aiaas_async.jobs.board import JobBoard, Running
 from aiaas_async.names import LATEST, check_name, clip
 from aiaas_async.node.work import Servable
 from aiaas_async.schedule.assign import ASSIGNMENTS
+from aiaas_async.schedule.origin import BATCH, TENANT, Origin
 from aiaas_async.service.batchdata import Reader, Sink
 from aiaas_async.service.batchrun import BatchRun
 from aiaas_async.service.batchwiring import result_columns, wire
@@ -57,6 +58,7 @@ class BatchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     assignment: str = "data_local"
     task_items: Annotated[int, msgspec.Meta(ge=1, le=65_536)] | None = None
     priority: Annotated[int, msgspec.Meta(ge=-100, le=100)] = DEFAULT_PRIORITY
+    tenant: str = TENANT
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=30 * 86_400)] | None = None
 
 
@@ -178,6 +180,7 @@ def parse_batch(body: Mapping[str, Any]) -> BatchRequest:
         request = msgspec.convert(dict(body), BatchRequest, strict=True)
     except msgspec.ValidationError as error:
         raise InvalidError(f"batch request: {error}") from error
+    check_name(request.tenant, "tenant")
     if request.output_dataset is not None:
         check_name(request.output_dataset, "data set name")
     if request.output_dataset == request.dataset:
@@ -200,7 +203,7 @@ def _terms(
         task_items=request["task_items"],
         item_bytes=_output_bytes(servable, request["outputs"]),
         input_bytes=_input_bytes(source, wiring),
-        priority=request["priority"],
+        origin=Origin(BATCH, request.get("tenant", TENANT), request["priority"]),
         deadline=None if end_at is None else loop.time() + end_at - time.time(),
     )
 

@@ -16,6 +16,7 @@ from aiaas_async.errors import (
     CapacityError,
     InputError,
     OverloadedError,
+    QuotaError,
     StoppingError,
     WorkerDiedError,
 )
@@ -33,6 +34,7 @@ from aiaas_async.service.cluster import Cluster
 LANES: Final = 3
 MAX_FAILURES: Final = 3  # nodes that may fail one task before it is given up
 _REPORT_S: Final = 0.25
+_REFUSALS: Final = (OverloadedError, QuotaError)
 
 
 class BatchRun:
@@ -141,7 +143,7 @@ class BatchRun:
 
     async def _fail(self, task: Task, node: Node, error: CapacityError | WorkerDiedError) -> None:
         """Leave the task to another node; a full or leaving node is no failure of the task."""
-        blameless = isinstance(error, OverloadedError) or node.id not in self._cluster.ring
+        blameless = isinstance(error, _REFUSALS) or node.id not in self._cluster.ring
         failures = task.failures + (not blameless)
         if failures >= MAX_FAILURES:
             raise error
@@ -149,7 +151,7 @@ class BatchRun:
         if self._cluster.ring is not self._ring:
             self._ring_changed.set()
         self._backlog.put_back(replace(task, failures=failures), node.id)
-        if isinstance(error, OverloadedError):
+        if isinstance(error, _REFUSALS):
             await asyncio.sleep(error.retry_after or 0.1)
 
     def facts(self) -> dict[str, Any]:

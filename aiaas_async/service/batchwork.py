@@ -10,8 +10,8 @@ from typing import Final
 from aiaas_async.compute.scan import CHECKSUMS
 from aiaas_async.node.node import Node
 from aiaas_async.node.work import Call, Result, Servable
-from aiaas_async.schedule.disciplines import BATCH
 from aiaas_async.schedule.divide import Task
+from aiaas_async.schedule.origin import Origin
 from aiaas_async.service.batchdata import Reader, Results
 from aiaas_async.service.deployments import Deployment, Deployments
 
@@ -30,7 +30,7 @@ class Terms:
     task_items: int | None
     item_bytes: int
     input_bytes: int
-    priority: int
+    origin: Origin
     deadline: float | None
 
 
@@ -64,13 +64,11 @@ class Work:
         terms = self.terms
         message = self._reader.scanning(task, terms.servable, terms.outputs)
         cost = _MESSAGE_BYTES + task.items * terms.item_bytes
-        return await node.submit(
-            message, cost, terms.deadline, flow=BATCH, priority=terms.priority
-        ).reply
+        return await node.submit(message, cost, terms.deadline, terms.origin).reply
 
     async def _call(self, task: Task, deployment: Deployment) -> Result:
         terms = self.terms
         arrays = await asyncio.to_thread(self._reader.read, task, terms.servable)
         call = Call(terms.servable, arrays, task.items, terms.outputs)
         deadline = terms.deadline or asyncio.get_running_loop().time() + _THROUGH_PARTS_S
-        return await self._deployments.call(deployment, call, deadline)
+        return await self._deployments.call(deployment, call, deadline, terms.origin)

@@ -18,10 +18,11 @@ from aiaas_async.errors import AmbiguousError, InvalidError
 from aiaas_async.names import LATEST, clip
 from aiaas_async.node.work import Call, Differentiation, Hold, Result, Servable, cost_of
 from aiaas_async.registry.records import AliasRecord, VersionRecord
+from aiaas_async.schedule.origin import SHADOW, TENANT, Origin
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.deployments import Deployments
 from aiaas_async.service.models import Models
-from aiaas_async.service.traffic import SHADOW_FLOW, Shadows, choose
+from aiaas_async.service.traffic import Shadows, choose
 from aiaas_async.wire.arrays import Batch, check_batch, read_array, read_inputs, squeeze
 
 Wrt = Literal["nothing", "inputs", "parameters", "both"]
@@ -36,6 +37,7 @@ class CallRequest(msgspec.Struct, frozen=True, gc=False):
     key: str | None = None
     timeout_s: float = 30.0
     outputs: tuple[str, ...] | None = None
+    tenant: str = TENANT
 
 
 class CallAnswer(msgspec.Struct, frozen=True, gc=False):
@@ -64,13 +66,15 @@ class Calls:
         outputs = _outputs(servable, request.outputs)
         message = Call(servable, batch.arrays, batch.count, outputs)
         self._shadow(request, batch)
+        origin = Origin(tenant=request.tenant)
         deployment = self._deployments.ready(servable.ref)
         if deployment is not None:
             return _answer(
-                servable, batch, await self._deployments.call(deployment, message, deadline)
+                servable, batch, await self._deployments.call(deployment, message, deadline, origin)
             )
         key, cost = request.key or servable.id, cost_of(batch.arrays)
-        return _answer(servable, batch, await self._cluster.ask(key, message, cost, deadline))
+        result = await self._cluster.ask(key, message, cost, deadline, origin)
+        return _answer(servable, batch, result)
 
     def _resolve(self, request: CallRequest) -> VersionRecord:
         catalog = self._models.catalog
@@ -107,8 +111,8 @@ class Calls:
         servable = await self._servable(record)
         check_batch(batch, servable.inputs)
         message = Call(servable, batch.arrays, batch.count, _outputs(servable, None))
-        cost = cost_of(batch.arrays)
-        return await self._cluster.ask(servable.id, message, cost, deadline, SHADOW_FLOW)
+        cost, origin = cost_of(batch.arrays), Origin(SHADOW)
+        return await self._cluster.ask(servable.id, message, cost, deadline, origin)
 
     async def _servable(self, record: VersionRecord) -> Servable:
         return self._models.servable_now(record) or await self._models.servable(record)

@@ -25,6 +25,7 @@ from aiaas_async.node.work import Call, Result, Servable
 from aiaas_async.registry.records import VersionRecord
 from aiaas_async.runtimes.base import Artifact
 from aiaas_async.runtimes.layers import network_of
+from aiaas_async.schedule.origin import A_CALL, Origin
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.models import Models
 from aiaas_async.service.placement import Placement, place
@@ -191,11 +192,13 @@ class Deployments:
         )
         return await place(found, whole, self._cluster.nodes)
 
-    async def call(self, deployment: Deployment, call: Call, deadline: float) -> Result:
+    async def call(
+        self, deployment: Deployment, call: Call, deadline: float, origin: Origin = A_CALL
+    ) -> Result:
         """The answer to `call`, whose arrays fit the version's signature."""
         if deployment.placement is None:
             raise StoppingError(f"deployment {deployment.id} is not ready", retry_after=1.0)
-        return await deployment.placement.call(call, deadline)
+        return await deployment.placement.call(call, deadline, origin)
 
     def _retire(self, placement: Placement | None) -> None:
         if placement is not None:

@@ -85,6 +85,7 @@ async def _start_cluster(settings: Settings, workers: WorkerSource, secret: byte
         mailbox_bytes=settings.mailbox_mb * _MIB,
         load_timeout_s=settings.load_timeout_s,
         schedule=settings.schedule,
+        tenants=settings.tenants,
     )
     quarantine = Quarantine()
     cluster = Cluster(

@@ -18,6 +18,7 @@ from aiaas_async.errors import StoppingError
 from aiaas_async.nn.submodel import Submodel
 from aiaas_async.node.node import Node
 from aiaas_async.node.work import Call, Hold, Release, Result, Servable, cost_of
+from aiaas_async.schedule.origin import A_CALL, Origin
 
 logger = logging.getLogger(__name__)
 
@@ -37,14 +38,14 @@ class Placement:
     under_way: int = 0
     quiet: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def call(self, call: Call, deadline: float) -> Result:
+    async def call(self, call: Call, deadline: float, origin: Origin) -> Result:
         """The answer to `call`, whose arrays fit the version's signature."""
         self.under_way += 1
         self.quiet.clear()
         try:
             if self.plan.split:
-                return await _call_pieces(self, call, deadline)
-            return await _call_replica(self, call, deadline)
+                return await _call_pieces(self, call, deadline, origin)
+            return await _call_replica(self, call, deadline, origin)
         finally:
             self.under_way -= 1
             if not self.under_way:
@@ -110,16 +111,19 @@ def _part_of(whole: Servable, submodel: Submodel, micro_batch: int) -> Servable:
     )
 
 
-async def _call_replica(placement: Placement, call: Call, deadline: float) -> Result:
+async def _call_replica(
+    placement: Placement, call: Call, deadline: float, origin: Origin
+) -> Result:
     """By the replica with the least to do."""
     place = min(range(len(placement.nodes)), key=lambda i: placement.nodes[i].load)
     message = Call(placement.servables[place], call.arrays, call.rows, call.outputs)
-    return await placement.nodes[place].submit(message, cost_of(call.arrays), deadline).reply
+    cost = cost_of(call.arrays)
+    return await placement.nodes[place].submit(message, cost, deadline, origin).reply
 
 
-async def _call_pieces(placement: Placement, call: Call, deadline: float) -> Result:
+async def _call_pieces(placement: Placement, call: Call, deadline: float, origin: Origin) -> Result:
     parts: list[Result] = []
-    run = _runner(placement, deadline, parts)
+    run = _runner(placement, deadline, parts, origin)
     arrays = await execute(placement.plan, call.arrays, call.rows, run)
     wanted = {name: arrays[name] for name in call.outputs or arrays}
     return Result(
@@ -131,13 +135,16 @@ async def _call_pieces(placement: Placement, call: Call, deadline: float) -> Res
     )
 
 
-def _runner(placement: Placement, deadline: float, parts: list[Result]) -> Run:
+def _runner(
+    placement: Placement, deadline: float, parts: list[Result], origin: Origin = A_CALL
+) -> Run:
     """How a piece is run (`execute.Run`): by its node. `parts` collects what each answered."""
 
     async def run(place: int, arrays: Arrays, outputs: tuple[str, ...]) -> Arrays:
         rows = len(next(iter(arrays.values())))
         message = Call(placement.servables[place], arrays, rows, outputs)
-        result = await placement.nodes[place].submit(message, cost_of(arrays), deadline).reply
+        node, cost = placement.nodes[place], cost_of(arrays)
+        result = await node.submit(message, cost, deadline, origin).reply
         parts.append(result)
         return result.arrays
 
