@@ -10,9 +10,10 @@ its writing. In memory an item costs 55 bytes and no Python object (measured wit
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from aiaas_async.data import layout as layouts
 from aiaas_async.data.commit import CommitFile
+from aiaas_async.data.compaction import prepare_copy
 from aiaas_async.data.files import replace, storage
 from aiaas_async.data.items import checksums, default_keys, last_of_each, table
 from aiaas_async.data.keys import Keys, checked_keys
@@ -38,7 +40,7 @@ from aiaas_async.data.schema import (
 )
 from aiaas_async.data.shard import Shard
 from aiaas_async.data.source import Source, View
-from aiaas_async.errors import ConflictError, CorruptError, InvalidError, NotFoundError
+from aiaas_async.errors import ConflictError, InvalidError, NotFoundError
 from aiaas_async.names import clip
 from aiaas_async.ring.hashring import Ring
 
@@ -100,10 +102,11 @@ class Dataset:
         self._source: Source | None = None
         blocks = commits.last.blocks
         self._shards = {
-            node: self._open_shard(node, blocks.get(name, 0))
+            node: self._open_shard(name, blocks.get(name, 0))
             for node, name in layout.shards.items()
         }
         self._retired: dict[str, Shard] = {}
+        self._doubtful = False  # whether the layout on the disk may be another than ours
 
     @classmethod
     def create(cls, folder: Path, spec: DatasetSpec, ring: Ring) -> Dataset:
@@ -113,7 +116,7 @@ class Dataset:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if (folder / "spec.json").exists():
             raise ConflictError(f"data set {spec.name} exists already")
-        layout = _layout(placement)
+        layout = layouts.of(placement, {})
         layout.save(folder / "layout.json")
         commits = CommitFile(folder / "commit.bin", create=True)
         dataset = cls(folder, spec, layout, commits, ring)
@@ -124,9 +127,9 @@ class Dataset:
     def open(cls, folder: Path, ring: Ring) -> Dataset:
         """Raises `CorruptError` naming what is damaged, `ConflictError` when the ring has
         another secret than the one the items were placed by."""
-        spec = load_spec(folder)
+        spec = layouts.load_spec(folder)
         layout = layouts.load(folder / "layout.json")
-        if layout.probe != _probe(ring):
+        if layout.probe != layouts.probe(ring):
             raise ConflictError(
                 f"data set {spec.name} was placed under another secret: put the data directory's "
                 "own secret back"
@@ -203,7 +206,7 @@ class Dataset:
         `items` new ones are numbered; a new `placement` holds from the commit on.
         """
         with self._changing:
-            self._commits.settle()
+            self._settle()
             for shard in self._shards.values():
                 shard.clean()
             try:
@@ -219,6 +222,13 @@ class Dataset:
                     shard.apply()
                 self._placement = placement or self._placement
                 self._source = None
+
+    def _settle(self) -> None:
+        """After a failed write, put what holds back in its place. Raises `StorageError`."""
+        self._commits.settle()
+        if self._doubtful:
+            self._save_layout(self._placement)
+            self._doubtful = False
 
     def get(self, key: str) -> dict[str, NDArray[Any]]:
         """The values of one item. Raises `NotFoundError`, `CorruptError`."""
@@ -257,14 +267,31 @@ class Dataset:
         return sum(shard.table.live_count for shard in self._shards.values()) // copies
 
     def placement(self) -> dict[str, Any]:
-        """Rows and bytes on each node, and `balance`: the fullest node's rows over the mean."""
+        """Rows and bytes on each node, `balance` (the fullest node's rows over the mean), the
+        bytes of all files, and those of rows that no longer count, which `compact` gives back."""
         nodes = {
             node: {"rows": shard.table.live_count, "bytes": shard.nbytes}
             for node, shard in self._shards.items()
         }
         rows = [facts["rows"] for facts in nodes.values()]
         balance = max(rows) * len(rows) / sum(rows) if any(rows) else 1.0
-        return {"nodes": nodes, "balance": balance}
+        return {
+            "nodes": nodes,
+            "balance": balance,
+            "disk_bytes": self.disk_bytes,
+            "reclaimable_bytes": self.reclaimable_bytes,
+        }
+
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes of the files of all shards."""
+        return sum(shard.disk_bytes for shard in self._shards.values())
+
+    @property
+    def reclaimable_bytes(self) -> int:
+        """Bytes of values that no longer count."""
+        dead = sum(each.table.count - each.table.live_count for each in self._shards.values())
+        return dead * self.spec.item_bytes
 
     def digest(self) -> str:
         """SHA-256 of the content in the order of arrival (`Source.digest`)."""
@@ -283,10 +310,12 @@ class Dataset:
         """
         target = Placement(_served(ring), self.spec.replication)
         with self._changing:
-            _layout(target, self._shards, moving=True).save(self.folder / "layout.json")
+            self._settle()
+            self._save_layout(target, moving=True)
             for node in target.members:
                 if node not in self._shards:
-                    shard = self._retired.pop(node, None) or self._open_shard(node, 0)
+                    shard = self._retired.pop(node, None)
+                    shard = shard or self._open_shard(layouts.shard_folder(node), 0)
                     self._shards = {**self._shards, node: shard}
             with self._change(0, target):
                 moved = prepare_move(self._shards, self.source(), target)
@@ -294,35 +323,61 @@ class Dataset:
                 left = {n: s for n, s in self._shards.items() if n not in target.members}
                 self._retired |= left
                 self._shards = {node: self._shards[node] for node in target.members}
-            _layout(target).save(self.folder / "layout.json")
+            self._save_layout(target)
         return moved
 
-    def _open_shard(self, node: str, blocks: int) -> Shard:
-        return Shard(self.folder / layouts.shard_folder(node), self.spec.columns, blocks)
+    def compact(self) -> int:
+        """Write shards anew without the rows that no longer count; the bytes given back.
+
+        Readers go on with what they have; changes wait. One shard after the other, each all or
+        nothing: the new folder becomes the shard's when the layout is renamed into place.
+        """
+        with self._changing:
+            self._settle()
+            before = self.disk_bytes
+            for node, shard in self._shards.items():
+                if shard.table.live_count < shard.table.count:
+                    shard.clean()
+                    self._rewrite(node, shard)
+            return before - self.disk_bytes
+
+    def _rewrite(self, node: str, old: Shard) -> None:
+        fresh = self._open_shard(layouts.next_folder(node), 0)
+        shards = {**self._shards, node: fresh}
+        try:
+            prepare_copy(old, fresh)
+            # Both are named until the layout says which one counts.
+            blocks = {each.name: each.blocks for each in self._shards.values()}
+            blocks[fresh.name] = fresh.blocks_prepared
+            self._commits.write(self._commits.last.next_seq, blocks)
+        except BaseException:
+            shutil.rmtree(fresh.folder, ignore_errors=True)
+            raise
+        self._doubtful = True  # a save that fails may have reached the disk all the same
+        self._save_layout(self._placement, shards)
+        self._doubtful = False
+        with self._publishing:
+            fresh.apply()
+            self._shards, self._source = shards, None
+        old.lease.end()
+
+    def _save_layout(
+        self,
+        placement: Placement,
+        shards: Mapping[str, Shard] | None = None,
+        *,
+        moving: bool = False,
+    ) -> None:
+        """While items are `moving` shards of nodes that leave count as well."""
+        known = {node: shard.name for node, shard in (shards or self._shards).items()}
+        leaving = known if moving else ()
+        layouts.of(placement, known, leaving, moving=moving).save(self.folder / "layout.json")
+
+    def _open_shard(self, name: str, blocks: int) -> Shard:
+        return Shard(self.folder / name, self.spec.columns, blocks)
 
     def __repr__(self) -> str:
         return f"<Dataset {self.spec.name}: {self.count} items on {len(self._shards)} nodes>"
-
-
-def load_spec(folder: Path) -> DatasetSpec:
-    """The spec of the data set in `folder`. Raises `CorruptError`."""
-    try:
-        return msgspec.json.decode((folder / "spec.json").read_bytes(), type=DatasetSpec)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise CorruptError(
-            f"data set {folder.name}: its spec cannot be read ({type(error).__name__})"
-        ) from error
-
-
-def _layout(placement: Placement, leaving: Iterable[str] = (), *, moving: bool = False) -> Layout:
-    """Shards for the placement's members and for nodes that leave; while items are `moving`
-    the fingerprint is empty, so that `open` looks where they are."""
-    shards = {node: layouts.shard_folder(node) for node in (*placement.members, *leaving)}
-    return Layout(shards, _probe(placement.ring), "" if moving else placement.fingerprint)
-
-
-def _probe(ring: Ring) -> str:
-    return f"{ring.position('probe'):016x}"
 
 
 def _served(ring: Ring) -> Ring:
@@ -332,4 +387,5 @@ def _served(ring: Ring) -> Ring:
 
 
 def _view(shard: Shard) -> View:
-    return View(shard.folder, shard.blocks, shard.table.facts, shard.table.live_rows())
+    table = shard.table
+    return View(shard.folder, shard.blocks, table.facts, table.live_rows(), shard.lease)

@@ -16,8 +16,9 @@ from typing import Any
 
 import msgspec
 
-from aiaas_async.data.dataset import Dataset, load_spec
+from aiaas_async.data.dataset import Dataset
 from aiaas_async.data.files import storage, sync_folder
+from aiaas_async.data.layout import load_spec
 from aiaas_async.data.schema import DatasetSpec, parse_spec
 from aiaas_async.errors import ConflictError, CorruptError, NotFoundError
 from aiaas_async.names import clip

@@ -23,6 +23,7 @@ from aiaas_async.data.index import Index
 from aiaas_async.data.items import checksums
 from aiaas_async.data.journal import Block, damaged
 from aiaas_async.data.keys import Keys
+from aiaas_async.data.lease import Lease
 from aiaas_async.data.rows import RowTable
 from aiaas_async.data.schema import Column
 from aiaas_async.errors import CorruptError
@@ -47,6 +48,7 @@ class Shard:
         self._log_end = 0
         self._pending: list[Block] = []
         self._soiled = False
+        self.lease = Lease(folder)
         with storage(folder):
             folder.mkdir(exist_ok=True, mode=0o700)
             sync_folder(folder.parent)
@@ -67,7 +69,7 @@ class Shard:
         self._log_end = block.end
 
     def _cut_to_committed(self) -> None:
-        for name, path in self._files():
+        for name, path in self.files():
             needed = self.table.count * self.columns[name].nbytes
             size = path.stat().st_size if path.exists() else 0
             if size < needed:
@@ -86,6 +88,12 @@ class Shard:
         """Bytes of the values that count."""
         return self.table.live_count * sum(column.nbytes for column in self.columns.values())
 
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes of the files, rows that no longer count included."""
+        size = sum(column.nbytes for column in self.columns.values())
+        return self.table.count * size + self._log_end
+
     def prepare(
         self,
         rows: NDArray[Any],
@@ -101,7 +109,7 @@ class Shard:
         first, at = self._next()
         self._soiled = True  # until `apply`: a failure from here on leaves bytes behind
         if len(rows):
-            for name, path in self._files():
+            for name, path in self.files():
                 write_at(path, arrays[name].data, first * self.columns[name].nbytes)
         ended = np.asarray(gone, np.uint64)
         record = journal.encode(first, at, rows, ended, keys)
@@ -187,7 +195,7 @@ class Shard:
 
     def _read(self, first: int, count: int) -> dict[str, NDArray[Any]]:
         arrays = {}
-        for name, path in self._files():
+        for name, path in self.files():
             column = self.columns[name]
             with path.open("rb") as file:
                 file.seek(first * column.nbytes)
@@ -197,7 +205,7 @@ class Shard:
             arrays[name] = np.frombuffer(raw, column.numpy).reshape(count, *column.shape)
         return arrays
 
-    def _files(self) -> Iterator[tuple[str, Path]]:
+    def files(self) -> Iterator[tuple[str, Path]]:
         return ((name, self.folder / f"c{i}.bin") for i, name in enumerate(self.columns))
 
     def __repr__(self) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiaas_async.data.keys import Keys, gather
+from aiaas_async.data.lease import Lease
 from aiaas_async.data.rows import RowTable
 from aiaas_async.data.schema import Column
 from aiaas_async.data.shard import read_log
@@ -35,6 +36,7 @@ class View:
     blocks: int
     facts: NDArray[Any]
     rows: NDArray[np.int64]
+    lease: Lease | None = None  # while it is held, the files are there
 
 
 class Extent:

@@ -18,7 +18,7 @@ from aiaas_async.compute.jobs import InputFile
 from aiaas_async.data.dataset import Known
 from aiaas_async.data.items import checksums
 from aiaas_async.data.keys import Keys
-from aiaas_async.data.layout import shard_folder
+from aiaas_async.data.layout import folder_of
 from aiaas_async.data.source import Extent, Source
 from aiaas_async.errors import InputError
 from aiaas_async.names import clip
@@ -46,11 +46,10 @@ class Reader:
         nodes: Sequence[str],
     ) -> None:
         self.source, self._wiring = source, dict(wiring)
-        homes = {shard_folder(node): node for node in nodes}
         left = np.zeros(len(source), np.bool_)
         left[missing(source, done)] = True
         by_shard = {
-            homes.get(folder, folder): items[left[items]]
+            next((node for node in nodes if folder_of(node, folder)), folder): items[left[items]]
             for folder, items in source.by_shard().items()
         }
         self._homes = {home: items for home, items in by_shard.items() if len(items)}
