@@ -18,10 +18,22 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("name", required=False)
 @click.option("--delete", is_flag=True, help="Delete the data set.")
+@click.option("--compact", is_flag=True, help="Give back what replaced and deleted items take.")
 @json_option
 @connected
-def datasets(client: Client, /, name: str | None, delete: bool, as_json: bool) -> None:
+def datasets(
+    client: Client, /, name: str | None, delete: bool, compact: bool, as_json: bool
+) -> None:
     """List data sets, or show the columns, placement and balance of NAME."""
+    if compact:
+        if name is None:
+            raise click.UsageError("--compact needs a NAME")
+        freed = client.compact_dataset(name)
+        if as_json:
+            print_json(freed)
+        else:
+            click.echo(f"{name}: {size(freed['freed_bytes'])} given back")
+        return
     if delete:
         if name is None:
             raise click.UsageError("--delete needs a NAME")
@@ -37,6 +49,8 @@ def datasets(client: Client, /, name: str | None, delete: bool, as_json: bool) -
         return
     click.echo(f"{name}: {facts['count']} items, balance {facts['balance']:.3f}")
     click.echo(f"columns: {_columns(facts)}\ndigest: {facts['digest']}")
+    taken, waste = size(facts["disk_bytes"]), size(facts["reclaimable_bytes"])
+    click.echo(f"on disk: {taken}, of which --compact gives back {waste}")
     rows = [(node, n["rows"], size(n["bytes"])) for node, n in facts["nodes"].items()]
     print_table(("node", "rows", "size"), rows, "no nodes")
 

@@ -88,6 +88,12 @@ class DatasetMethods(Surface):
         facts: dict[str, Any] = await self._get(path("datasets", name))
         return facts
 
+    async def compact_dataset(self, name: str) -> dict[str, int]:
+        """Give back the bytes of items that were replaced or deleted; `freed_bytes` says how
+        many. It happens by itself where they are the greater part."""
+        facts: dict[str, int] = await self._post(path("datasets", name) + "/compact", {})
+        return facts
+
     async def delete_dataset(self, name: str) -> None:
         await self._delete(path("datasets", name))
 

@@ -275,6 +275,9 @@ class Client:
     def dataset(self, name: str) -> dict[str, Any]:
         return self._run(self._async.dataset(name))
 
+    def compact_dataset(self, name: str) -> dict[str, int]:
+        return self._run(self._async.compact_dataset(name))
+
     def delete_dataset(self, name: str) -> None:
         return self._run(self._async.delete_dataset(name))
 

@@ -288,6 +288,11 @@ class Dataset:
         return sum(shard.disk_bytes for shard in self._shards.values())
 
     @property
+    def value_bytes(self) -> int:
+        """Bytes of the values that count, copies included."""
+        return sum(shard.nbytes for shard in self._shards.values())
+
+    @property
     def reclaimable_bytes(self) -> int:
         """Bytes of values that no longer count."""
         dead = sum(each.table.count - each.table.live_count for each in self._shards.values())

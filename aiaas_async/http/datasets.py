@@ -41,6 +41,12 @@ async def delete_dataset(request: web.Request) -> web.StreamResponse:
     return web.Response(status=204)
 
 
+async def compact_dataset(request: web.Request) -> web.StreamResponse:
+    """Give back the bytes of items that were replaced or deleted."""
+    facts = await request.app[PLATFORM].datasets.compact(request.match_info["name"])
+    return reply(answer_codec(request), facts)
+
+
 async def post_items(request: web.Request) -> web.StreamResponse:
     """Store items, from one body or a stream of them; durable when it is answered."""
     datasets, name = request.app[PLATFORM].datasets, request.match_info["name"]

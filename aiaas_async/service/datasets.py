@@ -6,6 +6,7 @@ Items come and go as columns: a key names a row of each.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, ParamSpec, TypeVar
@@ -19,6 +20,7 @@ from aiaas_async.data.library import Library
 from aiaas_async.data.source import Source
 from aiaas_async.errors import (
     AiaasError,
+    ConflictError,
     InputError,
     InvalidError,
     MalformedError,
@@ -30,15 +32,23 @@ from aiaas_async.ring.hashring import Ring
 from aiaas_async.wire.arrays import read_array
 from aiaas_async.wire.tensors import Array
 
+logger = logging.getLogger(__name__)
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
+WASTE_BYTES: Final = 64 << 20  # below this no data set is compacted by itself
 _TOO_LONG: Final = 2**20  # bytes of a key, whatever larger number was given
 
 
 class Datasets:
+    """`readers` say why a data set's files must stay as they are, or None: they may be asked from
+    any part of the platform that hands them to others."""
+
     def __init__(self, library: Library) -> None:
         self._library = library
+        self.readers: list[Callable[[str], str | None]] = []
+        self._compacting: dict[str, asyncio.Task[int]] = {}
 
     async def declare(self, name: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
         """Create the data set, or find the same one; the flag says whether it is new."""
@@ -69,6 +79,7 @@ class Datasets:
         """Store the items of a body `{keys?, columns}`; durable when it returns."""
         dataset = await _thread(self._library.get, name)
         facts: dict[str, Any] = msgspec.to_builtins(await _thread(_put, dataset, body))
+        self._consider(dataset)
         return facts
 
     async def put_stream(
@@ -79,7 +90,8 @@ class Datasets:
         Each is durable as a whole, or not there. Raises what `put` does, with how many items were
         stored before it.
         """
-        storing = InOrder(await _thread(self._library.get, name), decode)
+        dataset = await _thread(self._library.get, name)
+        storing = InOrder(dataset, decode)
         try:
             async for raw in bodies:
                 await storing.add(raw)
@@ -88,6 +100,7 @@ class Datasets:
             await storing.settle()
         except AiaasError as error:
             raise await storing.told(error) from error
+        self._consider(dataset)
         facts: dict[str, Any] = msgspec.to_builtins(storing.stored)
         return facts
 
@@ -113,10 +126,47 @@ class Datasets:
         dataset = await _thread(self._library.get, name)
         if not await _thread(dataset.delete, [key]):
             raise NotFoundError(f"data set {name} has no item {clip(key)}")
+        self._consider(dataset)
+
+    async def compact(self, name: str) -> dict[str, int]:
+        """Give back the bytes of items that were replaced or deleted; how many.
+
+        Reads go on, changes of this data set wait. Raises `ConflictError` while a job needs its
+        files as they are."""
+        dataset = await _thread(self._library.get, name)
+        if (reader := self._reader_of(name)) is not None:
+            raise ConflictError(f"data set {name} is read by {reader}; compact it afterwards")
+        return {"freed_bytes": await asyncio.shield(self._compact(dataset))}
+
+    def _compact(self, dataset: Dataset) -> asyncio.Task[int]:
+        name = dataset.spec.name
+        if name not in self._compacting:
+            task = asyncio.create_task(_thread(dataset.compact), name=f"compact {name}")
+            self._compacting[name] = task
+            task.add_done_callback(lambda _: self._compacting.pop(name))
+        return self._compacting[name]
+
+    def _consider(self, dataset: Dataset) -> None:
+        """Compact by itself what holds more that was replaced or deleted than not."""
+        if dataset.reclaimable_bytes < max(WASTE_BYTES, dataset.value_bytes):
+            return
+        if self._reader_of(dataset.spec.name) is None:
+            self._compact(dataset).add_done_callback(_told)
+
+    def _reader_of(self, name: str) -> str | None:
+        return next((why for reader in self.readers if (why := reader(name))), None)
+
+    async def stop(self) -> None:
+        """Wait for compactions under way: one shard after the other, they cannot be left half."""
+        if self._compacting:
+            await asyncio.wait(self._compacting.values())
 
     async def source(self, name: str) -> Source:
-        """The items as they are now, for a job to read."""
+        """The items as they are now, for a job to read; after a compaction under way, so that
+        who keeps only the files' names does not name those that go."""
         dataset = await _thread(self._library.get, name)
+        if (compacting := self._compacting.get(name)) is not None:
+            await asyncio.wait([compacting])
         return await _thread(dataset.source)
 
     async def follow(self, ring: Ring) -> int:
@@ -169,6 +219,11 @@ class InOrder:
             error.details["stored"] = msgspec.to_builtins(self.stored)
             error.message += f" (body {self.count}; {self.stored.written} items before are stored)"
         return error
+
+
+def _told(done: asyncio.Task[int]) -> None:
+    if not done.cancelled() and (error := done.exception()) is not None:
+        logger.error("a data set could not be compacted: %s", error)
 
 
 def _put(dataset: Dataset, body: Mapping[str, Any]) -> PutReport:

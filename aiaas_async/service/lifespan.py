@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -32,6 +33,7 @@ from aiaas_async.service.models import BatchLimits, Models
 from aiaas_async.service.platform import Platform
 from aiaas_async.service.readers import Readers
 from aiaas_async.service.training import KIND, Training
+from aiaas_async.service.training import KIND, Training, trained_on
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ async def running_platform(settings: Settings, workers: WorkerSource) -> AsyncIt
         stack.push_async_callback(cluster.stop, settings.grace_s)
         platform = await _assemble(settings, workers, registry, cluster, data_dir)
         stack.push_async_callback(platform.readers.stop)
+        stack.push_async_callback(platform.datasets.stop)
         stack.push_async_callback(platform.membership.stop)
         stack.push_async_callback(platform.jobs.stop, settings.grace_s)
         check = asyncio.create_task(platform.models.check_all(), name="check of the artifacts")
@@ -118,6 +121,7 @@ async def _assemble(
     training = Training(models, datasets, cluster, workers, data_dir / "jobs", settings.job_nice)
     batch = BatchInference(models, datasets, cluster, deployments)
     jobs = JobBoard({KIND: training, BATCH_KIND: batch}, _saver(registry), settings.running_jobs)
+    datasets.readers.append(partial(trained_on, jobs))
     jobs.restore(_records(registry.jobs()))
     return Platform(
         settings=settings,

@@ -32,9 +32,10 @@ put = st.tuples(st.just("put"), st.lists(st.tuples(keys, st.integers(0, 999)), m
 delete = st.tuples(st.just("delete"), st.lists(keys, max_size=4))
 reopen = st.tuples(st.just("reopen"), st.integers(1, 4))
 move = st.tuples(st.just("move"), st.integers(1, 4))
+compact = st.tuples(st.just("compact"), st.none())
 
 
-@given(st.lists(st.one_of(put, delete, reopen, move), max_size=12), st.integers(1, 3))
+@given(st.lists(st.one_of(put, delete, reopen, move, compact), max_size=12), st.integers(1, 3))
 @settings(max_examples=40, deadline=None)
 def test_a_data_set_is_a_dict_in_order_of_arrival(
     steps: list[tuple[str, Any]], replication: int
@@ -53,6 +54,9 @@ def test_a_data_set_is_a_dict_in_order_of_arrival(
                 assert dataset.delete(given_) == known
             elif step == "reopen":
                 dataset = Dataset.open(Path(folder) / "d", ring_of(given_))
+            elif step == "compact":
+                dataset.compact()
+                assert dataset.reclaimable_bytes == 0
             else:
                 dataset.rebalance(ring_of(given_))
             assert list(content(dataset).items()) == list(model.items())
