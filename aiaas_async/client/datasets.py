@@ -71,10 +71,13 @@ class DatasetMethods(Surface):
     ) -> dict[str, Any]:
         """A page of items in the order of arrival: `keys`, `columns`, and `next` to go on from."""
         where = path("datasets", name) + "/items"
-        page: dict[str, Any] = unpack(await self._get(where, after=after, limit=limit))
-        if isinstance(page.get("keys"), np.ndarray):
-            page["keys"] = page["keys"].tolist()
-        return page
+        return _paged(unpack(await self._get(where, after=after, limit=limit)))
+
+    async def items_range(self, name: str, start: int, stop: int) -> dict[str, Any]:
+        """Items `start` to `stop` - 1 in the order of arrival, at most 10,000: `keys`, `columns`,
+        and `next` to go on from with `items`."""
+        where = path("datasets", name) + "/items"
+        return _paged(unpack(await self._get(where, start=start, stop=stop)))
 
     async def delete_item(self, name: str, key: str) -> None:
         await self._delete(path("datasets", name) + "/items", key=key)
@@ -96,6 +99,12 @@ class DatasetMethods(Surface):
 
     async def delete_dataset(self, name: str) -> None:
         await self._delete(path("datasets", name))
+
+
+def _paged(page: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(page.get("keys"), np.ndarray):
+        page["keys"] = page["keys"].tolist()
+    return page
 
 
 def _columns(columns: Mapping[str, Any], keys: Sequence[str] | None) -> dict[str, Array]:

@@ -275,6 +275,9 @@ class Client:
     def dataset(self, name: str) -> dict[str, Any]:
         return self._run(self._async.dataset(name))
 
+    def items_range(self, name: str, start: int, stop: int) -> dict[str, Any]:
+        return self._run(self._async.items_range(name, start, stop))
+
     def compact_dataset(self, name: str) -> dict[str, int]:
         return self._run(self._async.compact_dataset(name))
 

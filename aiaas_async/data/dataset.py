@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,7 @@ from aiaas_async.data.keys import Keys, checked_keys
 from aiaas_async.data.layout import Layout
 from aiaas_async.data.move import prepare_move
 from aiaas_async.data.placement import Placement
+from aiaas_async.data.reports import Known, Page, PutReport
 from aiaas_async.data.schema import (
     Columns,
     DatasetSpec,
@@ -40,54 +39,16 @@ from aiaas_async.data.schema import (
 )
 from aiaas_async.data.shard import Shard
 from aiaas_async.data.source import Source, View
-from aiaas_async.errors import ConflictError, InvalidError, NotFoundError
+from aiaas_async.errors import ConflictError, CorruptError, InvalidError, NotFoundError
 from aiaas_async.names import clip
 from aiaas_async.ring.hashring import Ring
-
-
-class PutReport(msgspec.Struct, frozen=True):
-    """`written` items are stored now; `replaced` of them had a predecessor under their key;
-    `repeated` items of the call lost to a later one with the same key; `per_node` counts the
-    copies each node took."""
-
-    written: int
-    replaced: int
-    repeated: int
-    per_node: dict[str, int]
-
-    def plus(self, other: PutReport) -> PutReport:
-        """What two calls did together."""
-        nodes = Counter(self.per_node)
-        nodes.update(other.per_node)
-        return PutReport(
-            self.written + other.written,
-            self.replaced + other.replaced,
-            self.repeated + other.repeated,
-            dict(nodes),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What a caller knows of n items already: `hashes` uint64 say where their keys lie on the
-    ring, from another data set of the same library; `checksums` uint32, from whoever made them."""
-
-    hashes: NDArray[np.uint64]
-    checksums: NDArray[np.uint32] | None = None
-
-
-class Page(msgspec.Struct, frozen=True):
-    """Items in the order of arrival; `next` is the cursor to go on from, None at the end."""
-
-    keys: list[str]
-    columns: dict[str, NDArray[Any]]
-    next: int | None
 
 
 class Dataset:
     """An open data set in `folder`. Use `create` once, `open` later.
 
-    `open` finishes what a crash interrupted, and moves items when the ring has changed.
+    `open` finishes what a crash interrupted, moves items when the ring has changed, and makes
+    new copies of those that `lost` shards held, where others have one left.
     """
 
     def __init__(
@@ -100,11 +61,8 @@ class Dataset:
         self._changing = threading.RLock()
         self._publishing = threading.Lock()
         self._source: Source | None = None
-        blocks = commits.last.blocks
-        self._shards = {
-            node: self._open_shard(name, blocks.get(name, 0))
-            for node, name in layout.shards.items()
-        }
+        self.lost: dict[str, CorruptError] = {}
+        self._shards = self._open_shards(layout)
         self._retired: dict[str, Shard] = {}
         self._doubtful = False  # whether the layout on the disk may be another than ours
 
@@ -136,7 +94,7 @@ class Dataset:
             )
         layouts.sweep(folder, layout)
         dataset = cls(folder, spec, layout, CommitFile(folder / "commit.bin"), ring)
-        if dataset._placement.fingerprint != layout.fingerprint:
+        if dataset.lost or dataset._placement.fingerprint != layout.fingerprint:
             dataset.rebalance(ring)
         return dataset
 
@@ -234,12 +192,18 @@ class Dataset:
         """The values of one item. Raises `NotFoundError`, `CorruptError`."""
         raw = Keys.of([encode_key(key)])
         hashes = self._placement.hashes(raw)
+        damage: CorruptError | None = None
         with self._publishing:
             for index in self._placement.targets(hashes)[0].tolist():
                 shard = self._shards[self._placement.members[index]]
                 row = int(shard.find(hashes, raw)[0])
                 if row >= 0:
-                    return shard.values(row)
+                    try:
+                        return shard.values(row)
+                    except CorruptError as error:  # another copy may be whole
+                        damage = error
+        if damage is not None:
+            raise damage
         raise NotFoundError(f"data set {self.spec.name} has no item {clip(key)}")
 
     def source(self) -> Source:
@@ -248,6 +212,16 @@ class Dataset:
             if self._source is None:
                 self._source = Source(self.spec.columns, [_view(s) for s in self._shards.values()])
             return self._source
+
+    def range(self, start: int, stop: int) -> Page:
+        """Items `start` to `stop` - 1 in the order of arrival; fewer where there are not so many.
+        Numbers move when items before them are replaced or deleted; cursors do not."""
+        if not 0 <= start <= stop:
+            raise InvalidError(f"a range goes from 0 or more up to its end, got {start} to {stop}")
+        source = self.source()
+        indices = np.arange(min(start, len(source)), min(stop, len(source)))
+        cursor = int(source.seqs[indices[-1]]) if len(indices) and stop < len(source) else None
+        return Page(source.keys(indices), source.take(indices), cursor)
 
     def page(self, after: int | None, limit: int) -> Page:
         """Up to `limit` items that arrived after cursor `after` (None: from the start)."""
@@ -377,6 +351,21 @@ class Dataset:
         known = {node: shard.name for node, shard in (shards or self._shards).items()}
         leaving = known if moving else ()
         layouts.of(placement, known, leaving, moving=moving).save(self.folder / "layout.json")
+
+    def _open_shards(self, layout: Layout) -> dict[str, Shard]:
+        """The shards; an empty one for each that is lost, while every item has a copy left.
+
+        Raises `CorruptError` naming the damage when more are lost than that."""
+        shards: dict[str, Shard] = {}
+        for node, name in layout.shards.items():
+            try:
+                shards[node] = self._open_shard(name, self._commits.last.blocks.get(name, 0))
+            except CorruptError as error:
+                self.lost[node] = error
+        if self.lost and len(self.lost) >= min(self.spec.replication, len(layout.shards)):
+            raise next(iter(self.lost.values()))
+        fresh = {node: self._open_shard(layouts.next_folder(node), 0) for node in self.lost}
+        return {**shards, **fresh}
 
     def _open_shard(self, name: str, blocks: int) -> Shard:
         return Shard(self.folder / name, self.spec.columns, blocks)

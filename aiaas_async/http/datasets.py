@@ -16,7 +16,8 @@ from aiaas_async.http.exchange import (
 from aiaas_async.http.itemstream import decode, is_stream, raw_values
 from aiaas_async.wire.codecs import codec_for, reply_codec
 
-_PAGE = 100
+_PAGE, _MOST = 100, 10_000
+_FARTHEST = 10**12 - 1
 
 
 async def put_dataset(request: web.Request) -> web.StreamResponse:
@@ -59,13 +60,21 @@ async def post_items(request: web.Request) -> web.StreamResponse:
 
 
 async def get_items(request: web.Request) -> web.StreamResponse:
-    """One item by ?key=, else a page in the order of arrival."""
+    """One item by ?key=; items ?start= to ?stop= in the order of arrival; else a page of them."""
     datasets, name = request.app[PLATFORM].datasets, request.match_info["name"]
     codec = answer_codec(request)
     key = request.query.get("key")
     if key is not None:
         return reply(codec, await datasets.get(name, key))
-    limit = whole_query(request, "limit", _PAGE, 10_000)
+    if "start" in request.query or "stop" in request.query:
+        start = whole_query(request, "start", 0, _FARTHEST)
+        stop = whole_query(request, "stop", start + _PAGE, _FARTHEST)
+        if stop - start > _MOST:
+            raise InvalidError(
+                f"?start= to ?stop= may be {_MOST} items at most, got {stop - start}"
+            )
+        return reply(codec, await datasets.range(name, start, stop))
+    limit = whole_query(request, "limit", _PAGE, _MOST)
     after = request.query.get("after")
     return reply(codec, await datasets.page(name, after, limit))
 

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiaas_async.compute.jobs import InputFile
-from aiaas_async.data.dataset import Known
 from aiaas_async.data.items import checksums
 from aiaas_async.data.keys import Keys
 from aiaas_async.data.layout import folder_of
+from aiaas_async.data.reports import Known
 from aiaas_async.data.source import Extent, Source
 from aiaas_async.errors import InputError
 from aiaas_async.names import clip

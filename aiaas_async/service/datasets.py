@@ -14,9 +14,10 @@ from typing import Any, Final, ParamSpec, TypeVar
 import msgspec
 import numpy as np
 
-from aiaas_async.data.dataset import Dataset, Known, PutReport
+from aiaas_async.data.dataset import Dataset
 from aiaas_async.data.keys import Keys
 from aiaas_async.data.library import Library
+from aiaas_async.data.reports import Known, Page, PutReport
 from aiaas_async.data.source import Source
 from aiaas_async.errors import (
     AiaasError,
@@ -118,9 +119,12 @@ class Datasets:
     async def page(self, name: str, after: str | None, limit: int) -> dict[str, Any]:
         """Items in the order of their arrival, after the cursor of an earlier page."""
         dataset = await _thread(self._library.get, name)
-        page = await _thread(dataset.page, _cursor(after), limit)
-        following = None if page.next is None else str(page.next)
-        return {"keys": page.keys, "columns": page.columns, "next": following}
+        return _rendered(await _thread(dataset.page, _cursor(after), limit))
+
+    async def range(self, name: str, start: int, stop: int) -> dict[str, Any]:
+        """Items `start` to `stop` - 1 in the order of their arrival."""
+        dataset = await _thread(self._library.get, name)
+        return _rendered(await _thread(dataset.range, start, stop))
 
     async def delete_item(self, name: str, key: str) -> None:
         dataset = await _thread(self._library.get, name)
@@ -296,6 +300,11 @@ def _read_keys(raw: Any) -> Sequence[str] | Keys | None:
         raise InvalidError("'keys' must be a list of texts, one for each item")
     keys: list[str] = array.tolist()
     return keys
+
+
+def _rendered(page: Page) -> dict[str, Any]:
+    following = None if page.next is None else str(page.next)
+    return {"keys": page.keys, "columns": page.columns, "next": following}
 
 
 def _cursor(after: str | None) -> int | None:

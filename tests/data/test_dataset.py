@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiaas_async.data import layout as module
-from aiaas_async.data.dataset import Dataset, Known
+from aiaas_async.data.dataset import Dataset
 from aiaas_async.data.files import write_at
+from aiaas_async.data.reports import Known
 from aiaas_async.errors import (
     ConflictError,
     CorruptError,

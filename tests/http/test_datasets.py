@@ -240,3 +240,15 @@ async def test_packed_keys_that_are_none_are_refused(served: Served, keys: dict[
     reply = await api.post("/datasets/d/items", {"keys": keys, "columns": columns})
     assert reply.status == 422, reply.value
     assert (await api.get("/datasets/d")).value["count"] == 0
+
+
+async def test_a_range_of_items_is_read_by_their_numbers(api: Api) -> None:
+    await filled(api)
+    middle = (await api.get("/datasets/d/items?start=1&stop=2")).value
+    assert middle["keys"] == ["b"]
+    rest = (await api.get(f"/datasets/d/items?after={middle['next']}")).value
+    assert rest["keys"] == ["c"]
+    assert (await api.get("/datasets/d/items?start=2")).value["keys"] == ["c"]
+    assert (await api.get("/datasets/d/items?start=9")).value["keys"] == []
+    for query in ("start=2&stop=1", "start=-1", "stop=x", "start=0&stop=10001", f"stop={10**12}"):
+        assert (await api.get(f"/datasets/d/items?{query}")).status == 422, query
