@@ -82,10 +82,8 @@ class Host:
     def do(self, job: Job, arrays: Mapping[str, Array]) -> Iterator[Part]:
         """Carry out `job`; yields its parts. Raises `AiaasError` when the job cannot be done."""
         match job:
-            case Infer():
+            case Infer() | Scan():
                 yield self._infer(job, arrays)
-            case Scan():
-                yield Part(arrays=scan(self._model(job.model), job, arrays.get("rows")))
             case Differentiate():
                 yield self._differentiate(job, arrays)
             case Load():
@@ -127,8 +125,11 @@ class Host:
         if model is not None:
             model.close()
 
-    def _infer(self, job: Infer, arrays: Mapping[str, Array]) -> Part:
-        outputs = self._model(job.model).predict(arrays, job.outputs)
+    def _infer(self, job: Infer | Scan, arrays: Mapping[str, Array]) -> Part:
+        model = self._model(job.model)
+        if isinstance(job, Scan):
+            return Part(arrays=scan(model, job, arrays.get("rows")))
+        outputs = model.predict(arrays, job.outputs)
         for name, array in outputs.items():
             if array.ndim == 0 or array.shape[0] != job.rows:
                 raise ArtifactError(

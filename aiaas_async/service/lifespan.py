@@ -32,7 +32,6 @@ from aiaas_async.service.membership import Membership
 from aiaas_async.service.models import BatchLimits, Models
 from aiaas_async.service.platform import Platform
 from aiaas_async.service.readers import Readers
-from aiaas_async.service.training import KIND, Training
 from aiaas_async.service.training import KIND, Training, trained_on
 
 logger = logging.getLogger(__name__)
