@@ -31,8 +31,9 @@ def default_keys(arrays: Mapping[str, NDArray[Any]]) -> Keys:
 
     Equal items get equal keys, so sending an item twice stores it once.
     """
-    digests = [blake2b(digest_size=_KEY_DIGEST) for _ in range(len(next(iter(arrays.values()))))]
-    for name in sorted(arrays):
+    first, *others = sorted(arrays)
+    digests = [blake2b(value, digest_size=_KEY_DIGEST) for value in _each(arrays[first])]
+    for name in others:
         for digest, value in zip(digests, _each(arrays[name]), strict=True):
             digest.update(value)
     text = b"".join([digest.digest() for digest in digests]).hex().encode()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -36,7 +37,7 @@ from aiaas_async.node.work import (
     WorkItem,
 )
 from aiaas_async.schedule.disciplines import make_discipline
-from aiaas_async.schedule.origin import A_CALL, Origin
+from aiaas_async.schedule.origin import A_CALL, CALLS, Origin
 from aiaas_async.schedule.rates import Rates
 
 logger = logging.getLogger(__name__)
@@ -88,6 +89,7 @@ class Node:
             make_discipline(limits.schedule, limits.tenants),
         )
         self.rates = Rates()
+        self.called_at = -math.inf  # the loop's time of the last call
         self._residency = Residency(limits.memory)
         self._pins: set[str] = set()
         self._seat = WorkerSeat(source, self._residency.clear)
@@ -129,6 +131,8 @@ class Node:
         """
         self._check_quarantine(message)
         item = WorkItem(message, cost, deadline, self._loop, origin)
+        if origin.flow == CALLS:
+            self.called_at = item.enqueued_at
         if isinstance(message, Call | Scanning):
             item.expected_s = self.rates.expected_s(message.servable.id, message.rows)
         self._mailbox.put_nowait(item)

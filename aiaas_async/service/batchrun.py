@@ -80,7 +80,8 @@ class BatchRun:
         rates = [self._rates, *(node.rates for node in self._cluster.nodes.values())]
         measured = [each.row_s(self._terms.servable.id) for each in rates]
         known = (seconds for seconds in measured if seconds is not None)
-        return fine_items(min(known, default=None))
+        called_at = max(node.called_at for node in self._cluster.nodes.values())
+        return fine_items(min(known, default=None), self._loop.time() - called_at)
 
     async def _drive(self) -> None:
         """Keep lanes in every node until nothing waits and nothing is under way."""

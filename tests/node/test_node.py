@@ -1,5 +1,6 @@
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
@@ -19,6 +20,7 @@ from aiaas_async.errors import (
 from aiaas_async.node.node import Node, NodeLimits
 from aiaas_async.node.quarantine import Quarantine
 from aiaas_async.node.work import Hold, Release, Servable, WorkItem
+from aiaas_async.schedule.origin import BATCH, Origin
 from tests.node.fakes import FakeSource, FakeWorker, call, inferences, servable
 
 Make = Callable[..., Coroutine[Any, Any, Node]]
@@ -46,6 +48,15 @@ async def make(source: FakeSource) -> AsyncIterator[Make]:
 
 def ask(node: Node, of: Servable, value: float = 1.0, rows: int = 1) -> WorkItem:
     return node.submit(call(of, value, rows), 100, asyncio.get_running_loop().time() + 60)
+
+
+async def test_a_node_knows_when_the_last_call_came_and_counts_no_batch_task(make: Make) -> None:
+    node = await make()
+    assert node.called_at == -math.inf
+    now = asyncio.get_running_loop().time()
+    node.submit(call(servable(), 1.0, 1), 100, now + 60, Origin(BATCH))
+    assert node.called_at == -math.inf
+    assert ask(node, servable()).enqueued_at == node.called_at >= now
 
 
 async def finish_all(worker: FakeWorker, count: int) -> None:
