@@ -95,17 +95,21 @@ def prepare(folder: Path) -> None:
 
 def drive(url: str, script: Path, pid: int, seconds: float, connections: int) -> Reading:
     before = cpu_of(pid)
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "-s", str(script)]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency"]
+    command += ["--timeout", "60s", "-s", str(script)]
     text = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout
     spent = cpu_of(pid) - before
     count = int(_found(r"(\d+) requests in", text))
-    failed = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
+    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
+    broken = re.search(r"Socket errors: (.*)", text)
+    failed = int(refused[1]) if refused else 0
+    failed += sum(map(int, re.findall(r"\d+", broken[1]))) if broken else 0
     return Reading(
         rate=_found(r"Requests/sec:\s+([\d.]+)", text),
         p50=_milliseconds(r"50%\s+([\d.]+)(us|ms|s)", text),
         p99=_milliseconds(r"99%\s+([\d.]+)(us|ms|s)", text),
         cpu=1e6 * spent / max(1, count),
-        failed=int(failed[1]) if failed else 0,
+        failed=failed,
     )
 
 

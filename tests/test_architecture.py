@@ -23,7 +23,7 @@ LEVELS: Final = (
     ("config", "ring", "actors", "jobs"),
     ("nn", "formats"),
     ("wire", "registry", "data", "runtimes"),
-    ("discovery", "training"),
+    ("discovery", "training", "convert"),
     ("compute",),
     ("node",),
     ("deploy",),
@@ -36,7 +36,7 @@ LEVELS: Final = (
 )
 LEVEL_OF: Final = {unit: level for level, units in enumerate(LEVELS) for unit in units}
 
-NUMBERS: Final = {"nn", "runtimes", "wire", "compute", "training", "data", "formats"}
+NUMBERS: Final = {"nn", "runtimes", "wire", "compute", "training", "data", "formats", "convert"}
 MACHINERY: Final = {"actors", "jobs", "registry", "compute", "node", "deploy", "service", "http"}
 # Who may import what of other people; what is not named here, all may.
 PLACES: Final[dict[str, set[str]]] = {
@@ -49,6 +49,8 @@ PLACES: Final[dict[str, set[str]]] = {
     "rich": {"cli"},
     "uvloop": {"cli", "client"},
     "onnxruntime": {"runtimes"},
+    "onnx": {"convert"},
+    "torch": set(),
     "socketserver": set(),
     "urllib": {"client", "http"},
     "requests": set(),

@@ -19,9 +19,18 @@ R = TypeVar("R")
 class Envelope(Generic[M, R]):
     """`cost` is the message's size in bytes, as the mailbox counts it. `enqueued_at` is of the
     loop's clock, which uvloop reads in milliseconds; `arrived` is of `time.perf_counter`, for
-    measuring."""
+    measuring. `work_s` is how many seconds of its owner it takes, as far as is known."""
 
-    __slots__ = ("_timer", "arrived", "cost", "deadline", "enqueued_at", "message", "reply")
+    __slots__ = (
+        "_timer",
+        "arrived",
+        "cost",
+        "deadline",
+        "enqueued_at",
+        "message",
+        "reply",
+        "work_s",
+    )
 
     def __init__(
         self, message: M, cost: int, deadline: float | None, loop: asyncio.AbstractEventLoop
@@ -29,6 +38,7 @@ class Envelope(Generic[M, R]):
         self.message = message
         self.cost = cost
         self.deadline = deadline
+        self.work_s = 0.0
         self.enqueued_at = loop.time()
         self.arrived = time.perf_counter()
         self.reply: asyncio.Future[R] = loop.create_future()
@@ -56,6 +66,11 @@ class Envelope(Generic[M, R]):
     def fail(self, error: Exception) -> None:
         if not self.reply.done():
             self.reply.set_exception(error)
+        self._stop_timer()
+
+    def withdraw(self) -> None:
+        """Forget an envelope that no mailbox took: left alone, its timer would keep it, and what
+        it carries, until the deadline."""
         self._stop_timer()
 
     def _stop_timer(self) -> None:

@@ -1,4 +1,4 @@
-"""A mailbox: a queue bounded in items and in bytes, in the order its discipline chooses.
+"""A mailbox: a queue bounded in items, bytes and time, in the order its discipline chooses.
 
 Putting never waits: a full mailbox refuses at once, with the time after which a place should be
 free, computed from the measured drain rate. Only the owner waits, in `wait_nonempty`.
@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from aiaas_async.actors.envelope import Envelope
-from aiaas_async.errors import OverloadedError, QuotaError, StoppingError
+from aiaas_async.errors import AiaasError, OverloadedError, QuotaError, StoppingError
 from aiaas_async.schedule.fifo import Fifo
+from aiaas_async.schedule.shedding import Shedding
 from aiaas_async.schedule.waiting import Discipline
 
 E = TypeVar("E", bound=Envelope[Any, Any])
@@ -42,6 +43,8 @@ class Mailbox(Generic[E]):
         self._queue: Discipline[E] = Fifo() if discipline is None else discipline
         self._max_items, self._max_bytes = max_items, max_bytes
         self._bytes = self._peak = self._accepted = self._refused = self._dropped = 0
+        self._work_s = 0.0
+        self._shedding = Shedding()
         self._interval = 0.0  # smoothed seconds between takes
         self._last_take: float | None = None
         self._nonempty = asyncio.Event()
@@ -60,32 +63,51 @@ class Mailbox(Generic[E]):
         """Queue `item`; raises `OverloadedError` when full, `StoppingError` when closed.
 
         What its discipline says must make room for `item` is answered with `QuotaError`."""
-        if self._closed:
-            raise StoppingError("no new work is taken: shutting down", retry_after=1.0)
-        if not self.can_put(item.cost) and not self._make_room(item):
-            self._refused += 1
-            raise OverloadedError(
-                f"{len(self._queue)} requests ({self._bytes} bytes) wait already; try again later",
-                retry_after=self._time_to_drain(),
-            )
+        try:
+            self._check(item)
+        except AiaasError:
+            item.withdraw()
+            raise
         self._push(item)
         self._accepted += 1
 
-    def _make_room(self, item: E) -> bool:
-        """Send away what has less of a right to wait than `item`; whether that was enough."""
+    def _check(self, item: E) -> None:
+        if self._closed:
+            raise StoppingError("no new work is taken: shutting down", retry_after=1.0)
         while not self.can_put(item.cost):
-            sent = self._queue.give_way(item)
-            if sent is None:
-                return False
-            self._bytes -= sent.cost
-            self._refused += 1
-            sent.fail(
-                QuotaError(
-                    f"{len(self._queue)} requests wait, most of them of this tenant, and another's "
-                    "came; try again later",
-                    retry_after=self._time_to_drain(),
+            if not self._send_away_for(item):
+                raise self._refusal(
+                    f"{len(self._queue)} requests ({self._bytes} bytes) wait already",
+                    self._time_to_drain(),
                 )
+        while item.work_s and not self._admits(item):
+            if not self._send_away_for(item):
+                raise self._refusal(
+                    f"{self._work_s:.2f} s of work wait already", max(MIN_RETRY_S, self._work_s)
+                )
+
+    def _admits(self, item: E) -> bool:
+        return self._shedding.admits(self._work_s, item.work_s, item.enqueued_at)
+
+    def _refusal(self, why: str, retry_after: float) -> OverloadedError:
+        self._refused += 1
+        return OverloadedError(f"{why}; try again later", retry_after=retry_after)
+
+    def _send_away_for(self, item: E) -> bool:
+        """Answer what has less of a right to wait than `item`, if anything has."""
+        sent = self._queue.give_way(item)
+        if sent is None:
+            return False
+        self._bytes -= sent.cost
+        self._work_s -= sent.work_s
+        self._refused += 1
+        sent.fail(
+            QuotaError(
+                f"{len(self._queue)} requests wait, most of them of this tenant, and another's "
+                "came; try again later",
+                retry_after=self._time_to_drain(),
             )
+        )
         return True
 
     def put_back(self, item: E) -> None:
@@ -95,6 +117,7 @@ class Mailbox(Generic[E]):
     def _push(self, item: E) -> None:
         self._queue.push(item)
         self._bytes += item.cost
+        self._work_s += item.work_s
         self._peak = max(self._peak, len(self._queue))
         self._nonempty.set()
 
@@ -121,6 +144,7 @@ class Mailbox(Generic[E]):
 
     def _took(self, item: E, now: float) -> None:
         self._bytes -= item.cost
+        self._work_s -= item.work_s
         if self._last_take is not None:
             gap = now - self._last_take
             seen = self._interval or gap
@@ -128,6 +152,7 @@ class Mailbox(Generic[E]):
         self._last_take = now
         if not len(self._queue):
             self._nonempty.clear()
+            self._work_s = 0.0  # what adding and taking away left over
             # Idle time is not service time: the next interval starts with the next burst.
             self._last_take = None
 
@@ -148,6 +173,7 @@ class Mailbox(Generic[E]):
             item = self._queue.pop()
             self._bytes -= item.cost
             item.fail(error)
+        self._work_s = 0.0
         self._nonempty.clear()
 
     def statistics(self) -> MailboxStatistics:

@@ -17,6 +17,7 @@ import msgspec
 from aiaas_async.compute.frames import Array
 from aiaas_async.compute.jobs import (
     ArtifactFiles,
+    CloseStream,
     Differentiate,
     Done,
     Failed,
@@ -25,18 +26,22 @@ from aiaas_async.compute.jobs import (
     Inspected,
     Job,
     Load,
+    NextPart,
+    OpenStream,
     Progress,
     ReadInfer,
     ReadJson,
     Scan,
+    StreamJob,
     Train,
     TrainPart,
     Unload,
 )
 from aiaas_async.compute.scan import scan
 from aiaas_async.compute.slots import Slot
+from aiaas_async.compute.streams import OpenStreams
 from aiaas_async.errors import AiaasError, ArtifactError, InvalidError, NotFoundError
-from aiaas_async.runtimes.base import Artifact, Differentiable, Model
+from aiaas_async.runtimes.base import Artifact, Differentiable, Model, Streaming
 from aiaas_async.runtimes.table import NO_TARGETS, Runtimes
 from aiaas_async.training.distributed import Place, run_part
 from aiaas_async.training.task import run_task
@@ -76,6 +81,7 @@ class Host:
         targets: Mapping[str, str] = NO_TARGETS,
     ) -> None:
         self._models: dict[str, Model] = {}
+        self._streams = OpenStreams()
         self._runtimes = Runtimes(targets)
         self._stop_requested = stop_requested
 
@@ -84,25 +90,23 @@ class Host:
         match job:
             case Infer() | Scan():
                 yield self._infer(job, arrays)
+            case OpenStream() | NextPart() | CloseStream():
+                yield self._step(job, arrays)
             case Differentiate():
                 yield self._differentiate(job, arrays)
-            case Load():
-                yield self._load(job)
-            case Unload():
-                self._unload(job.model)
-                yield Part()
-            case Inspect():
-                found = self._runtimes[job.artifact.runtime].inspect(_artifact(job.artifact))
-                yield _inspected(Inspected(found.inputs, found.outputs, found.nbytes))
+            case Inspect() | Load() | Unload():
+                yield self._keep(job)
             case Train():
-                for facts, final in run_task(
-                    _artifact(job.artifact), job.task, Path(job.directory), self._stop_requested
-                ):
-                    yield Part(facts, final=final)
+                yield from self._train(job)
             case TrainPart():
                 yield from self._train_part(job)
             case ReadJson() | ReadInfer():
                 yield _read(job, arrays["body"].data)
+
+    def _train(self, job: Train) -> Iterator[Part]:
+        artifact, folder = _artifact(job.artifact), Path(job.directory)
+        for facts, final in run_task(artifact, job.task, folder, self._stop_requested):
+            yield Part(facts, final=final)
 
     def _train_part(self, job: TrainPart) -> Iterator[Part]:
         memory = Slot(os.open(job.memory, os.O_RDWR | os.O_CLOEXEC))
@@ -114,6 +118,17 @@ class Host:
         finally:
             memory.close()
 
+    def _keep(self, job: Inspect | Load | Unload) -> Part:
+        match job:
+            case Load():
+                return self._load(job)
+            case Unload():
+                self._unload(job.model)
+                return Part()
+            case Inspect():
+                found = self._runtimes[job.artifact.runtime].inspect(_artifact(job.artifact))
+                return _inspected(Inspected(found.inputs, found.outputs, found.nbytes))
+
     def _load(self, job: Load) -> Part:
         self._unload(job.model)
         model = self._runtimes[job.artifact.runtime].load(_artifact(job.artifact))
@@ -122,6 +137,7 @@ class Host:
 
     def _unload(self, model_id: str) -> None:
         model = self._models.pop(model_id, None)
+        self._streams.close_all(model_id)
         if model is not None:
             model.close()
 
@@ -136,6 +152,26 @@ class Host:
                     f"output {name!r} has shape {list(array.shape)} for a batch of {job.rows} rows"
                 )
         return Part(arrays=outputs)
+
+    def _step(self, job: StreamJob, arrays: Mapping[str, Array]) -> Part:
+        match job:
+            case OpenStream():
+                self._open(job, arrays)
+            case CloseStream():
+                self._streams.close(job.stream)
+            case NextPart():
+                part = self._streams.next(job.stream)
+                return Part({"end": True}) if part is None else Part(arrays=part)
+        return Part()
+
+    def _open(self, job: OpenStream, arrays: Mapping[str, Array]) -> None:
+        model = self._model(job.model)
+        kept = {name: array.copy() for name, array in arrays.items()}  # they outlive this job
+        if isinstance(model, Streaming):
+            parts = model.stream(kept, job.outputs)
+        else:
+            parts = iter((model.predict(kept, job.outputs),))
+        self._streams.open(job.stream, job.model, parts, job.seconds)
 
     def _differentiate(self, job: Differentiate, arrays: Mapping[str, Array]) -> Part:
         model = self._model(job.model)

@@ -83,6 +83,30 @@ class Scan(msgspec.Struct, frozen=True, tag="scan"):
     allow_nonfinite: bool = False
 
 
+class OpenStream(msgspec.Struct, frozen=True, tag="open_stream"):
+    """Begin the answer of `model` in parts, as `stream`; it may take `seconds` until it is done."""
+
+    model: str
+    stream: str
+    outputs: tuple[str, ...] | None
+    seconds: float
+
+
+class NextPart(msgspec.Struct, frozen=True, tag="next_part"):
+    """Compute the next part of `stream`: its arrays, or no array and the fact `end`."""
+
+    stream: str
+
+
+class CloseStream(msgspec.Struct, frozen=True, tag="close_stream"):
+    """Nobody waits for `stream` any more."""
+
+    stream: str
+
+
+StreamJob = OpenStream | NextPart | CloseStream
+
+
 class Differentiate(msgspec.Struct, frozen=True, tag="differentiate"):
     """Loss, and gradients with respect to `wrt`; arrays are named inputs/… and targets/…."""
 
@@ -133,6 +157,7 @@ Job = (
     | Unload
     | Infer
     | Scan
+    | StreamJob
     | Differentiate
     | Train
     | TrainPart

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from aiohttp import web
@@ -24,7 +25,11 @@ from aiaas_async.http.body import BodyBudget
 from aiaas_async.http.exchange import BUDGET, PLATFORM, answering
 from aiaas_async.http.request import ROUTER, Handler, Request, found_by, front
 from aiaas_async.http.routing import ANY, Router
+from aiaas_async.http.v2exchange import answering as answering_v2
+from aiaas_async.http.v2logging import LOGS, Logs
 from aiaas_async.http.v2models import V2, OpenInference
+from aiaas_async.http.v2trace import FOLDER as TRACES
+from aiaas_async.http.v2trace import TRACER, Tracer
 from aiaas_async.names import clip
 from aiaas_async.service.platform import Platform
 
@@ -87,11 +92,13 @@ def make_server(platform: Platform) -> web.Server:
     app[PLATFORM] = platform
     app[BUDGET] = BodyBudget(platform.settings.in_flight_body_mb << 20)
     app[V2] = OpenInference()
+    app[LOGS] = Logs()
+    app[TRACER] = Tracer(Path(platform.settings.data_dir).expanduser().absolute() / TRACES)
     app[ROUTER] = Router(
         [
             *((method, path, answering(handler)) for method, path, handler in ROUTES),
             *(
-                (method, path, open_inference.answering(handler))
+                (method, path, answering_v2(handler))
                 for method, path, handler in open_inference.ROUTES
             ),
             (ANY, "/{path:.*}", answering(_unrouted)),

@@ -9,30 +9,36 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 from aiohttp import web
 
-from aiaas_async import errors
-from aiaas_async.errors import AiaasError, MethodError, NotFoundError
+from aiaas_async.errors import InvalidError, MethodError, NotFoundError
 from aiaas_async.http.body import read_body
 from aiaas_async.http.exchange import BUDGET, PLATFORM, tenant_of, timeout_of
-from aiaas_async.http.exchange import answering as answering_by
 from aiaas_async.http.request import Handler, found_by
-from aiaas_async.http.status import headers_of
+from aiaas_async.http.v2config import config_of
+from aiaas_async.http.v2exchange import (
+    control_object,
+    found_record,
+    ready_record,
+    reply,
+    time_for,
+    unsupported,
+    urgency,
+)
+from aiaas_async.http.v2generate import generate, generate_stream
+from aiaas_async.http.v2logging import change_log_settings, log_settings
 from aiaas_async.http.v2models import (
     V2,
     called_version,
-    config_of,
-    find,
     index,
     load,
     metadata_of,
-    ready_version,
     statistics_of,
     unload,
 )
+from aiaas_async.http.v2trace import TRACER, change_trace_settings, timestamps, trace_settings
 from aiaas_async.http.wholereply import WholeReply
 from aiaas_async.names import ModelRef
 from aiaas_async.registry.records import VersionRecord
@@ -44,59 +50,27 @@ from aiaas_async.wire.open_inference import (
     takes_long,
     tensors_at,
 )
+from aiaas_async.wire.sequences import control_arrays
 from aiaas_async.wire.v2reply import InferReply, write_reply, writes_long
 
 # Of a bytes object's data, as CPython lays it out.
 ALIGNMENT: Final = 16
 EXTENSIONS: Final = (
     "classification",
-    "model_configuration",
+    "sequence",
+    "sequence(string_id)",
     "model_repository",
+    "model_repository(unload_dependents)",
+    "model_configuration",
     "binary_tensor_data",
     "parameters",
     "statistics",
+    "trace",
+    "logging",
+    "generate",
 )
-# The nearest class up the tree that stands here decides; what the reference server has no
-# status for is a bad request.
-_STATUS: Final[dict[type[AiaasError], int]] = {
-    AiaasError: 500,
-    errors.RequestError: 400,
-    errors.ForbiddenOriginError: 403,
-    errors.MisdirectedError: 421,
-    errors.MethodError: 405,
-    errors.NotFoundError: 404,
-    errors.NotReadyError: 503,
-    errors.CorruptError: 503,
-    errors.CapacityError: 503,
-    errors.DeadlineError: 503,
-    errors.WorkerError: 503,
-    errors.DivergedError: 400,
-    errors.CancelledJobError: 400,
-}
-
-
-def answering(handler: Handler) -> Handler:
-    """`handler`, with whatever it raises answered in the protocol's form."""
-    return answering_by(handler, refusal)
-
-
-def refusal(request: web.Request, error: AiaasError) -> web.Response:
-    """`error` as the protocol has it."""
-    status = next(_STATUS[cls] for cls in type(error).__mro__ if cls in _STATUS)
-    headers = headers_of(error, status)
-    if isinstance(error, MethodError):
-        headers["Allow"] = ", ".join(error.details["allowed"])
-    response = _reply({"error": error.message}, status, headers)
-    if not request.content.at_eof():
-        # The rest of a refused body is not read: the connection cannot be used again.
-        response.force_close()
-    return response
-
-
-def _reply(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    response = WholeReply(msgspec.json.encode(value), "application/json", status)
-    response.headers.update(headers or {})
-    return response
+# Only where the nodes' mailboxes go by priority.
+SCHEDULE_POLICY: Final = "schedule_policy"
 
 
 async def live(_: web.Request) -> web.StreamResponse:
@@ -112,65 +86,69 @@ async def ready(request: web.Request) -> web.StreamResponse:
     return web.Response(status=200 if serving else 400)
 
 
-async def server_metadata(_: web.Request) -> web.StreamResponse:
+async def server_metadata(request: web.Request) -> web.StreamResponse:
     from aiaas_async import __version__  # noqa: PLC0415 - the package's own, once it is complete
 
-    return _reply({"name": "aiaas-async", "version": __version__, "extensions": EXTENSIONS})
+    extensions = list(EXTENSIONS)
+    if request.app[PLATFORM].settings.schedule == "priority":
+        extensions.append(SCHEDULE_POLICY)
+    return reply({"name": "aiaas-async", "version": __version__, "extensions": extensions})
 
 
 async def model_metadata(request: web.Request) -> web.StreamResponse:
     """Name, versions, inputs and outputs of a model."""
-    return _reply(metadata_of(request.app[PLATFORM], _ready(request)))
+    return reply(metadata_of(request.app[PLATFORM], ready_record(request)))
 
 
 async def model_ready(request: web.Request) -> web.StreamResponse:
     """200 when the version answers calls, else 400."""
-    record = _found(request)
+    record = found_record(request)
     if not request.app[V2].is_ready(record):
-        return _reply({"error": "Model version not ready"}, 400)
+        return reply({"error": "Model version not ready"}, 400)
     return web.Response()
 
 
 async def model_config(request: web.Request) -> web.StreamResponse:
     """The version as the reference server's configuration file would have it."""
-    return _reply(config_of(request.app[PLATFORM], _ready(request)))
+    return reply(config_of(request.app[PLATFORM], ready_record(request)))
 
 
 async def model_statistics(request: web.Request) -> web.StreamResponse:
     """What was asked over this protocol, of one version, one model or all."""
-    return _reply({"model_stats": statistics_of(request.app, request.match_info)})
+    return reply({"model_stats": statistics_of(request.app, request.match_info)})
 
 
 async def repository_index(request: web.Request) -> web.StreamResponse:
     """Every version and its state; `{"ready": true}` leaves out the others."""
-    body = await _object(request)
+    body = await control_object(request)
     only = body.get("ready", False)
     if not isinstance(only, bool):
-        raise errors.InvalidError("Invalid value for 'ready': expected a boolean")
-    return _reply(index(request.app, only_ready=only))
+        raise InvalidError("Invalid value for 'ready': expected a boolean")
+    return reply(index(request.app, only_ready=only))
 
 
 async def repository_load(request: web.Request) -> web.StreamResponse:
     """Load the latest version, and answer for the model again after an unload."""
-    body = await _object(request)
+    body = await control_object(request)
     await load(request.app, request.match_info["name"], body, timeout_of(request, {}))
     return web.Response()
 
 
 async def repository_unload(request: web.Request) -> web.StreamResponse:
     """Free a model everywhere; this protocol refuses it until it is loaded again."""
-    await _object(request)
+    await control_object(request)
     await unload(request.app, request.match_info["name"])
     return web.Response()
 
 
 async def infer(request: web.Request) -> web.StreamResponse:
     """Run a model over a batch."""
-    record = _ready(request)
+    record = ready_record(request)
     counter = request.app[V2].counter(record.ref)
     started = time.perf_counter_ns()
     try:
         asked = await _asked(request, record)
+        read = time.perf_counter_ns()
         answer = await request.app[PLATFORM].calls.call(_call(request, asked, record))
         written = time.perf_counter_ns()
         response = await _answer(asked, answer)
@@ -180,6 +158,9 @@ async def infer(request: web.Request) -> web.StreamResponse:
     rows = len(next(iter(asked.inputs.values())))
     version = ModelRef(answer.model, answer.version)  # an alias may share its calls
     request.app[V2].counter(version).succeeded(answer, rows, started, written)
+    tracer = request.app[TRACER]
+    if tracer.on and tracer.samples(answer.model):
+        await tracer.write(answer.model, timestamps(answer, started, read, written))
     return response
 
 
@@ -196,14 +177,18 @@ async def _asked(request: web.Request, record: VersionRecord) -> InferRequest:
 
 
 def _call(request: web.Request, asked: InferRequest, record: VersionRecord) -> CallRequest:
-    wanted = {"timeout_ms": asked.timeout_us / 1000} if asked.timeout_us else {}
+    model, inputs = request.app[V2].model_for(record), asked.inputs
+    if model.controls:
+        rows = len(next(iter(inputs.values())))
+        inputs |= control_arrays(model.controls, asked.terms.mark, rows, model.name)
     return CallRequest(
-        inputs=asked.inputs,
+        inputs=inputs,
         model=record.ref.name,
         version=called_version(request.app, record, request.match_info.get("version")),
-        timeout_s=timeout_of(request, wanted),
+        timeout_s=time_for(request, asked.terms),
         outputs=tuple(output.name for output in asked.outputs),
         tenant=tenant_of(request),
+        priority=urgency(asked.terms),
     )
 
 
@@ -225,15 +210,9 @@ async def _answer(asked: InferRequest, answer: CallAnswer) -> web.Response:
     return response
 
 
-async def unsupported(request: web.Request) -> web.StreamResponse:
-    """What the reference server has and this one does not: 501."""
-    what = "logging" if request.path.endswith("logging") else "tracing"
-    return _reply({"error": f"the server does not support {what}"}, 501)
-
-
 async def named_repository(_: web.Request) -> web.StreamResponse:
     """There is one repository, and it has no name."""
-    return _reply({"error": "'repository_name' specification is not supported"}, 501)
+    return unsupported("'repository_name' specification is not supported")
 
 
 async def unrouted(request: web.Request) -> web.StreamResponse:
@@ -243,29 +222,19 @@ async def unrouted(request: web.Request) -> web.StreamResponse:
     raise NotFoundError("Not Found")
 
 
-def _found(request: web.Request) -> VersionRecord:
-    info = request.match_info
-    return find(request.app, info["name"], info.get("version"))
+async def no_shared_memory(request: web.Request) -> web.StreamResponse:
+    """Nobody may hand this server memory of another process."""
+    kind = "cuda" if request.path.startswith("/v2/cuda") else "system"
+    return unsupported(f"the server does not support {kind} shared memory")
 
 
-def _ready(request: web.Request) -> VersionRecord:
-    info = request.match_info
-    return ready_version(request.app, info["name"], info.get("version"))
-
-
-_MOST_CONTROL: Final = 1 << 20
-
-
-async def _object(request: web.Request) -> dict[str, Any]:
-    """The object in the body, empty when there is none; no Content-Type is asked for."""
-    patience = request.app[PLATFORM].settings.read_timeout_s
-    body = await read_body(request, _MOST_CONTROL, request.app[BUDGET], patience)
-    if not body.strip():
-        return {}
-    try:
-        return msgspec.json.decode(body, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise errors.MalformedError("failed to parse the request JSON buffer") from None
+def _shared_memory_routes() -> list[tuple[str, str, Handler]]:
+    return [
+        (method, f"/v2/{kind}sharedmemory{region}/{action}", no_shared_memory)
+        for kind in ("system", "cuda")
+        for region in ("", "/region/{region}")
+        for method, action in (("GET", "status"), ("POST", "register"), ("POST", "unregister"))
+    ]
 
 
 def _both(path: str, handler: Handler, method: str = "GET") -> list[tuple[str, str, Handler]]:
@@ -293,9 +262,15 @@ ROUTES: Final[list[tuple[str, str, Handler]]] = [
     ("POST", "/v2/repository/{repository}/index", named_repository),
     ("POST", "/v2/repository/{repository}/models/{name}/load", named_repository),
     ("POST", "/v2/repository/{repository}/models/{name}/unload", named_repository),
-    *((method, "/v2/logging", unsupported) for method in ("GET", "POST")),
-    *((method, "/v2/trace/setting", unsupported) for method in ("GET", "POST")),
-    *((method, "/v2/models/{name}/trace/setting", unsupported) for method in ("GET", "POST")),
+    ("GET", "/v2/logging", log_settings),
+    ("POST", "/v2/logging", change_log_settings),
+    ("GET", "/v2/trace/setting", trace_settings),
+    ("POST", "/v2/trace/setting", change_trace_settings),
+    *_both("/trace/setting", trace_settings),
+    *_both("/trace/setting", change_trace_settings, "POST"),
+    *_both("/generate", generate, "POST"),
+    *_both("/generate_stream", generate_stream, "POST"),
+    *_shared_memory_routes(),
     ("*", "/v2", unrouted),
     ("*", "/v2/{path:.*}", unrouted),
 ]

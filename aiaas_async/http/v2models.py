@@ -7,19 +7,21 @@ next call, but clients of this protocol expect it to be refused until it is load
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from aiohttp import web
 
 from aiaas_async.errors import AiaasError, InvalidError, NotFoundError, NotReadyError
 from aiaas_async.http.exchange import PLATFORM
+from aiaas_async.http.v2config import limits_for, platform_of
 from aiaas_async.http.v2statistics import Counter, render
 from aiaas_async.messages import Metadata, TensorSpec
 from aiaas_async.names import LATEST, ModelRef
 from aiaas_async.registry.records import ModelRecord, VersionRecord
 from aiaas_async.service.platform import Platform
 from aiaas_async.wire.open_inference import Model
-from aiaas_async.wire.v2tensors import BYTES, DATATYPES
+from aiaas_async.wire.sequences import split_controls
+from aiaas_async.wire.v2tensors import DATATYPES
 
 
 class OpenInference:
@@ -40,7 +42,8 @@ class OpenInference:
         """What requests for `record` are checked against."""
         known = self._models.get(record.ref)
         if known is None or known[0] is not record.metadata:
-            model = Model(record.ref.name, record.metadata.inputs, record.metadata.outputs)
+            inputs, controls = split_controls(record.metadata.inputs)
+            model = Model(record.ref.name, inputs, record.metadata.outputs, controls)
             known = self._models[record.ref] = (record.metadata, model)
         return known[1]
 
@@ -106,46 +109,15 @@ def metadata_of(platform: Platform, record: VersionRecord) -> dict[str, Any]:
     return {
         "name": record.ref.name,
         "versions": versions,
-        "platform": _platform(record),
-        "inputs": [_tensor(spec) for spec in record.metadata.inputs],
+        "platform": platform_of(record),
+        "inputs": [_tensor(spec) for spec in split_controls(record.metadata.inputs)[0]],
         "outputs": [_tensor(spec) for spec in record.metadata.outputs],
     }
-
-
-def _platform(record: VersionRecord) -> str:
-    return _PLATFORMS.get(record.metadata.runtime, record.metadata.runtime)
-
-
-_PLATFORMS: Final = {"onnx": "onnxruntime_onnx"}
 
 
 def _tensor(spec: TensorSpec) -> dict[str, Any]:
     shape = [-1, *(spec.shape or ())]
     return {"name": spec.name, "datatype": DATATYPES[spec.dtype or ""], "shape": shape}
-
-
-def config_of(platform: Platform, record: VersionRecord) -> dict[str, Any]:
-    settings = platform.settings
-    return {
-        "name": record.ref.name,
-        "platform": _platform(record),
-        "backend": record.metadata.runtime,
-        "version_policy": {"all": {}},
-        "max_batch_size": settings.max_batch_size,
-        "input": [_configured(spec) for spec in record.metadata.inputs],
-        "output": [_configured(spec) for spec in record.metadata.outputs],
-        "instance_group": [
-            {"name": record.ref.name, "kind": "KIND_CPU", "count": len(platform.cluster.nodes)}
-        ],
-        "dynamic_batching": {"max_queue_delay_microseconds": round(settings.max_delay_ms * 1000)},
-        "parameters": {},
-    }
-
-
-def _configured(spec: TensorSpec) -> dict[str, Any]:
-    kind = DATATYPES[spec.dtype or ""]
-    data_type = "TYPE_STRING" if kind == BYTES else f"TYPE_{kind}"
-    return {"name": spec.name, "data_type": data_type, "dims": list(spec.shape or ())}
 
 
 def statistics_of(app: web.Application, asked: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -187,15 +159,13 @@ def _reason(record: VersionRecord) -> str:
 
 async def load(app: web.Application, name: str, body: Mapping[str, Any], timeout_s: float) -> None:
     """Load the latest version of a model on the node its calls go to."""
-    if body.get("parameters"):
-        raise InvalidError(
-            f"failed to load '{name[:80]}', a configuration or files are not taken here: PUT files "
-            "to /models/NAME/versions/VERSION/files/…"
-        )
     platform = app[PLATFORM]
-    if platform.models.catalog.find(name) is None:
+    model = platform.models.catalog.find(name)
+    if model is None:
         raise InvalidError(f"failed to load '{name[:80]}', no such model is registered")
     try:
+        limits = limits_for(platform, find(app, name, None), body.get("parameters"))
+        platform.models.set_batching(name, limits)
         await platform.calls.load(name, LATEST, pin=False, timeout_s=timeout_s)
     except AiaasError as error:
         error.message = f"failed to load '{name}', {error.message}"

@@ -43,6 +43,13 @@ class Counter:
     def failed(self, ns: int) -> None:
         self.fail.add(ns)
 
+    def streamed(self, rows: int, ns: int) -> None:
+        """An answer in parts is not timed by its parts."""
+        self.inferences += rows
+        self.executions += 1
+        self.last_ms = time.time_ns() // 1_000_000
+        self.success.add(ns)
+
     def succeeded(self, answer: CallAnswer, rows: int, started: int, written: int) -> None:
         """`started` and `written` are when the request came and when its outputs were known."""
         now = time.perf_counter_ns()

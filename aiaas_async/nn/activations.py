@@ -34,14 +34,23 @@ class _Activation(Layer, frozen=True):
         return [dy * self.slope(saved)], []
 
 
-class Relu(_Activation, frozen=True):
+class _Rectifier(_Activation, frozen=True):
+    """max(x, 0), and no more than `MOST`."""
+
     KEEPS_OUTPUT: ClassVar[bool] = True
+    APPLIES: ClassVar[bool] = True
+    MOST: ClassVar[float] = np.inf
 
     def forward(self, xs: Sequence[Array], ps: Sequence[Array], mode: Mode) -> tuple[Array, Any]:
-        # clip, not maximum: numpy's loop for it is three times as fast
-        y = np.clip(xs[0], 0, np.inf, out=xs[0] if mode.own else None)
+        y = xs[0] if mode.own else np.empty_like(xs[0])
+        self.apply(xs[0], y)
         return y, y
 
+    def apply(self, x: Array, out: Array) -> None:
+        np.clip(x, 0, self.MOST, out=out)  # not maximum: numpy's loop is three times as fast
+
+
+class Relu(_Rectifier, frozen=True):
     def backward(self, dy: Array, saved: Any, ps: Sequence[Array], need: Need) -> Gradients:
         dx = np.empty_like(dy)
         np.greater(saved, 0, out=dx, casting="unsafe")
@@ -49,12 +58,8 @@ class Relu(_Activation, frozen=True):
         return [dx], []
 
 
-class Relu6(_Activation, frozen=True):
-    KEEPS_OUTPUT: ClassVar[bool] = True
-
-    def forward(self, xs: Sequence[Array], ps: Sequence[Array], mode: Mode) -> tuple[Array, Any]:
-        y = np.clip(xs[0], 0, 6, out=xs[0] if mode.own else None)
-        return y, y
+class Relu6(_Rectifier, frozen=True):
+    MOST: ClassVar[float] = 6.0
 
     def slope(self, saved: Any) -> Array:
         inside: Array = (saved > 0) & (saved < 6)

@@ -7,24 +7,28 @@ flipped kernel.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from aiaas_async.nn.layer import (
+    PLAIN,
     Array,
+    Borders,
     Count,
+    Ending,
     Gradients,
     Layer,
     Mode,
     Need,
+    Pair,
     ParameterSpec,
     Shape,
     known,
 )
+from aiaas_async.nn.output import Output
 from aiaas_async.nn.windows import (
     Padding,
-    Pair,
     Window,
     columns,
     infer_image,
@@ -38,17 +42,22 @@ from aiaas_async.nn.windows import (
 class Convolution(Layer, frozen=True, kw_only=True):
     """What both kinds share: kernel, stride, padding, and perhaps a bias for each filter."""
 
+    ENDS: ClassVar[bool] = True
+
     kernel: Window
     stride: Window = (1, 1)
     padding: Padding = "same"
     use_bias: bool = True
 
-    def framed(self, x: Array) -> Array:
-        return pad(x, pads(x.shape[1:3], self.kernel, self.stride, self.padding))
+    def border(self, size: Pair) -> Borders:
+        """Of zeros, that an image of `size` needs around it."""
+        return pads(size, self.kernel, self.stride, self.padding)
+
+    def framed(self, x: Array, mode: Mode) -> Array:
+        return x if mode.framed else pad(x, self.border(x.shape[1:3]))
 
     def spread(self, dy: Array, size: Pair) -> Array:
-        around = pads(size, self.kernel, self.stride, self.padding)
-        return spread(dy, size, self.kernel, self.stride, around)
+        return spread(dy, size, self.kernel, self.stride, self.border(size))
 
     def with_bias(self, weight: ParameterSpec) -> dict[str, ParameterSpec]:
         found = {"weight": weight}
@@ -71,8 +80,9 @@ class Conv2d(Convolution, frozen=True, kw_only=True):
         return self.with_bias(ParameterSpec((*self.kernel, channels, self.filters), "weight", fans))
 
     def forward(self, xs: Sequence[Array], ps: Sequence[Array], mode: Mode) -> tuple[Array, Any]:
-        padded = self.framed(xs[0])
-        y = correlate(padded, ps[0], self.stride, ps[1] if self.use_bias else None)
+        padded = self.framed(xs[0], mode)
+        bias = ps[1] if self.use_bias else None
+        y = correlate(padded, ps[0], self.stride, bias, mode.ending)
         return y, (padded, xs[0].shape)
 
     def backward(self, dy: Array, saved: Any, ps: Sequence[Array], need: Need) -> Gradients:
@@ -98,32 +108,26 @@ class Conv2d(Convolution, frozen=True, kw_only=True):
         return total[:-1], total[-1]
 
 
-def correlate(x: Array, weight: Array, stride: Pair, bias: Array | None = None) -> Array:
+def correlate(
+    x: Array, weight: Array, stride: Pair, bias: Array | None = None, ending: Ending = PLAIN
+) -> Array:
     """Slide `weight` [kh, kw, C, F] over the padded images [N, H, W, C]: [N, oh, ow, F]."""
     kh, kw, channels, filters = weight.shape
-    out = output_size(x.shape[1:3], (kh, kw), stride, "valid")
-    y = np.empty((len(x), *out, filters), np.result_type(x, weight))
-    flat = weight.reshape(kh * kw * channels, filters)
+    shape = (len(x), *output_size(x.shape[1:3], (kh, kw), stride, "valid"), filters)
+    flat, dtype = weight.reshape(kh * kw * channels, filters), np.result_type(x, weight)
     if (kh, kw) == stride == (1, 1):
-        np.matmul(x.reshape(-1, channels), flat, out=y.reshape(-1, filters))
-        if bias is not None:
-            add_rowwise(y, bias)
-        return y
+        output = Output(shape, dtype, ending, bias)
+        for at, part in output.parts():
+            np.matmul(x[at].reshape(-1, channels), flat, out=part.reshape(-1, filters))
+        return output.whole
+    output = Output(shape, dtype, ending)
     below = np.zeros((1, filters), weight.dtype) if bias is None else bias[None]
     stacked = np.concatenate([flat, below])
     for at, rows in columns(x, (kh, kw), stride):
-        np.matmul(rows, stacked, out=y[at].reshape(-1, filters))
-    return y
-
-
-def add_rowwise(y: Array, bias: Array) -> None:
-    """Add `bias` [F] to each pixel of y [N, H, W, F], in place.
-
-    A row of pixels at a time: numpy's loop over F alone would be a tenth as fast for small F.
-    """
-    n, h, w, f = y.shape
-    rows = y.reshape(n, h, w * f)
-    rows += np.tile(bias, w)
+        part = output.part(at)
+        np.matmul(rows, stacked, out=part.reshape(-1, filters))
+        output.end(at, part)
+    return output.whole
 
 
 def sum_pixels(dy: Array) -> Array:

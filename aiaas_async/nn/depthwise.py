@@ -15,9 +15,21 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from aiaas_async.nn import windows
-from aiaas_async.nn.convolution import Convolution, add_rowwise, sum_pixels
-from aiaas_async.nn.layer import Array, Gradients, Mode, Need, ParameterSpec, Shape, known
-from aiaas_async.nn.windows import Pair, infer_image, output_size
+from aiaas_async.nn.convolution import Convolution, sum_pixels
+from aiaas_async.nn.layer import (
+    PLAIN,
+    Array,
+    Ending,
+    Gradients,
+    Mode,
+    Need,
+    Pair,
+    ParameterSpec,
+    Shape,
+    known,
+)
+from aiaas_async.nn.output import Output
+from aiaas_async.nn.windows import infer_image, output_size
 
 
 class DepthwiseConv2d(Convolution, frozen=True):
@@ -32,10 +44,9 @@ class DepthwiseConv2d(Convolution, frozen=True):
         return self.with_bias(ParameterSpec((*self.kernel, channels), "weight", (area, area)))
 
     def forward(self, xs: Sequence[Array], ps: Sequence[Array], mode: Mode) -> tuple[Array, Any]:
-        padded = self.framed(xs[0])
-        y = correlate_depthwise(padded, ps[0], self.stride)
-        if self.use_bias:
-            add_rowwise(y, ps[1])
+        padded = self.framed(xs[0], mode)
+        bias = ps[1] if self.use_bias else None
+        y = correlate_depthwise(padded, ps[0], self.stride, bias, mode.ending)
         return y, (padded, xs[0].shape)
 
     def backward(self, dy: Array, saved: Any, ps: Sequence[Array], need: Need) -> Gradients:
@@ -50,56 +61,59 @@ class DepthwiseConv2d(Convolution, frozen=True):
         return [correlate_depthwise(self.spread(dy, (h, w)), ps[0][::-1, ::-1], (1, 1))], grads
 
 
-def correlate_depthwise(x: Array, weight: Array, stride: Pair) -> Array:
+def correlate_depthwise(
+    x: Array, weight: Array, stride: Pair, bias: Array | None = None, ending: Ending = PLAIN
+) -> Array:
     """Slide `weight` [kh, kw, C] over the padded images [N, H, W, C], channel by channel."""
     kh, kw, channels = weight.shape
-    out = output_size(x.shape[1:3], (kh, kw), stride, "valid")
-    if stride[1] != 1:
-        seen = windows.windows(x, (kh, kw), stride)
-        return np.asarray(np.einsum("nhwijc,ijc->nhwc", seen, weight))
-    y = np.empty((len(x), *out, channels), np.result_type(x, weight))
-    for part, pixels in _runs(out[1], weight.nbytes):
-        seen = _seen(x, (kh, kw), (len(x), *out), stride[0], part, pixels)
-        repeated = np.tile(weight, pixels)
-        np.einsum("nhrijm,ijm->nhrm", seen, repeated, out=_as_runs(y[:, :, part], pixels))
-    return y
+    shape = (len(x), *output_size(x.shape[1:3], (kh, kw), stride, "valid"), channels)
+    output = Output(shape, np.result_type(x, weight), ending, bias)
+    views = [
+        (part, _seen(x, (kh, kw), shape[:3], stride, part, pixels), np.tile(weight, pixels))
+        for part, pixels in _runs(shape[2], weight, stride)
+    ]
+    for (images, rows), y in output.parts():
+        for part, seen, repeated in views:
+            out = _as_runs(y[:, :, part], seen.shape[2])
+            np.einsum("nhrijm,ijm->nhrm", seen[images, rows], repeated, out=out)
+    return output.whole
 
 
 def _weight_gradient(x: Array, dy: Array, kernel: Pair, stride: Pair) -> Array:
     """[kh, kw, C], from the padded images and the output's gradient."""
-    if stride[1] != 1:
-        seen = windows.windows(x, kernel, stride)
-        return np.asarray(np.einsum("nhwijc,nhwc->ijc", seen, dy))
     channels = x.shape[3]
     total = np.zeros((*kernel, channels), dy.dtype)
-    for part, pixels in _runs(dy.shape[2], total.nbytes):
-        seen = _seen(x, kernel, dy.shape[:3], stride[0], part, pixels)
-        each = np.einsum("nhrijm,nhrm->ijm", seen, _as_runs(dy[:, :, part], pixels))
+    for part, pixels in _runs(dy.shape[2], total, stride):
+        seen = _seen(x, kernel, dy.shape[:3], stride, part, pixels)
+        each = np.einsum("nhrijm,nhrm->ijm", seen, _as_runs(dy[:, :, part], seen.shape[2]))
         total += each.reshape(*kernel, pixels, channels).sum(axis=2)
     return total
 
 
-def _runs(width: int, nbytes: int) -> Iterator[tuple[slice, int]]:
-    """Parts of a row of `width` pixels, each with its pixels a run: as many as keep the kernel
-    of `nbytes`, repeated for each, in the cache; then what is left over."""
-    pixels = min(width, max(1, windows.TILE_BYTES // nbytes))
+def _runs(width: int, weight: Array, stride: Pair) -> Iterator[tuple[slice, int]]:
+    """Parts of a row of `width` pixels, each with its pixels a run: as many as keep the
+    `weight`, repeated for each, in the cache; then what is left over."""
+    most = max(1, windows.TILE_BYTES // weight.nbytes) if stride[1] == 1 else 1
+    pixels = min(width, most)
     whole = width - width % pixels
     yield slice(0, whole), pixels
     if whole < width:
         yield slice(whole, width), width - whole
 
 
-def _seen(x: Array, kernel: Pair, positions: Shape, step: int, part: slice, pixels: int) -> Array:
+def _seen(
+    x: Array, kernel: Pair, positions: Shape, stride: Pair, part: slice, pixels: int
+) -> Array:
     """What the windows of each run see: a read-only view [N, oh, runs, kh, kw, pixels C]."""
     x = np.ascontiguousarray(x)  # or a run of pixels would be no run in memory
     n, oh, _ = positions
     image, row, pixel, one = x.strides
     shape = (n, oh, (part.stop - part.start) // pixels, *kernel, pixels * x.shape[3])
-    strides = (image, step * row, pixels * pixel, row, pixel, one)
-    return as_strided(x[:, :, part.start :], shape, strides, writeable=False)
+    strides = (image, stride[0] * row, stride[1] * pixels * pixel, row, pixel, one)
+    return as_strided(x[:, :, stride[1] * part.start :], shape, strides, writeable=False)
 
 
-def _as_runs(y: Array, pixels: int) -> Array:
+def _as_runs(y: Array, runs: int) -> Array:
     """[N, oh, w, C] as a view [N, oh, runs, pixels C]."""
     n, oh, width, channels = y.shape
-    return y.reshape(n, oh, width // pixels, pixels * channels)
+    return y.reshape(n, oh, runs, width // runs * channels)

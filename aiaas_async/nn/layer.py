@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Final, Literal
 
@@ -14,6 +14,8 @@ from aiaas_async.errors import GraphError
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]  # per item; -1 is any length
+Pair = tuple[int, int]
+Borders = tuple[Pair, Pair]  # ((top, bottom), (left, right))
 Init = Literal["weight", "normal", "zeros", "ones"]
 Kind = Literal["float", "integer", "string"]
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
@@ -33,18 +35,33 @@ class ParameterSpec:
     trainable: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an image output is handed on: `apply` (values, out) is the activation that follows,
+    `border` the frame of zeros its reader wants."""
+
+    apply: Callable[[Array, Array], None] | None = None
+    border: Borders = ((0, 0), (0, 0))
+
+
+PLAIN: Final = Ending()
+
+
 @dataclass(slots=True)
 class Mode:
     """How a layer's forward pass runs.
 
     `keep`: a backward pass may follow, so save for it. `own`: nobody else reads the first
-    input, so it may be overwritten. `updates` collects new running statistics by local name.
+    input, so it may be overwritten. `framed`: the first input has its border already.
+    `updates` collects new running statistics by local name.
     """
 
     training: bool = False
     rng: np.random.Generator | None = None
     keep: bool = True
     own: bool = False
+    framed: bool = False
+    ending: Ending = PLAIN
     updates: dict[str, Array] = field(default_factory=dict)
 
 
@@ -65,12 +82,15 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     `ARITY` is the number of inputs, None for two or more. `ALIASES`: the output may be a view
     of the first input. `KEEPS_OUTPUT`: the backward pass reads the output again. A layer that
     overwrites its own first input (`Mode.own`) must not need it in its backward pass.
+    `APPLIES`: `apply` computes it too. `ENDS`: it heeds `Mode.ending` and `framed`.
     """
 
     ARITY: ClassVar[int | None] = 1
     DIFFERENTIABLE: ClassVar[bool] = True
     ALIASES: ClassVar[bool] = False
     KEEPS_OUTPUT: ClassVar[bool] = False
+    APPLIES: ClassVar[bool] = False
+    ENDS: ClassVar[bool] = False
     TAKES: ClassVar[tuple[Kind, ...]] = (FLOAT,)
 
     def infer(self, shapes: Sequence[Shape]) -> Shape:
@@ -89,6 +109,10 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def forward(self, xs: Sequence[Array], ps: Sequence[Array], mode: Mode) -> tuple[Array, Any]:
         """The output [N, *shape], and what `backward` needs of this pass."""
+        raise NotImplementedError
+
+    def apply(self, x: Array, out: Array) -> None:
+        """The forward pass of some elements into `out`, which may be `x`."""
         raise NotImplementedError
 
     def backward(self, dy: Array, saved: Any, ps: Sequence[Array], need: Need) -> Gradients:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from math import prod
 from typing import Any, Self
 
@@ -19,10 +20,11 @@ from numpy.typing import DTypeLike
 from aiaas_async.errors import ArtifactError, GraphError
 from aiaas_async.messages import TensorSpec
 from aiaas_async.nn.admission import admit
-from aiaas_async.nn.dependence import Dependence, dependence, needed, trainable
+from aiaas_async.nn.dependence import Dependence, chosen_parameters, dependence, needed, trainable
 from aiaas_async.nn.graph import Graph, Node, near, parse_graph, render_graph
 from aiaas_async.nn.initial import draw, feeds_rectifier
 from aiaas_async.nn.layer import Array, Mode, Need, Shape
+from aiaas_async.nn.prediction import Route, route_to
 
 Params = dict[str, Array]
 
@@ -48,6 +50,7 @@ class Network:
     outputs: tuple[TensorSpec, ...]
     _nodes: Mapping[str, Node]
     _dependence: Dependence
+    _frozen: frozenset[str] = frozenset()
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> Self:
@@ -56,6 +59,27 @@ class Network:
         nodes = {node.name: node for node in graph.nodes}
         outputs = tuple(_output_spec(graph, nodes[name]) for name in graph.outputs)
         return cls(graph, graph.inputs, outputs, nodes, dependence(graph))
+
+    def training_only(self, patterns: Sequence[str]) -> Self:
+        """The same network, of which only the parameters that a pattern fits are trained: "head"
+        or "head.weight", with * and ? as in file names.
+
+        The layers before the first trained one predict, and nothing is kept of them; a
+        batch_norm that is not trained itself keeps its statistics. There are no gradients of
+        inputs. Raises `GraphError` for a pattern that fits nothing.
+        """
+        names = [name for node in self.graph.nodes for name in trainable(node)]
+        frozen = frozenset(names) - chosen_parameters(self.graph, patterns)
+        found = replace(dependence(self.graph, frozen), fed=frozenset())
+        return replace(self, _dependence=found, _frozen=frozen)
+
+    def trained(self, node: Node) -> list[str]:
+        """The node's parameters that a training changes by gradients."""
+        return [name for name in trainable(node) if name not in self._frozen]
+
+    @property
+    def trained_parameters(self) -> list[str]:
+        return [name for node in self.graph.nodes for name in self.trained(node)]
 
     def to_spec(self) -> dict[str, Any]:
         """The canonical description, JSON-able; `from_spec` of it is the same network."""
@@ -123,8 +147,10 @@ class Network:
         inputs: Mapping[str, Array],
         outputs: Sequence[str] | None = None,
     ) -> dict[str, Array]:
-        """As `forward`, but nothing is kept: each value is dropped or overwritten once read."""
-        return self._run(params, inputs, Mode(keep=False), Cache(self._wanted(outputs)))
+        """As `forward`, but nothing is kept (`prediction.py`)."""
+        route = _route(self, self._wanted(outputs))
+        values = admit(self.inputs, route.read, inputs, _dtype_of(params))
+        return route.follow(params, values)
 
     def backward(
         self,
@@ -155,7 +181,8 @@ class Network:
                 continue
             given = [params[name] for name in node.parameters]
             dxs, dparams = node.layer.backward(dy, cache.saved[node.name], given, need)
-            grads.update(zip(trainable(node) if need.parameters else (), dparams, strict=True))
+            named = zip(trainable(node) if need.parameters else (), dparams, strict=True)
+            grads.update((name, grad) for name, grad in named if name not in self._frozen)
             for source, dx in zip(node.inputs, dxs, strict=True):
                 if dx is not None:
                     flow[source] = flow[source] + dx if source in flow else dx
@@ -168,15 +195,17 @@ class Network:
     def _run(
         self, params: Mapping[str, Array], inputs: Mapping[str, Array], mode: Mode, cache: Cache
     ) -> dict[str, Array]:
-        plan = needed(self.graph, cache.outputs)
+        plan, training = needed(self.graph, cache.outputs), mode.training
+        values = self._given(plan, params, inputs, cache.outputs)
+        if self._frozen:
+            plan = tuple(node for node in plan if node.name in self._dependence.trained)
         uses = Counter(source for node in plan for source in node.inputs)
-        dtype = next((array.dtype for array in params.values()), None)
-        values = admit(self.inputs, uses, inputs, dtype)
         uses.update(cache.outputs)
         owned: set[str] = set()
         for node in plan:
             first, layer = node.inputs[0], node.layer
             mode.own = first in owned
+            mode.training = training and (not node.parameters or bool(self.trained(node)))
             xs = [values[source] for source in node.inputs]
             y, saved = layer.forward(xs, [params[name] for name in node.parameters], mode)
             values[node.name] = y
@@ -192,6 +221,24 @@ class Network:
                     del values[source]
         return {name: values[name] for name in cache.outputs}
 
+    def _given(
+        self,
+        plan: Sequence[Node],
+        params: Mapping[str, Array],
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str],
+    ) -> dict[str, Array]:
+        """What a pass that keeps begins with: the inputs; with frozen parameters, what the layers
+        before the first trained one predict."""
+        read = {source for node in plan for source in node.inputs}
+        if not self._frozen:
+            return admit(self.inputs, read, inputs, _dtype_of(params))
+        trained = self._dependence.trained
+        read = {source for node in plan if node.name in trained for source in node.inputs}
+        values = admit(self.inputs, read, inputs, _dtype_of(params))
+        before = [n.name for n in plan if n.name not in trained and n.name in read.union(outputs)]
+        return values | (self.predict(params, inputs, before) if before else {})
+
     def _wanted(self, outputs: Sequence[str] | None) -> tuple[str, ...]:
         if outputs is None:
             return self.graph.outputs
@@ -206,7 +253,7 @@ class Network:
             (wrt_inputs and source in fed) or (wrt_params and source in trained)
             for source in node.inputs
         )
-        return Need(inputs, wrt_params and bool(node.parameters))
+        return Need(inputs, wrt_params and bool(self.trained(node)))
 
     def _check_differentiable(self, name: str, cache: Cache) -> None:
         if name not in cache.outputs:
@@ -217,8 +264,17 @@ class Network:
             raise GraphError(f"{name!r} has no gradient; take the layer before it")
 
     def _untouched(self, grads: Params) -> list[str]:
-        names = (name for node in self.graph.nodes for name in trainable(node))
-        return [name for name in names if name not in grads]
+        return [name for name in self.trained_parameters if name not in grads]
+
+
+@lru_cache(maxsize=64)  # asked once a call
+def _route(network: Network, outputs: tuple[str, ...]) -> Route:
+    return route_to(network.graph, outputs)
+
+
+def _dtype_of(params: Mapping[str, Array]) -> np.dtype[Any] | None:
+    """What a network computes in."""
+    return next((array.dtype for array in params.values()), None)
 
 
 def _output_spec(graph: Graph, node: Node) -> TensorSpec:

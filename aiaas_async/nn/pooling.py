@@ -7,11 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from aiaas_async.nn.layer import Array, Gradients, Layer, Mode, Need, Shape, rank
+from aiaas_async.nn.layer import Array, Borders, Gradients, Layer, Mode, Need, Pair, Shape, rank
 from aiaas_async.nn.windows import (
-    Borders,
     Padding,
-    Pair,
     Window,
     along,
     infer_image,

@@ -90,7 +90,7 @@ class Add(Layer, frozen=True):
 
     def forward(self, xs: Sequence[Array], ps: Sequence[Array], mode: Mode) -> tuple[Array, Any]:
         _agree(xs, "adds", len(xs[0].shape))
-        y = xs[0] + xs[1]
+        y = np.add(xs[0], xs[1], out=xs[0] if mode.own else None)
         for x in xs[2:]:
             y += x
         return y, len(xs)

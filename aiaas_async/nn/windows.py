@@ -11,16 +11,15 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from aiaas_async.errors import GraphError
-from aiaas_async.nn.layer import Array, Shape, rank
+from aiaas_async.nn.layer import Array, Borders, Pair, Shape, rank
 
-Pair = tuple[int, int]
 Reach = Annotated[int, msgspec.Meta(ge=1, le=4096)]
 Window = tuple[Reach, Reach]  # a kernel or a stride, as an option
 Slices = tuple[slice, ...]
-Borders = tuple[Pair, Pair]  # ((top, bottom), (left, right))
 Padding = Literal["same", "valid"] | Borders
 Tile = tuple[slice, slice]  # of images, of output rows
 TILE_BYTES: Final = 192 * 1024  # well within a common L2 cache of 512 KiB
+NO_BORDER: Final[Borders] = ((0, 0), (0, 0))
 THIN: Final = 3  # up to so many channels, copying plane by plane is faster than pixel by pixel
 
 
@@ -74,13 +73,27 @@ def infer_image(shape: Shape, kernel: Pair, stride: Pair, padding: Padding) -> P
 
 def pad(x: Array, around: Borders, value: float = 0.0) -> Array:
     """`x` [N, H, W, C] with borders of `value`."""
-    (top, bottom), (left, right) = around
-    if not (top or bottom or left or right):
+    if around == NO_BORDER:
         return x
-    n, h, w, c = x.shape
-    out = np.full((n, h + top + bottom, w + left + right, c), value, x.dtype)
-    out[:, top : top + h, left : left + w] = x
-    return out
+    whole = np.empty(framed_shape(x.shape, around), x.dtype)
+    frame(whole, around, value)[:] = x
+    return whole
+
+
+def framed_shape(shape: Shape, around: Borders) -> Shape:
+    """Of images [N, H, W, C] with their borders."""
+    (top, bottom), (left, right) = around
+    n, h, w, c = shape
+    return n, top + h + bottom, left + w + right, c
+
+
+def frame(whole: Array, around: Borders, value: float = 0.0) -> Array:
+    """Fill the borders of images [N, H, W, C]; gives their inside, as a view."""
+    (top, bottom), (left, right) = around
+    h, w = whole.shape[1] - top - bottom, whole.shape[2] - left - right
+    whole[:, :top] = whole[:, top + h :] = value
+    whole[:, top : top + h, :left] = whole[:, top : top + h, left + w :] = value
+    return whole[:, top : top + h, left : left + w]
 
 
 def unpad(x: Array, around: Borders) -> Array:
@@ -119,10 +132,10 @@ def columns(x: Array, kernel: Pair, stride: Pair) -> Iterator[tuple[Tile, Array]
     view = windows(x, kernel, stride)
     depth = prod(view.shape[3:])
     thin = x.shape[3] <= THIN
-    tiles = list(_tiles(view.shape[:3], (depth + 1) * x.itemsize))
-    most = max((prod(view[at].shape[:3]) for at in tiles), default=0)
+    parts = list(tiles(view.shape[:3], (depth + 1) * x.itemsize))
+    most = max((prod(view[at].shape[:3]) for at in parts), default=0)
     buffer = np.empty((depth + 1) * most, x.dtype)
-    for at in tiles:
+    for at in parts:
         part = view[at].transpose(3, 4, 5, 0, 1, 2) if thin else view[at]
         n = part.size // depth
         used = buffer[: (depth + 1) * n]
@@ -140,15 +153,15 @@ def along(side: int, kernel: Pair, stride: Pair, out: Pair) -> Iterator[Slices]:
         yield (slice(None), *(slice(None),) * side, met)
 
 
-def _tiles(positions: Shape, nbytes: int) -> Iterator[Tile]:
-    """Cut [N, oh, ow] positions of `nbytes` each into tiles of about `TILE_BYTES`."""
+def tiles(positions: Shape, each: int, nbytes: int = TILE_BYTES) -> Iterator[Tile]:
+    """Cut [N, oh, ow] positions of `each` bytes into tiles of about `nbytes`."""
     n, oh, ow = positions
-    image = max(1, oh * ow * nbytes)
-    if image <= TILE_BYTES * 4 // 3:  # parts of an image would be slower than a little more
-        step = max(1, TILE_BYTES // image)
+    image = max(1, oh * ow * each)
+    if image <= nbytes * 4 // 3:  # parts of an image would be slower than a little more
+        step = max(1, nbytes // image)
         yield from ((slice(a, a + step), slice(None)) for a in range(0, n, step))
         return
-    rows = max(1, TILE_BYTES // max(1, ow * nbytes))
+    rows = max(1, nbytes // max(1, ow * each))
     rows = -(-oh // -(-oh // rows))  # of one height, for no product to be much smaller
     for a in range(n):
-        yield from ((slice(a, a + 1), slice(r, r + rows)) for r in range(0, oh, rows))
+        yield from ((slice(a, a + 1), slice(r, min(oh, r + rows))) for r in range(0, oh, rows))

@@ -19,9 +19,19 @@ from aiaas_async.actors.mailbox import Mailbox
 from aiaas_async.actors.supervisor import supervise
 from aiaas_async.compute.base import Answer, WorkerSource
 from aiaas_async.compute.frames import Pieces
-from aiaas_async.compute.jobs import Differentiate, Infer, Load, Scan, Unload
+from aiaas_async.compute.jobs import (
+    Differentiate,
+    Infer,
+    Load,
+    OpenStream,
+    Scan,
+    StreamJob,
+    Unload,
+)
+from aiaas_async.compute.streams import gone
 from aiaas_async.errors import AiaasError, InternalError, StoppingError, WorkerDiedError
 from aiaas_async.node.coalesce import Batch
+from aiaas_async.node.company import Company
 from aiaas_async.node.quarantine import Quarantine
 from aiaas_async.node.residency import Residency
 from aiaas_async.node.seat import WorkerSeat
@@ -34,6 +44,7 @@ from aiaas_async.node.work import (
     Result,
     Scanning,
     Servable,
+    StreamStep,
     WorkItem,
 )
 from aiaas_async.schedule.disciplines import make_discipline
@@ -43,8 +54,6 @@ from aiaas_async.schedule.rates import Rates
 logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 2
-# A request needs two turns of the loop from its bytes to the mailbox.
-_QUIET_TURNS, _MOST_TURNS = 2, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +101,10 @@ class Node:
         self.called_at = -math.inf  # the loop's time of the last call
         self._residency = Residency(limits.memory)
         self._pins: set[str] = set()
+        self._loaded_as: dict[str, int] = {}
         self._seat = WorkerSeat(source, self._residency.clear)
         self._task: asyncio.Task[None] | None = None
+        self._company = Company(self._mailbox.__len__)
         self._under_way = 0
         self._quiet = asyncio.Event()
         self._stopped = False
@@ -109,6 +120,10 @@ class Node:
     def free_bytes(self) -> int:
         """Memory that no pinned version holds."""
         return self._residency.free
+
+    def incarnation(self, servable_id: str) -> int:
+        """Which load of a version is, or was, the latest here: its state in memory is as old."""
+        return self._loaded_as.get(servable_id, 0)
 
     async def start(self) -> None:
         """Start the worker, and begin to take work."""
@@ -133,8 +148,13 @@ class Node:
         item = WorkItem(message, cost, deadline, self._loop, origin)
         if origin.flow == CALLS:
             self.called_at = item.enqueued_at
+        if isinstance(message, Call):
+            item.priority = origin.priority or message.priority
         if isinstance(message, Call | Scanning):
             item.expected_s = self.rates.expected_s(message.servable.id, message.rows)
+            # A job's tasks come no faster than they are done, and take turns with the calls.
+            if origin.flow == CALLS:
+                item.work_s = self.rates.settled_s(message.servable.id, message.rows)
         self._mailbox.put_nowait(item)
         return item
 
@@ -146,27 +166,12 @@ class Node:
         while True:
             await self._mailbox.wait_nonempty()
             await self._seat.free()
-            await self._gather()
+            await self._company.gather()
             item = self._mailbox.take_nowait(self._loop.time())
             if item is None:
                 self._settle(0)
             else:
                 await self._dispatch(item)
-
-    async def _gather(self) -> None:
-        """Let the event loop turn for as long as it brings company to what waits.
-
-        Requests that arrive together reach the mailbox one after the other; a batch that left
-        with the first would cost as much to send as one with all. An idle server loses a few
-        microseconds; 16 busy connections gained 16 % of their rate.
-        """
-        waiting, quiet = 0, 0
-        for _ in range(_MOST_TURNS):
-            quiet = quiet + 1 if len(self._mailbox) == waiting else 0
-            if quiet == _QUIET_TURNS:
-                return
-            waiting = len(self._mailbox)
-            await asyncio.sleep(0)
 
     async def _dispatch(self, item: WorkItem) -> None:
         taken = [item]
@@ -182,6 +187,8 @@ class Node:
                     await self._scan(item, item.message)
                 case Differentiation():
                     await self._differentiate(item, item.message)
+                case StreamStep():
+                    await self._take_step(item, item.message)
                 case Hold():
                     item.answer(await self._hold(item.message))
                     self._settle(1)
@@ -218,6 +225,7 @@ class Node:
         submitted = time.perf_counter()
         job = Infer(servable.id, batch.rows, batch.outputs)
         future = await self._submit(job, batch.pieces(), servable, batch.items)
+        self._company.sent(future, self.rates.expected_s(servable.id, batch.rows))
         future.add_done_callback(lambda done: self._on_batch(batch, submitted, done))
 
     async def _scan(self, item: WorkItem, asked: Scanning) -> None:
@@ -235,7 +243,7 @@ class Node:
         )
         pieces = [] if picked is None else [Pieces("rows", (picked,))]
         future = await self._submit(job, pieces, servable, [item])
-        future.add_done_callback(lambda done: self._on_single(item, submitted, done))
+        future.add_done_callback(lambda done: self._on_alone(item, submitted, done))
 
     async def _differentiate(self, item: WorkItem, asked: Differentiation) -> None:
         servable = asked.servable
@@ -244,11 +252,22 @@ class Node:
         job = Differentiate(servable.id, asked.wrt, asked.loss, asked.output)
         pieces = [Pieces(name, (array,)) for name, array in asked.arrays.items()]
         future = await self._submit(job, pieces, servable, [item])
-        future.add_done_callback(lambda done: self._on_single(item, submitted, done))
+        future.add_done_callback(lambda done: self._on_alone(item, submitted, done))
+
+    async def _take_step(self, item: WorkItem, step: StreamStep) -> None:
+        servable = step.servable
+        if isinstance(step.job, OpenStream):
+            await self._ensure_loaded(servable)
+        elif servable.id not in self._residency:
+            raise gone()
+        submitted = time.perf_counter()
+        pieces = [Pieces(name, (array,)) for name, array in step.arrays.items()]
+        future = await self._submit(step.job, pieces, servable, [item])
+        future.add_done_callback(lambda done: self._on_alone(item, submitted, done))
 
     async def _submit(
         self,
-        job: Infer | Scan | Differentiate,
+        job: Infer | Scan | Differentiate | StreamJob,
         pieces: list[Pieces],
         servable: Servable,
         items: Sequence[WorkItem],
@@ -276,6 +295,7 @@ class Node:
         await self._seat.do(Load(servable.id, servable.artifact), self._limits.load_timeout_s)
         self._residency.add(servable.id, servable.nbytes, pinned=servable.id in self._pins)
         self.statistics.loads += 1
+        self._loaded_as[servable.id] = self.statistics.loads
 
     async def _unload(self, model: str) -> None:
         self._residency.remove(model)
@@ -294,6 +314,7 @@ class Node:
         if asked.servable_id in self._residency:
             await self._unload(asked.servable_id)
         self.rates.forget(asked.servable_id)
+        self._loaded_as.pop(asked.servable_id, None)
         return Result(self.id)
 
     def _on_batch(self, batch: Batch, submitted: float, done: asyncio.Future[Answer]) -> None:
@@ -303,6 +324,7 @@ class Node:
             return
         answer = done.result()
         self._count(batch.rows, answer)
+        self._company.ended(len(batch.items), answer.compute_us / 1e6)
         self.rates.record(batch.servable.id, batch.rows, answer.compute_us / 1e6)
         self._settle(len(batch.items))
         seconds = answer.compute_us / 1e6
@@ -310,7 +332,7 @@ class Node:
             queued = submitted - item.arrived
             item.answer(Result(self.id, arrays, {}, queued, seconds, batch.rows))
 
-    def _on_single(self, item: WorkItem, submitted: float, done: asyncio.Future[Answer]) -> None:
+    def _on_alone(self, item: WorkItem, submitted: float, done: asyncio.Future[Answer]) -> None:
         error = done.exception()
         if error is not None:
             self._on_failure([item], _as_ours(error))

@@ -11,10 +11,11 @@ import msgspec
 
 from aiaas_async.actors.envelope import Envelope
 from aiaas_async.compute.frames import Array
-from aiaas_async.compute.jobs import ArtifactFiles, InputFile
+from aiaas_async.compute.jobs import ArtifactFiles, InputFile, StreamJob
 from aiaas_async.messages import TensorSpec
 from aiaas_async.names import ModelRef
 from aiaas_async.schedule.origin import A_CALL, Origin
+from aiaas_async.wire.sequences import is_stateful
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,10 @@ class Servable:
     piece: str = ""  # which piece of a deployment; empty for the version as it is
 
     id: str = field(init=False)
+    stateful: bool = field(init=False)  # its calls belong to sequences
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "stateful", is_stateful(self.inputs))
         object.__setattr__(self, "id", f"{self.ref}{self.piece}")
 
 
@@ -45,6 +48,16 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     arrays: Mapping[str, Array]
     rows: int
     outputs: tuple[str, ...] | None = None
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStep:
+    """A step of an answer in parts. Only the first has arrays, and loads `servable`."""
+
+    servable: Servable
+    job: StreamJob
+    arrays: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +103,7 @@ class Release:
     servable_id: str
 
 
-Message = Call | Scanning | Differentiation | Hold | Release
+Message = Call | Scanning | StreamStep | Differentiation | Hold | Release
 
 
 class Result(msgspec.Struct, frozen=True, gc=False):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -56,6 +56,15 @@ class Model(Protocol):
 
     def close(self) -> None:
         """Give back what the model holds; it is not used afterwards."""
+        ...
+
+
+@runtime_checkable
+class Streaming(Model, Protocol):
+    """A model that gives its answer in parts."""
+
+    def stream(self, arrays: Arrays, outputs: Sequence[str] | None) -> Iterator[dict[str, Array]]:
+        """The parts, each computed when it is asked for. Raises `InputError`, also later on."""
         ...
 
 

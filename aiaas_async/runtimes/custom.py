@@ -8,11 +8,15 @@ For each loaded version one object of the class is made, without arguments, insi
 
     load(files, graph)      label → path of its files; the registered graph, or None
     predict(arrays)         a batch by input name → all outputs by name, one row per row
+    stream(arrays)                                  optional: the outputs in parts (an iterator)
     loss(inputs, targets, loss, output)             optional: the mean loss
     gradient(inputs, targets, loss, output, wrt)    optional: loss, by input, by parameter
     close()                                         optional
 
-The signature is what the version was registered with. Code is never taken from a request.
+The signature is what the version was registered with. With inputs named `sequence_id`,
+`sequence_start` and `sequence_end` a version is told which sequence each call belongs to: its
+calls then come to one object, in order, and it may keep state (`wire/sequences.py`). Code is
+never taken from a request.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from __future__ import annotations
 import importlib
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
@@ -132,7 +136,19 @@ class CustomModel:
     def predict(self, arrays: Arrays, outputs: Sequence[str] | None) -> dict[str, Array]:
         names = asked(outputs, self.outputs)
         rows = check_inputs(arrays, self.inputs)
-        found = self.made.predict(dict(arrays))
+        return self._promised(self.made.predict(dict(arrays)), names, rows)
+
+    def stream(self, arrays: Arrays, outputs: Sequence[str] | None) -> Iterator[dict[str, Array]]:
+        """As `Streaming` has it; a class without `stream` gives its one prediction."""
+        if not _has(self.made, "stream"):
+            yield self.predict(arrays, outputs)
+            return
+        names = asked(outputs, self.outputs)
+        rows = check_inputs(arrays, self.inputs)
+        for part in self.made.stream(dict(arrays)):
+            yield self._promised(part, names, rows)
+
+    def _promised(self, found: Any, names: Sequence[str], rows: int) -> dict[str, Array]:
         if not isinstance(found, Mapping):
             raise ArtifactError(f"the model gave {type(found).__name__}, not outputs by name")
         return promised(found, [spec for spec in self.outputs if spec.name in names], rows)

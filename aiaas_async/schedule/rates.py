@@ -6,6 +6,7 @@ from typing import Final
 
 _KEPT: Final = 0.9  # weight that the past keeps with each new measurement
 UNKNOWN_S: Final = 0.001
+_SETTLED_ROWS: Final = 5.0  # the first pay for pages and caches that are cold
 
 
 class Rates:
@@ -23,6 +24,11 @@ class Rates:
         """Seconds a row, None before the first measurement."""
         measured = self._measured.get(model)
         return None if measured is None or not measured[1] else measured[0] / measured[1]
+
+    def settled_s(self, model: str, rows: int) -> float:
+        """Seconds that `rows` should take; none before enough of them were measured to say."""
+        _, done = self._measured.get(model, (0.0, 0.0))
+        return self.expected_s(model, rows) if done >= _SETTLED_ROWS else 0.0
 
     def expected_s(self, model: str, rows: int) -> float:
         """Seconds that `rows` should take; a millisecond in all while nothing is known."""

@@ -7,7 +7,7 @@ sound, which it is from its second call on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -15,13 +15,16 @@ import msgspec
 from aiaas_async.compute.frames import Array
 from aiaas_async.discovery.match import by_inputs
 from aiaas_async.errors import AmbiguousError, InvalidError
-from aiaas_async.names import LATEST, clip
+from aiaas_async.names import LATEST, ModelRef, clip
 from aiaas_async.node.work import Call, Differentiation, Hold, Result, Servable, cost_of
 from aiaas_async.registry.records import AliasRecord, VersionRecord
 from aiaas_async.schedule.origin import SHADOW, TENANT, Origin
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.deployments import Deployments
 from aiaas_async.service.models import Models
+from aiaas_async.service.seating import Seating
+from aiaas_async.service.sequences import Sequences
+from aiaas_async.service.streams import Part, Streams
 from aiaas_async.service.traffic import Shadows, choose
 from aiaas_async.wire.arrays import Batch, check_batch, read_array, read_inputs, squeeze
 
@@ -38,6 +41,7 @@ class CallRequest(msgspec.Struct, frozen=True, gc=False):
     timeout_s: float = 30.0
     outputs: tuple[str, ...] | None = None
     tenant: str = TENANT
+    priority: int = 0
 
 
 class CallAnswer(msgspec.Struct, frozen=True, gc=False):
@@ -56,15 +60,15 @@ class Calls:
     def __init__(self, models: Models, cluster: Cluster, deployments: Deployments) -> None:
         self._models, self._cluster, self._deployments = models, cluster, deployments
         self.shadows = Shadows()
+        seating = Seating(cluster, deployments)
+        self._streams, self._sequences = Streams(seating), Sequences(seating)
 
     async def call(self, request: CallRequest) -> CallAnswer:
         """Raises whatever is wrong with the request, the version, or the compute."""
         deadline = asyncio.get_running_loop().time() + request.timeout_s
-        record = self._resolve(request)
-        servable = await self._servable(record)
-        batch = read_inputs(request.inputs, servable.inputs, servable.allow_nonfinite)
-        outputs = _outputs(servable, request.outputs)
-        message = Call(servable, batch.arrays, batch.count, outputs)
+        servable, batch, message = await self._read(request)
+        if servable.stateful:
+            return _answer(servable, batch, await self._sequences.ask(message, deadline))
         self._shadow(request, batch)
         origin = Origin(tenant=request.tenant)
         deployment = self._deployments.ready(servable.ref)
@@ -75,6 +79,22 @@ class Calls:
         key, cost = request.key or servable.id, cost_of(batch.arrays)
         result = await self._cluster.ask(key, message, cost, deadline, origin)
         return _answer(servable, batch, result)
+
+    async def stream(self, request: CallRequest) -> tuple[ModelRef, AsyncGenerator[Part, None]]:
+        """What answers, and the parts of its answer; they lead with the batch dimension. A version
+        that knows no parts gives its whole answer as one."""
+        deadline = asyncio.get_running_loop().time() + request.timeout_s
+        servable, _, message = await self._read(request)
+        if servable.stateful:
+            raise InvalidError(f"{servable.id} keeps sequences: it gives no answers in parts")
+        return servable.ref, self._streams.parts(message, deadline)
+
+    async def _read(self, request: CallRequest) -> tuple[Servable, Batch, Call]:
+        servable = await self._servable(self._resolve(request))
+        batch = read_inputs(request.inputs, servable.inputs, servable.allow_nonfinite)
+        outputs = _outputs(servable, request.outputs)
+        call = Call(servable, batch.arrays, batch.count, outputs, request.priority)
+        return servable, batch, call
 
     def _resolve(self, request: CallRequest) -> VersionRecord:
         catalog = self._models.catalog

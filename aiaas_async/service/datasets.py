@@ -147,8 +147,13 @@ class Datasets:
         if name not in self._compacting:
             task = asyncio.create_task(_thread(dataset.compact), name=f"compact {name}")
             self._compacting[name] = task
-            task.add_done_callback(lambda _: self._compacting.pop(name))
+            task.add_done_callback(lambda done: self._on_compacted(dataset, done))
         return self._compacting[name]
+
+    def _on_compacted(self, dataset: Dataset, done: asyncio.Task[int]) -> None:
+        del self._compacting[dataset.spec.name]
+        if not done.cancelled() and done.exception() is None:
+            self._consider(dataset)  # changes may have come that this one did not see
 
     def _consider(self, dataset: Dataset) -> None:
         """Compact by itself what holds more that was replaced or deleted than not."""

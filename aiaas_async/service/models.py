@@ -91,6 +91,7 @@ class Models:
         self._writer, self._artifacts = writer, artifacts
         self._workers, self._cluster = workers, cluster
         self._batching = batching
+        self._batching_of: dict[str, BatchLimits] = {}
         self._servables: dict[ModelRef, tuple[VersionRecord, Servable]] = {}
         # Who else holds on to a version: each says why it may not go, or None.
         self.users: list[Callable[[ModelRef], str | None]] = []
@@ -259,6 +260,19 @@ class Models:
             if isinstance(done, BaseException) and not isinstance(done, StoppingError):
                 raise done
 
+    def batching(self, name: str) -> BatchLimits:
+        """How calls of the model `name` are batched, where no deployment says otherwise."""
+        return self._batching_of.get(name, self._batching)
+
+    def set_batching(self, name: str, limits: BatchLimits | None) -> None:
+        """Batch the calls of `name` by `limits` from now on; None: by the server's settings."""
+        if limits is None:
+            self._batching_of.pop(name, None)
+        else:
+            self._batching_of[name] = limits
+        for ref in [ref for ref in self._servables if ref.name == name]:
+            del self._servables[ref]
+
     def servable_now(self, record: VersionRecord) -> Servable | None:
         """The servable form of `record`, if its files have been found sound already."""
         known = self._servables.get(record.ref)
@@ -270,14 +284,15 @@ class Models:
             return known
         self.check_callable(record)
         await self._check_files(record)
+        batching = self.batching(record.ref.name)
         servable = Servable(
             ref=record.ref,
             artifact=self.artifact_of(record),
             inputs=record.metadata.inputs,
             outputs=record.metadata.outputs,
             nbytes=record.nbytes,
-            max_batch_size=self._batching.max_batch_size,
-            max_delay_s=self._batching.max_delay_s,
+            max_batch_size=batching.max_batch_size,
+            max_delay_s=batching.max_delay_s,
             allow_nonfinite=record.metadata.allow_nonfinite,
         )
         self._servables[record.ref] = (record, servable)

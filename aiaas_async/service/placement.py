@@ -14,7 +14,7 @@ import msgspec
 from aiaas_async.compute.frames import Array
 from aiaas_async.deploy.execute import Run, execute, warm
 from aiaas_async.deploy.plan import Plan
-from aiaas_async.errors import StoppingError
+from aiaas_async.errors import InvalidError, StoppingError
 from aiaas_async.nn.submodel import Submodel
 from aiaas_async.node.node import Node
 from aiaas_async.node.work import Call, Hold, Release, Result, Servable, cost_of
@@ -50,6 +50,16 @@ class Placement:
             self.under_way -= 1
             if not self.under_way:
                 self.quiet.set()
+
+    def replica(self) -> tuple[Node, Servable]:
+        """The replica with the least to do. Raises `InvalidError` when the version is split."""
+        if self.plan.nodes[0].submodel is not None:
+            raise InvalidError(
+                "this version is deployed in several pieces; answers in parts and sequences need "
+                "one that is whole"
+            )
+        place = min(range(len(self.nodes)), key=lambda i: self.nodes[i].load)
+        return self.nodes[place], self.servables[place]
 
     async def drain(self) -> None:
         """Wait for calls under way, then free the pieces."""
@@ -115,10 +125,9 @@ async def _call_replica(
     placement: Placement, call: Call, deadline: float, origin: Origin
 ) -> Result:
     """By the replica with the least to do."""
-    place = min(range(len(placement.nodes)), key=lambda i: placement.nodes[i].load)
-    message = Call(placement.servables[place], call.arrays, call.rows, call.outputs)
-    cost = cost_of(call.arrays)
-    return await placement.nodes[place].submit(message, cost, deadline, origin).reply
+    node, servable = placement.replica()
+    message = msgspec.structs.replace(call, servable=servable)
+    return await node.submit(message, cost_of(call.arrays), deadline, origin).reply
 
 
 async def _call_pieces(placement: Placement, call: Call, deadline: float, origin: Origin) -> Result:

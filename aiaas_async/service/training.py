@@ -22,6 +22,7 @@ from aiaas_async.errors import (
     InvalidError,
     WorkerDiedError,
 )
+from aiaas_async.formats.graphfile import FILE_NAME as GRAPH_FILE
 from aiaas_async.jobs.board import JobBoard, Running
 from aiaas_async.messages import Metadata, TensorSpec, parse_metadata
 from aiaas_async.names import LATEST, check_name, check_version, clip
@@ -53,7 +54,8 @@ class RegisterAs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TrainRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to train (`graph`, or a `parent` version to go on from), on what, as what."""
+    """What to train, on what, as what: a `graph` from the start; a `parent` version to go on
+    from; or both, a graph whose parameters are the parent's where it has them."""
 
     model: str
     version: str
@@ -89,6 +91,8 @@ class Training:
         request = parse_request(body)
         network, parent = await self._start_of(request)
         parsed = parse_plan(request.plan)
+        if isinstance(network, Network) and parsed.trainable is not None:
+            network = network.training_only(parsed.trainable)
         nodes = self._nodes_for(parsed, network)
         plan = {**render_plan(parsed), "nodes": len(nodes) or None}
         alias = _alias_of(request, parsed)
@@ -150,12 +154,13 @@ class Training:
         self, request: TrainRequest
     ) -> tuple[Network | Metadata, VersionRecord | None]:
         """What says the signature, and the parent the job goes on from, if any."""
+        network = None if request.graph is None else Network.from_spec(request.graph)
         if request.parent is None:
-            return Network.from_spec(request.graph or {}), None
+            return network or Network.from_spec({}), None
         name, _, version = request.parent.partition(":")
         record = self._models.catalog.version(name, version or LATEST)
         await self._models.servable(record)
-        return record.metadata, record
+        return network or record.metadata, record
 
     async def run(self, job: Running) -> dict[str, Any]:
         """Train, then commit. Resumes from the checkpoint of an earlier run of the same job."""
@@ -188,7 +193,11 @@ class Training:
     def _artifact(self, request: TrainRequest, parent: VersionRecord | None) -> ArtifactFiles:
         if parent is None:
             return ArtifactFiles("numpy", {}, request.graph)
-        return self._models.artifact_of(parent)
+        found = self._models.artifact_of(parent)
+        if request.graph is None:
+            return found
+        files = {label: path for label, path in found.files.items() if label != GRAPH_FILE}
+        return ArtifactFiles(found.runtime, files, request.graph)
 
     async def _train(self, job: Running, artifact: ArtifactFiles, folder: Path) -> dict[str, Any]:
         """Run the task in a worker; one that dies is replaced and goes on from its checkpoint."""
@@ -196,7 +205,7 @@ class Training:
         task = {
             "plan": request["plan"],
             "data": request["_manifest"],
-            "start": "graph" if request["parent"] is None else "weights",
+            "start": _start(request),
         }
         for attempt in range(1, MAX_DEATHS + 1):
             try:
@@ -259,10 +268,10 @@ def parse_request(body: Mapping[str, Any]) -> TrainRequest:
     check_version(request.version)
     if request.alias is not None:
         _check_alias(request.alias)
-    if (request.graph is None) == (request.parent is None):
+    if request.graph is None and request.parent is None:
         raise InvalidError(
-            "give either 'graph', a layer graph to train from the start, or 'parent', a version "
-            "(name:version) to train further"
+            "give 'graph', a layer graph to train from the start, or 'parent', a version "
+            "(name:version) to train further, or both: the parent's weights in a new graph"
         )
     return request
 
@@ -349,6 +358,13 @@ def _lineage(job: Running, facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _start(request: Mapping[str, Any]) -> str:
+    """Where a task's first parameters come from (`training/task.py`)."""
+    if request["parent"] is None:
+        return "graph"
+    return "weights" if request.get("graph") is None else "transfer"
+
+
 def _network_in(files: Mapping[str, Path]) -> Network:
-    spec: dict[str, Any] = msgspec.json.decode(files["graph.json"].read_bytes())
+    spec: dict[str, Any] = msgspec.json.decode(files[GRAPH_FILE].read_bytes())
     return Network.from_spec(spec)

@@ -60,11 +60,12 @@ class SharedTraining(Training):
         state = replace(state, params=dict(state.params), slots=dict(state.slots))
         params, slots = self._views()
         if crew.rank == 0:
-            for name, array in state.params.items():
-                np.copyto(params[name], array)
+            for name, view in params.items():
+                np.copyto(view, state.params[name])
             for name, view in slots.items():
                 np.copyto(view, state.slots[name])
         yield from self._meet(state)
+        params = {**state.params, **params}
         return replace(state, params=params, slots={**slots, "step": state.slots["step"]})
 
     def _views(self) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -81,17 +82,20 @@ class SharedTraining(Training):
         for part, at in enumerate(minibatches(len(indices), self.plan.batch_size)):
             if part:
                 yield state
-            self._learn_share(state, part, indices[at], sums)
+            state = replace(state, params=self._learn_share(state, part, indices[at], sums))
         return (yield from self._exchange(state, sums, started))
 
-    def _learn_share(self, state: State, part: int, batch: Indices, sums: Sums) -> None:
+    def _learn_share(self, state: State, part: int, batch: Indices, sums: Sums) -> Params:
+        """The parameters, with new running statistics where one worker sees whole batches."""
         started, rows = time.perf_counter(), self.crew.share(len(batch))
+        params = state.params
         if rows.stop > rows.start:
             rng = self.dropout(state.step, part)
             if self.crew.world > 1:
                 rng = _Rows(rng, len(batch), rows)
-            self.learn(state, state.params, batch[rows], rng, sums)
+            params = self.learn(state, params, batch[rows], rng, sums)
         self.crew.beat(time.perf_counter() - started)
+        return params
 
     def _exchange(self, state: State, sums: Sums, started: float) -> Generator[State, None, State]:
         """Gradients to sums to the next weights; three meetings, each worker a segment."""
@@ -184,7 +188,9 @@ def _agree(crew: Crew, at: Number, sums: Sums) -> None:
 
 
 def vector_of(training: Training) -> Vector:
-    return Vector.of({n: shape for n, (shape, _) in training.network.parameter_specs().items()})
+    """The trained parameters; every worker has the others, which do not change."""
+    specs = training.network.parameter_specs()
+    return Vector.of({name: specs[name][0] for name in training.network.trained_parameters})
 
 
 def slot_names(training: Training) -> list[str]:
@@ -210,7 +216,7 @@ def shared(
 def check_divisible(network: Network, world: int) -> None:
     """Raise `InvalidError` for a graph that computes something else when batches are divided."""
     for node in network.graph.nodes:
-        if isinstance(node.layer, BatchNorm) and world > 1:
+        if isinstance(node.layer, BatchNorm) and network.trained(node) and world > 1:
             raise InvalidError(
                 f"layer {node.name!r}: batch_norm's statistics run over a whole batch, which no "
                 "node of a distributed run sees; use layer_norm, or nodes: 1"

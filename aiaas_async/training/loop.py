@@ -82,8 +82,9 @@ class Training:
         return self.plan.epochs * self.steps_per_epoch
 
     def start(self, params: Params) -> State:
-        trained = {name: params[name] for name in self.network.parameter_specs()}
-        return State(trained, self.plan.optimizer.init(trained))
+        known = {name: params[name] for name in self.network.parameter_specs()}
+        trained = {name: params[name] for name in self.network.trained_parameters}
+        return State(known, self.plan.optimizer.init(trained))
 
     def over(self, state: State) -> bool:
         stopping = self.plan.early_stopping
@@ -265,6 +266,8 @@ class Training:
 def prepare(network: Network, plan: TrainingPlan, items: Items) -> Training:
     """Check that plan, graph and data go together. Raises `InvalidError` or `GraphError`."""
     aim = objective(network, plan.output, plan.loss)
+    if plan.trainable is not None:
+        network = network.training_only(plan.trainable)
     stopping = plan.early_stopping
     if stopping is not None and stopping.metric == "val_accuracy" and aim.loss == "mse":
         raise InvalidError("plan.early_stopping: a loss of mse has no accuracy; watch val_loss")

@@ -30,6 +30,8 @@ Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=86_400.0)]
 Steps = Annotated[int, msgspec.Meta(ge=1)]
 Parts = Annotated[int, msgspec.Meta(ge=1, le=4096)]
 Nodes = Annotated[int, msgspec.Meta(ge=1, le=MAX_NODES)]
+Pattern = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+Patterns = Annotated[tuple[Pattern, ...], msgspec.Meta(min_length=1, max_length=1000)]
 Timeout = Annotated[float, msgspec.Meta(ge=0.1, le=86_400.0)]
 
 
@@ -46,8 +48,9 @@ class TrainingPlan(msgspec.Struct, frozen=True, kw_only=True):
     """`method` gd: one step an epoch on the mean gradient of all items, computed `batch_size`
     items at a time; sgd: a step for each `accumulate` batches; distributed: as sgd, each batch
     divided over `nodes`. None stands for what the graph, or the ring, says. `verify`: train the
-    first steps again on one node and compare. A node that shows no sign of life for
-    `step_timeout_s` is replaced."""
+    first steps again on one node and compare. `trainable`: only what these names or patterns fit
+    is trained ("head", "block?.*"), as `Network.training_only` says; None: everything. A node
+    that shows no sign of life for `step_timeout_s` is replaced."""
 
     method: Method
     epochs: int
@@ -69,6 +72,7 @@ class TrainingPlan(msgspec.Struct, frozen=True, kw_only=True):
     nodes: int | None
     verify: bool
     step_timeout_s: float
+    trainable: tuple[str, ...] | None
 
 
 class _Raw(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,6 +99,7 @@ class _Raw(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     nodes: Nodes | None = None
     verify: bool = False
     step_timeout_s: Timeout = 60.0
+    trainable: Patterns | None = None
 
 
 def parse_plan(raw: Mapping[str, Any]) -> TrainingPlan:

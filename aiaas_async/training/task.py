@@ -20,7 +20,7 @@ from aiaas_async.formats.graphfile import FILE_NAME as GRAPH_FILE
 from aiaas_async.formats.safetensors import write_tensors
 from aiaas_async.nn.network import Network
 from aiaas_async.runtimes.base import Artifact
-from aiaas_async.runtimes.layers import network_of, weights_of
+from aiaas_async.runtimes.layers import network_of, weights_for, weights_of
 from aiaas_async.training.checkpoint import Checkpoints
 from aiaas_async.training.items import kept_if_small
 from aiaas_async.training.loop import Training, prepare
@@ -36,11 +36,12 @@ Facts = dict[str, Any]
 
 
 class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`start`: fresh parameters from the plan's seed, or the artifact's weights."""
+    """`start`: fresh parameters from the plan's seed, the artifact's weights, or those where
+    they fit and fresh ones elsewhere."""
 
     plan: dict[str, Any]
     data: dict[str, Any]
-    start: Literal["graph", "weights"] = "graph"
+    start: Literal["graph", "weights", "transfer"] = "graph"
 
 
 def run_task(
@@ -139,7 +140,10 @@ def first(training: Training, artifact: Artifact, given: Task) -> State:
     network = training.network
     if given.start == "weights":
         return training.start(weights_of(network, artifact))
-    return training.start(network.init(training.plan.seed))
+    fresh = network.init(training.plan.seed)
+    if given.start == "transfer":
+        fresh |= weights_for(network, artifact)
+    return training.start(fresh)
 
 
 def _check_memory(training: Training) -> None:

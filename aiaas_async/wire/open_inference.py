@@ -20,6 +20,7 @@ from aiaas_async.messages import TensorSpec
 from aiaas_async.names import clip
 from aiaas_async.wire.v2parameters import (
     Parameters,
+    Terms,
     check_memory,
     flag,
     read_parameters,
@@ -51,11 +52,13 @@ _MISSING: Final = re.compile(r"missing required field `(\w+)`")
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The version a request is for, as its inputs are checked against."""
+    """The version a request is for, as its inputs are checked against. `controls` are inputs that
+    its parameters fill."""
 
     name: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    controls: tuple[TensorSpec, ...] = ()
     specs: Mapping[str, TensorSpec] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -63,12 +66,12 @@ class Model:
 
 
 class InferRequest(msgspec.Struct, frozen=True):
-    """`inputs` lead with the batch dimension. `timeout_us` is 0 where none was asked for."""
+    """`inputs` lead with the batch dimension."""
 
     id: str
     inputs: dict[str, Any]
     outputs: tuple[Asked, ...]
-    timeout_us: int = 0
+    terms: Terms = Terms()
 
 
 class _Input(msgspec.Struct):
@@ -101,12 +104,12 @@ def read_request(body: Body, header_length: str | None, model: Model) -> InferRe
     if length == 0 and header_length is not None:
         return _raw_request(body, model)
     head = _decoded(bytes(body[:length]))
-    timeout_us, binary = read_parameters(head.parameters)
+    terms = read_parameters(head.parameters)
     return InferRequest(
         id=head.id,
         inputs=_inputs(head.inputs, body, length, model),
-        outputs=_outputs(head.outputs, binary, model),
-        timeout_us=timeout_us,
+        outputs=_outputs(head.outputs, terms.binary, model),
+        terms=terms,
     )
 
 
@@ -209,7 +212,7 @@ def _inputs(given: Sequence[_Input], body: Body, at: int, model: Model) -> dict[
         at += size
     if at != len(body):
         raise InputError(f"unexpected additional input data for model '{model.name}'")
-    _check_complete(found, model)
+    check_complete(found, model)
     return found
 
 
@@ -267,7 +270,8 @@ def _from_json(one: _Input) -> Array:
     return read_json(bytes(one.data), one.name, one.datatype, one.shape)
 
 
-def _check_complete(found: Mapping[str, Array], model: Model) -> None:
+def check_complete(found: Mapping[str, Array], model: Model) -> None:
+    """Raise `InputError` unless every input is there, and all have as many rows."""
     names = [spec.name for spec in model.inputs]
     missing = [name for name in names if name not in found]
     if missing:

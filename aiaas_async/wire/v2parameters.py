@@ -4,15 +4,32 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import msgspec
+
 from aiaas_async.errors import InputError, NotFoundError, TooLargeError
 from aiaas_async.names import clip
+from aiaas_async.wire.sequences import Mark
 
 Parameters = dict[str, Any]
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What a request's own parameters ask for. `timeout_us` and `priority` are 0 where nothing is
+    asked for; of priorities the lowest number goes first."""
+
+    timeout_us: int = 0
+    priority: int = 0
+    mark: Mark = Mark()
+    binary: bool = False  # outputs are bytes unless they say else
+
+
 MAX_PARAMETERS: Final = 256
 
 
-def read_parameters(given: Parameters) -> tuple[int, bool]:
-    """The time asked for in microseconds, and whether outputs are bytes unless they say else."""
+def read_parameters(given: Parameters) -> Terms:
+    """Raises `InputError`, `TooLargeError`."""
+    if not given:
+        return _NO_TERMS
     if len(given) > MAX_PARAMETERS:
         raise TooLargeError(f"{len(given)} parameters, at most {MAX_PARAMETERS} are allowed")
     for name, value in given.items():
@@ -26,12 +43,21 @@ def read_parameters(given: Parameters) -> tuple[int, bool]:
                 f"parameter {clip(name)} has invalid type. It should be either 'int', 'bool', or "
                 "'string'."
             )
-    for name in ("sequence_start", "sequence_end"):
-        flag(given, name)
-    whole(given, "priority")
-    if not isinstance(given.get("sequence_id", ""), str):
-        whole(given, "sequence_id")
-    return whole(given, "timeout"), flag(given, "binary_data_output")
+    return Terms(
+        timeout_us=whole(given, "timeout"),
+        priority=whole(given, "priority"),
+        mark=_mark(given),
+        binary=flag(given, "binary_data_output"),
+    )
+
+
+_NO_TERMS: Final = Terms()
+
+
+def _mark(given: Parameters) -> Mark:
+    named = given.get("sequence_id", 0)
+    start, end = flag(given, "sequence_start"), flag(given, "sequence_end")
+    return Mark(named if isinstance(named, str) else whole(given, "sequence_id"), start, end)
 
 
 def flag(given: Parameters, name: str, default: bool = False) -> bool:

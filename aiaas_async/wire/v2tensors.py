@@ -161,19 +161,32 @@ def raw_shape(spec: TensorSpec, datatype: str, nbytes: int, model: str) -> list[
 
 def read_json(raw: bytes, name: str, datatype: str, shape: Sequence[int]) -> Array:
     """A tensor from JSON, nested or flat."""
+    try:
+        values = msgspec.json.decode(raw)
+    except _UNREADABLE as error:
+        raise _unparsed(name, error) from None
+    return from_values(values, name, datatype, shape)
+
+
+def from_values(values: Any, name: str, datatype: str, shape: Sequence[int]) -> Array:
+    """A tensor from decoded JSON."""
     if datatype in ("FP16", BF16):
         raise InputError(
             f"receiving {datatype} data via JSON is not supported. Please use the binary data "
             f"format for input {name}"
         )
     try:
-        flat = _flat(msgspec.json.decode(raw))
+        flat = _flat(values)
         found = _texts(_typed(flat, str), name) if datatype == BYTES else _numbers(flat, datatype)
     except _UNREADABLE as error:
-        raise InputError(f"Unable to parse 'data': input '{name}': {_reason(error)}") from None
+        raise _unparsed(name, error) from None
     if len(found) != math.prod(shape):
         raise InputError("Unable to parse 'data': Shape does not match true shape of 'data' field")
     return found.reshape(shape)
+
+
+def _unparsed(name: str, error: Exception) -> InputError:
+    return InputError(f"Unable to parse 'data': input '{name}': {_reason(error)}")
 
 
 def _flat(raw: Any) -> list[Any]:

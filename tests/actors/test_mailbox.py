@@ -66,6 +66,43 @@ async def test_the_retry_time_follows_the_measured_drain_rate() -> None:
     assert caught.value.retry_after == pytest.approx(8.0)
 
 
+async def test_a_mailbox_refuses_what_would_wait_too_long_and_says_how_long_that_is() -> None:
+    box = mailbox(items=1000, size=1000)
+    for text in "abc":
+        item = mail(text)
+        item.work_s = 0.3
+        box.put_nowait(item)
+    late = mail("d")
+    late.work_s = 0.01
+    with pytest.raises(OverloadedError, match=r"0\.90 s of work wait already") as caught:
+        box.put_nowait(late)
+    assert caught.value.retry_after == pytest.approx(0.9)
+    assert box.statistics().refused == 1
+    while box.take_nowait(0.0):
+        pass
+    box.put_nowait(late)
+
+
+async def test_what_takes_an_unknown_time_is_not_bounded_by_it() -> None:
+    box = mailbox()
+    slow = mail("a")
+    slow.work_s = 60.0
+    box.put_nowait(slow)
+    box.put_nowait(mail("b"))
+    assert len(box) == 2
+
+
+async def test_a_refused_envelope_is_let_go_long_before_its_deadline() -> None:
+    box = mailbox(items=1)
+    box.put_nowait(mail("a"))
+    refused = mail("b", deadline=asyncio.get_running_loop().time())
+    with pytest.raises(OverloadedError):
+        box.put_nowait(refused)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not refused.reply.done(), "its timer still holds it"
+
+
 async def test_an_abandoned_envelope_is_dropped_when_taken() -> None:
     box = mailbox()
     first, second = mail("a"), mail("b")

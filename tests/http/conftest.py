@@ -50,13 +50,17 @@ def scratch() -> Iterator[Path]:
         yield Path(folder)
 
 
+# What is compressed, its own tests ask for.
+PLAIN = {"Accept-Encoding": "identity"}
+
+
 @pytest_asyncio.fixture
 async def served(scratch: Path, request: Any) -> AsyncIterator[Served]:
     """Settings may be changed: `@pytest.mark.parametrize("served", [{…}], indirect=True)`."""
     changes = getattr(request, "param", {})
     async with (
         running_server(settings(scratch, **changes), InLoopWorkers()) as (platform, url),
-        aiohttp.ClientSession(auto_decompress=False) as session,
+        aiohttp.ClientSession(auto_decompress=False, headers=PLAIN) as session,
     ):
         yield Served(platform, url, Api(session, url, JSON, str(scratch)))
 

@@ -25,7 +25,7 @@ from aiaas_async.service.calls import CallAnswer, CallRequest, Calls
 from aiaas_async.wire.codecs import JSON
 from aiaas_async.wire.open_inference import HEADER_LENGTH
 from tests.http.api import LEAKS, Api
-from tests.http.conftest import Served, settings
+from tests.http.conftest import PLAIN, Served, settings
 from tests.http.echo import RUNTIMES, echo, simple
 from tests.http.models import OCTETS, commit_doubler, doubler, succeed
 
@@ -319,7 +319,7 @@ async def echoing(scratch: Path) -> AsyncIterator[Served]:
     """A server with the runtimes of `echo.py`."""
     async with (
         running_server(settings(scratch), InLoopWorkers(RUNTIMES)) as (platform, url),
-        aiohttp.ClientSession(auto_decompress=False) as session,
+        aiohttp.ClientSession(auto_decompress=False, headers=PLAIN) as session,
     ):
         yield Served(platform, url, Api(session, url, JSON, str(scratch)))
 

@@ -104,7 +104,9 @@ async def test_a_long_batch_in_json_is_answered_like_a_short_one_and_stalls_nobo
     body = json.dumps({"model": "doubler", "inputs": {"x": rows}, "outputs": ["doubled"]}).encode()
     short = json.dumps({"model": "doubler", "inputs": {"x": rows[:3]}}).encode()
     with stall() as measured:
-        raw = asyncio.create_task(forked.api.post("/call", raw=io.BytesIO(body), headers=JSON_HEADERS))
+        raw = asyncio.create_task(
+            forked.api.post("/call", raw=io.BytesIO(body), headers=JSON_HEADERS)
+        )
         reply = await raw
     brief = await succeed(forked.api.post("/call", raw=short, headers=JSON_HEADERS))
     assert reply.status == 200
@@ -117,9 +119,13 @@ async def test_a_reader_that_dies_is_replaced(forked: Served) -> None:
     await commit_doubler(forked.api)
     rows = [[1.5, 2.5, 3.5, 4.5]] * 20_000
     body = json.dumps({"model": "doubler", "inputs": {"x": rows}}).encode()
-    assert (await forked.api.post("/call", raw=io.BytesIO(body), headers=JSON_HEADERS)).status == 200
+    assert (
+        await forked.api.post("/call", raw=io.BytesIO(body), headers=JSON_HEADERS)
+    ).status == 200
     for desk in forked.platform.readers._desks:
         worker = desk.seat._worker
         assert isinstance(worker, WorkerProcess)
         os.kill(worker.pid, signal.SIGKILL)
-    assert (await forked.api.post("/call", raw=io.BytesIO(body), headers=JSON_HEADERS)).status == 200
+    assert (
+        await forked.api.post("/call", raw=io.BytesIO(body), headers=JSON_HEADERS)
+    ).status == 200

@@ -68,11 +68,11 @@ class FakeWorker:
             await self.arrived.wait()
         return self.waiting[0]
 
-    def finish(self) -> None:
+    def finish(self, compute_us: int = 1000) -> None:
         """Answer the oldest call: output y is input x, doubled."""
         done = self.waiting.pop(0)
         x = np.concatenate([part for piece in done.arrays for part in piece.parts])
-        done.future.set_result(Answer({}, {"y": x * 2}, 1000))
+        done.future.set_result(Answer({}, {"y": x * 2}, compute_us))
 
     def fail(self, error: Exception) -> None:
         self.waiting.pop(0).future.set_exception(error)

@@ -100,6 +100,71 @@ async def test_calls_that_arrive_in_following_turns_of_the_loop_join_the_batch(
     assert [(await item.reply).batch_size for item in items] == [4, 4, 4, 4]
 
 
+async def test_the_callers_of_a_long_batch_come_back_into_one_batch(
+    make: Make, source: FakeSource
+) -> None:
+    node, model = await make(), servable()
+    node.rates.record(model.id, 1, 5.0)
+    items = [ask(node, model) for _ in range(3)]
+    worker = source.workers[0]
+    await worker.next()
+    worker.finish(compute_us=15_000_000)
+    for item in items:
+        await item.reply
+        again = ask(node, model)
+        for _ in range(20):
+            await asyncio.sleep(0)
+    await finish_all(worker, 1)
+    assert (await again.reply).batch_size == 3
+
+
+async def test_nothing_is_sent_behind_a_long_batch_so_that_what_waits_leaves_together(
+    make: Make, source: FakeSource
+) -> None:
+    node = await make()
+    model = servable()
+    node.rates.record(model.id, 1, 0.05)
+    first = ask(node, model)
+    await source.workers[0].next()
+    others = [ask(node, model) for _ in range(2)]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(source.workers[0].waiting) == 1
+    others += [ask(node, model) for _ in range(2)]
+    await finish_all(source.workers[0], 2)
+    await asyncio.gather(first.reply, *(item.reply for item in others))
+    assert [job.rows for job in inferences(source.workers[0])] == [1, 4]
+
+
+async def test_a_short_batch_is_sent_behind_another(make: Make, source: FakeSource) -> None:
+    node = await make()
+    model = servable()
+    node.rates.record(model.id, 1, 0.001)
+    items = [ask(node, model)]
+    await source.workers[0].next()
+    items.append(ask(node, model))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(source.workers[0].waiting) == 2
+    await finish_all(source.workers[0], 2)
+    await asyncio.gather(*(item.reply for item in items))
+
+
+async def test_a_node_refuses_calls_that_would_wait_too_long_but_not_the_tasks_of_jobs(
+    make: Make, source: FakeSource
+) -> None:
+    node = await make()
+    model = servable()
+    node.rates.record(model.id, 100, 10.0)
+    waiting = [ask(node, model, rows=4) for _ in range(5)]
+    with pytest.raises(OverloadedError, match="of work wait already"):
+        ask(node, model, rows=1)
+    task = node.submit(call(model, 1.0, 1), 100, None, Origin(BATCH))
+    finishing = asyncio.create_task(finish_all(source.workers[0], 100))
+    await asyncio.gather(task.reply, *(item.reply for item in waiting))
+    finishing.cancel()
+
+
 async def test_a_batch_never_exceeds_the_versions_maximum(make: Make, source: FakeSource) -> None:
     node = await make()
     model = servable(max_batch_size=2)

@@ -15,6 +15,15 @@ def test_expected_time_grows_with_the_rows() -> None:
     assert rates.expected_s("m:1", 30) == pytest.approx(0.06)
 
 
+def test_nothing_is_settled_before_some_rows_were_measured() -> None:
+    rates = Rates()
+    rates.record("m:1", 1, 0.5)  # cold
+    assert rates.settled_s("m:1", 10) == 0.0
+    for _ in range(8):
+        rates.record("m:1", 4, 0.04)
+    assert rates.settled_s("m:1", 10) == rates.expected_s("m:1", 10) > 0.0
+
+
 def test_large_batches_count_for_more_than_small_ones() -> None:
     rates = Rates()
     rates.record("m:1", 1, 0.010)

@@ -141,6 +141,22 @@ def test_batch_norm_over_several_nodes_is_refused_and_over_one_is_not() -> None:
         shared(run, Slot.create(), (0, 2))
 
 
+def test_one_worker_keeps_the_statistics_of_a_batch_norm() -> None:
+    run = training(50, None, **{**PLAN, "epochs": 3})
+    crew, alone = divided(run, 1), finished(run)
+    assert apart(crew, alone) <= 1e-5
+    assert crew.params["norm.running_mean"].any()
+
+
+def test_what_is_not_trained_stays_and_its_batch_norm_may_be_divided() -> None:
+    plan = {**PLAN, "epochs": 3, "trainable": ["logits"], "optimizer": "adamw"}
+    run = training(50, None, **plan)
+    crew, start = divided(run, 2), run.start(run.network.init(run.plan.seed))
+    assert apart(crew, finished(run)) <= 1e-5
+    same = {name for name in start.params if np.array_equal(start.params[name], crew.params[name])}
+    assert same == start.params.keys() - {"logits.weight", "logits.bias"}
+
+
 @given(st.integers(0, 10_000), st.integers(1, 40))
 def test_segments_and_shares_cover_everything_once(size: int, count: int) -> None:
     for cut in (segments(size, count), [share(size, rank, count) for rank in range(count)]):

@@ -1,0 +1,1 @@
+"""Models of other projects, turned into what is served here."""

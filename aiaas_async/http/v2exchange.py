@@ -1,0 +1,122 @@
+"""One request of the Open Inference Protocol and its answer: errors in the protocol's form, bodies,
+versions by the names in the path."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Final
+
+import msgspec
+from aiohttp import hdrs, web
+
+from aiaas_async import errors
+from aiaas_async.errors import AiaasError, MethodError
+from aiaas_async.http.body import read_body
+from aiaas_async.http.exchange import BUDGET, CONTROL_BYTES, PLATFORM, timeout_of
+from aiaas_async.http.exchange import answering as answering_by
+from aiaas_async.http.request import Handler
+from aiaas_async.http.status import headers_of
+from aiaas_async.http.v2compression import compressed
+from aiaas_async.http.v2models import find, ready_version
+from aiaas_async.http.wholereply import WholeReply
+from aiaas_async.registry.records import VersionRecord
+from aiaas_async.wire.v2parameters import Terms
+
+# The nearest class up the tree that stands here decides; what the reference server has no
+# status for is a bad request.
+_STATUS: Final[dict[type[AiaasError], int]] = {
+    AiaasError: 500,
+    errors.RequestError: 400,
+    errors.ForbiddenOriginError: 403,
+    errors.MisdirectedError: 421,
+    errors.MethodError: 405,
+    errors.NotFoundError: 404,
+    errors.NotReadyError: 503,
+    errors.CorruptError: 503,
+    errors.CapacityError: 503,
+    errors.DeadlineError: 503,
+    errors.WorkerError: 503,
+    errors.DivergedError: 400,
+    errors.CancelledJobError: 400,
+}
+_LAST_PRIORITY: Final = 1 << 31
+
+
+def answering(handler: Handler) -> Handler:
+    """`handler`, with whatever it raises answered in the protocol's form, and its reply compressed
+    for those who take that."""
+
+    @functools.wraps(handler)
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = await handler(request)
+        if hdrs.ACCEPT_ENCODING in request.headers:
+            return await compressed(response, request.headers[hdrs.ACCEPT_ENCODING])
+        return response
+
+    return answering_by(answer, refusal)
+
+
+def refusal(request: web.Request, error: AiaasError) -> web.Response:
+    """`error` as the protocol has it."""
+    status = next(_STATUS[cls] for cls in type(error).__mro__ if cls in _STATUS)
+    headers = headers_of(error, status)
+    if isinstance(error, MethodError):
+        headers["Allow"] = ", ".join(error.details["allowed"])
+    response = reply({"error": error.message}, status, headers)
+    if not request.content.at_eof():
+        # The rest of a refused body is not read: the connection cannot be used again.
+        response.force_close()
+    return response
+
+
+def reply(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    """`value` as JSON."""
+    response = WholeReply(msgspec.json.encode(value), "application/json", status)
+    response.headers.update(headers or {})
+    return response
+
+
+def unsupported(text: str) -> web.Response:
+    """What the reference server refuses with 501."""
+    return reply({"error": text}, 501)
+
+
+async def control_body(request: web.Request) -> bytes:
+    """A body that holds no tensors; no Content-Type is asked for."""
+    patience = request.app[PLATFORM].settings.read_timeout_s
+    return await read_body(request, CONTROL_BYTES, request.app[BUDGET], patience)
+
+
+async def control_object(request: web.Request) -> dict[str, Any]:
+    """The object in the body, empty when there is none."""
+    body = await control_body(request)
+    if not body.strip():
+        return {}
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise errors.MalformedError("failed to parse the request JSON buffer") from None
+
+
+def found_record(request: web.Request) -> VersionRecord:
+    """The version that the path names. Raises `NotFoundError`."""
+    info = request.match_info
+    return find(request.app, info["name"], info.get("version"))
+
+
+def ready_record(request: web.Request) -> VersionRecord:
+    """The same, if it answers calls. Raises `NotReadyError` as well."""
+    info = request.match_info
+    return ready_version(request.app, info["name"], info.get("version"))
+
+
+def time_for(request: web.Request, terms: Terms) -> float:
+    """Seconds that the request may take."""
+    wanted = {"timeout_ms": terms.timeout_us / 1000} if terms.timeout_us else {}
+    return timeout_of(request, wanted)
+
+
+def urgency(terms: Terms) -> int:
+    """The platform's priority, of which the highest goes first: above 0 for requests that name
+    one, of which the protocol has the lowest go first."""
+    return _LAST_PRIORITY - min(terms.priority, _LAST_PRIORITY - 1) if terms.priority else 0

@@ -1,0 +1,133 @@
+"""`generate` and `generate_stream`: text models without tensors; a stream is server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from aiaas_async.errors import AiaasError
+from aiaas_async.http.exchange import PLATFORM
+from aiaas_async.http.v2exchange import control_body, ready_record, reply, time_for, urgency
+from aiaas_async.http.v2models import V2, called_version
+from aiaas_async.names import ModelRef
+from aiaas_async.registry.records import VersionRecord
+from aiaas_async.service.calls import CallRequest
+from aiaas_async.service.streams import Part
+from aiaas_async.wire.sequences import control_arrays
+from aiaas_async.wire.v2generate import GenerateRequest, read_generate, write_generated
+
+
+async def generate(request: web.Request) -> web.StreamResponse:
+    """The whole answer, as one object."""
+    record = ready_record(request)
+    counter = request.app[V2].counter(record.ref)
+    started = time.perf_counter_ns()
+    try:
+        asked = await _asked(request, record)
+        answer = await request.app[PLATFORM].calls.call(_call(request, asked, record))
+        written = time.perf_counter_ns()
+        head = _head(asked, ModelRef(answer.model, answer.version))
+        response = reply(write_generated(head, answer.outputs))
+    except BaseException:
+        counter.failed(time.perf_counter_ns() - started)
+        raise
+    counter.succeeded(answer, len(next(iter(asked.inputs.values()))), started, written)
+    return response
+
+
+async def generate_stream(request: web.Request) -> web.StreamResponse:
+    """An event for each part of the answer. What goes wrong before the first is an error like any
+    other; afterwards it is the last event."""
+    record = ready_record(request)
+    counter = request.app[V2].counter(record.ref)
+    started = time.perf_counter_ns()
+    try:
+        asked = await _asked(request, record)
+        call = _call(request, asked, record)
+        ref, parts = await request.app[PLATFORM].calls.stream(call)
+        async with aclosing(parts):
+            response = await _send(request, _events(parts, _head(asked, ref)), call.timeout_s)
+    except BaseException:
+        counter.failed(time.perf_counter_ns() - started)
+        raise
+    rows = len(next(iter(asked.inputs.values())))
+    request.app[V2].counter(ref).streamed(rows, time.perf_counter_ns() - started)
+    return response
+
+
+async def _events(parts: AsyncIterator[Part], head: Mapping[str, str]) -> AsyncIterator[bytes]:
+    """The parts as events. Raises only before the first."""
+    begun = False
+    try:
+        async for part in parts:
+            yield _event(write_generated(head, part))
+            begun = True
+    except AiaasError as error:
+        if not begun:
+            raise
+        yield _event({"error": error.message})
+
+
+async def _send(
+    request: web.Request, events: AsyncIterator[bytes], timeout_s: float
+) -> web.StreamResponse:
+    """The events as a reply. A caller that has not read them all by its deadline loses the
+    connection: `ConnectionResetError`."""
+    until = asyncio.get_running_loop().time() + timeout_s
+    first = await anext(events, b"")
+    response = await _begun(request)
+    try:
+        async with asyncio.timeout_at(until):
+            await response.write(first)
+            async for event in events:
+                await response.write(event)
+            await response.write_eof()
+    except TimeoutError:
+        raise ConnectionResetError("the events were not read in time") from None
+    return response
+
+
+async def _begun(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(
+        headers={
+            "Content-Type": "text/event-stream; charset=utf-8",
+            "Cache-Control": "no-store",
+            "X-Accel-Buffering": "no",  # nginx would gather the events
+        }
+    )
+    await response.prepare(request)
+    return response
+
+
+def _event(value: Mapping[str, Any]) -> bytes:
+    return b"data: " + msgspec.json.encode(value) + b"\n\n"
+
+
+async def _asked(request: web.Request, record: VersionRecord) -> GenerateRequest:
+    return read_generate(await control_body(request), request.app[V2].model_for(record))
+
+
+def _call(request: web.Request, asked: GenerateRequest, record: VersionRecord) -> CallRequest:
+    model = request.app[V2].model_for(record)
+    inputs = dict(asked.inputs)
+    if model.controls:
+        rows = len(next(iter(inputs.values())))
+        inputs |= control_arrays(model.controls, asked.terms.mark, rows, model.name)
+    return CallRequest(
+        inputs=inputs,
+        model=record.ref.name,
+        version=called_version(request.app, record, request.match_info.get("version")),
+        timeout_s=time_for(request, asked.terms),
+        priority=urgency(asked.terms),
+    )
+
+
+def _head(asked: GenerateRequest, ref: ModelRef) -> dict[str, str]:
+    head = {"id": asked.id} if asked.id else {}
+    return {**head, "model_name": ref.name, "model_version": ref.version}

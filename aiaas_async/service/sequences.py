@@ -1,0 +1,126 @@
+"""Sequences: the calls of one go to one node, one after the other, and share no batch.
+
+What a version remembers lies in the memory of one worker: a sequence stays with the node that its
+first call went to. When that worker's copy of the version is gone, so is the state, and the caller
+is told instead of being answered from nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import msgspec
+
+from aiaas_async.errors import DeadlineError, InputError, OverloadedError, WorkerError
+from aiaas_async.node.node import Node
+from aiaas_async.node.work import Call, Result, Servable, cost_of
+from aiaas_async.service.seating import Seating
+from aiaas_async.wire.sequences import Mark, mark_of
+
+MAX_SEQUENCES: Final = 10_000
+MAX_WAITING: Final = 64  # calls of one sequence
+IDLE_S: Final = 60.0  # a sequence nobody has called for so long is over
+_Key = tuple[str, int | str]
+
+
+@dataclass(slots=True)
+class _Sequence:
+    """`state_of` is the load of the version that holds its state; None: it has not begun."""
+
+    node: Node
+    servable: Servable
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    waiting: int = 0
+    used: float = 0.0
+    state_of: int | None = None
+
+
+class Sequences:
+    """All that are under way."""
+
+    def __init__(self, seating: Seating) -> None:
+        self._seating = seating
+        self._known: OrderedDict[_Key, _Sequence] = OrderedDict()  # least recently used first
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    async def ask(self, call: Call, deadline: float) -> Result:
+        """The answer to `call` of a stateful version, when those before it have theirs.
+
+        Raises `InputError` for a sequence that has not begun, `WorkerError` when its state is
+        lost, `OverloadedError` when too many wait.
+        """
+        mark = mark_of(call.arrays)
+        if not mark.id:
+            raise InputError(f"{call.servable.id}: a sequence_id of 0 or '' is no sequence")
+        key = (call.servable.id, mark.id)
+        found = self._find(key, call.servable, mark)
+        found.waiting += 1
+        try:
+            async with asyncio.timeout_at(deadline), found.turn:
+                return await _run(found, call, mark, deadline)
+        except TimeoutError:
+            raise DeadlineError("the calls before this one in its sequence took too long") from None
+        finally:
+            found.waiting -= 1
+            found.used = asyncio.get_running_loop().time()
+            if not found.waiting and found.state_of is None:
+                self._known.pop(key, None)
+
+    def _find(self, key: _Key, servable: Servable, mark: Mark) -> _Sequence:
+        now = asyncio.get_running_loop().time()
+        self._forget_idle(now)
+        found = self._known.get(key)
+        if found is None:
+            if not mark.start:
+                raise _not_begun(servable, mark)
+            if len(self._known) >= MAX_SEQUENCES:
+                raise OverloadedError(f"{MAX_SEQUENCES} sequences are under way already")
+            found = self._known[key] = _Sequence(*self._seat(key, servable))
+        if found.waiting >= MAX_WAITING:
+            raise OverloadedError(f"{MAX_WAITING} calls of sequence {mark.id!r} wait already")
+        found.used = now
+        self._known.move_to_end(key)
+        return found
+
+    def _seat(self, key: _Key, servable: Servable) -> tuple[Node, Servable]:
+        """A place for a new sequence. Its calls share no batch, not even with other sequences:
+        the calls of a failed batch are run again, and a state would be moved on twice."""
+        node, seated = self._seating.seat(servable, f"{key[0]}/{key[1]}")
+        return node, replace(seated, max_batch_size=1, max_delay_s=0.0)
+
+    def _forget_idle(self, now: float) -> None:
+        while self._known:
+            key, oldest = next(iter(self._known.items()))
+            if oldest.waiting or now - oldest.used < IDLE_S:
+                return
+            del self._known[key]
+
+
+async def _run(found: _Sequence, call: Call, mark: Mark, deadline: float) -> Result:
+    """`call`, whose turn it is."""
+    if not mark.start and found.state_of is None:
+        raise _not_begun(call.servable, mark)
+    before = None if mark.start else found.state_of
+    message = msgspec.structs.replace(call, servable=found.servable)
+    result = await found.node.submit(message, cost_of(call.arrays), deadline).reply
+    now = found.node.incarnation(found.servable.id)
+    if before is not None and before != now:
+        found.state_of = None
+        raise WorkerError(
+            f"what {call.servable.id} knew of sequence {mark.id!r} was lost with its worker; start "
+            "it again"
+        )
+    found.state_of = None if mark.end else now
+    return result
+
+
+def _not_begun(servable: Servable, mark: Mark) -> InputError:
+    return InputError(
+        f"inference request for sequence {mark.id} to model '{servable.ref.name}' must specify the "
+        "START flag on the first request of the sequence"
+    )

@@ -1,0 +1,95 @@
+"""Answers in parts: one node computes each part when it is asked for.
+
+The channel between the node and the caller holds one part: the next one is computed while its
+predecessor is sent, and no further. A caller that goes closes the stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+from aiaas_async.compute.frames import Array
+from aiaas_async.compute.jobs import CloseStream, NextPart, OpenStream, StreamJob
+from aiaas_async.errors import AiaasError
+from aiaas_async.node.node import Node
+from aiaas_async.node.work import Call, Result, Servable, StreamStep, WorkItem, cost_of
+from aiaas_async.schedule.origin import Origin
+from aiaas_async.service.seating import Seating
+
+Part = Mapping[str, Array]
+_NONE: Mapping[str, Any] = {}
+
+
+class Streams:
+    def __init__(self, seating: Seating) -> None:
+        self._seating = seating
+
+    async def parts(self, call: Call, deadline: float) -> AsyncGenerator[Part, None]:
+        """The parts of the answer to `call`. Close the iterator, unless it came to its end.
+
+        Raises what `Calls.call` raises, also between parts.
+        """
+        node, servable = self._seating.seat(call.servable, call.servable.id)
+        stream = _Stream(node, servable, deadline, call.priority)
+        await stream.open(call)
+        try:
+            stream.ask_next()
+            while (part := await stream.part()) is not None:
+                stream.ask_next()
+                yield part
+        finally:
+            stream.close()
+
+
+class _Stream:
+    """The server's end of a stream on a node. `_ahead` is the part that was asked for; None after
+    the last."""
+
+    def __init__(self, node: Node, servable: Servable, deadline: float, priority: int) -> None:
+        self._node, self._servable, self._deadline = node, servable, deadline
+        self._priority = priority
+        self._id = secrets.token_hex(8)
+        self._ahead: WorkItem | None = None
+
+    async def open(self, call: Call) -> None:
+        seconds = self._deadline - asyncio.get_running_loop().time()
+        job = OpenStream(self._servable.id, self._id, call.outputs, seconds)
+        await self._submit(job, call.arrays).reply
+
+    def ask_next(self) -> None:
+        self._ahead = self._submit(NextPart(self._id))
+
+    async def part(self) -> Part | None:
+        """The part that was asked for; None when there is no more."""
+        assert self._ahead is not None
+        result = await self._ahead.reply
+        if not result.facts.get("end"):
+            return result.arrays
+        self._ahead = None
+        return None
+
+    def close(self) -> None:
+        """Give up what was asked for and would follow, unless the end was reached."""
+        if self._ahead is None:
+            return
+        if not self._ahead.reply.cancel():
+            _look_at(self._ahead.reply)
+        try:
+            last = self._submit(CloseStream(self._id))
+        except AiaasError:
+            return  # the worker ends it when its time is over
+        last.reply.add_done_callback(_look_at)
+
+    def _submit(self, job: StreamJob, arrays: Mapping[str, Array] = _NONE) -> WorkItem:
+        message = StreamStep(self._servable, job, arrays)
+        cost = cost_of(arrays)
+        return self._node.submit(message, cost, self._deadline, Origin(priority=self._priority))
+
+
+def _look_at(reply: asyncio.Future[Result]) -> None:
+    """A stream that cannot be closed is closed by the worker, in time."""
+    if not reply.cancelled():
+        reply.exception()
