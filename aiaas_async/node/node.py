@@ -11,8 +11,8 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from aiaas_async.actors.mailbox import Mailbox
@@ -32,6 +32,7 @@ from aiaas_async.compute.streams import gone
 from aiaas_async.errors import AiaasError, InternalError, StoppingError, WorkerDiedError
 from aiaas_async.node.coalesce import Batch
 from aiaas_async.node.company import Company
+from aiaas_async.node.limits import NodeLimits, NodeStatistics
 from aiaas_async.node.quarantine import Quarantine
 from aiaas_async.node.residency import Residency
 from aiaas_async.node.seat import WorkerSeat
@@ -54,35 +55,6 @@ from aiaas_async.schedule.rates import Rates
 logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class NodeLimits:
-    """Bytes and seconds. A job may run `patience_s` even when its callers wanted it sooner,
-    and `overtime_s` past its latest deadline, before its worker is ended. `schedule` names the
-    discipline of the mailbox, `tenants` are their weights in it."""
-
-    memory: int = 4 << 30
-    mailbox_items: int = 1024
-    mailbox_bytes: int = 256 << 20
-    load_timeout_s: float = 300.0
-    patience_s: float = 1.0
-    overtime_s: float = 0.25
-    schedule: str = "fair"
-    tenants: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class NodeStatistics:
-    """Counts since start; `compute_s` is the worker's busy time in seconds."""
-
-    batches: int = 0
-    rows: int = 0
-    failures: int = 0
-    deaths: int = 0
-    loads: int = 0
-    evictions: int = 0
-    compute_s: float = 0.0
 
 
 class Node:

@@ -17,7 +17,8 @@ from aiaas_async.data.library import Library
 from aiaas_async.errors import StorageError
 from aiaas_async.jobs.board import JobBoard, Save
 from aiaas_async.jobs.record import JobRecord
-from aiaas_async.node.node import Node, NodeLimits
+from aiaas_async.node.limits import NodeLimits
+from aiaas_async.node.node import Node
 from aiaas_async.node.quarantine import Quarantine
 from aiaas_async.registry.artifacts import ArtifactStore
 from aiaas_async.registry.draft import Draft

@@ -17,7 +17,8 @@ from aiaas_async.errors import (
     StoppingError,
     WorkerDiedError,
 )
-from aiaas_async.node.node import Node, NodeLimits
+from aiaas_async.node.limits import NodeLimits
+from aiaas_async.node.node import Node
 from aiaas_async.node.quarantine import Quarantine
 from aiaas_async.node.work import Hold, Release, Servable, WorkItem
 from aiaas_async.schedule.origin import BATCH, Origin
