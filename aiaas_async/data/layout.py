@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
@@ -62,7 +63,8 @@ def sweep(folder: Path, layout: Layout) -> None:
     """Remove the shard folders that no node of the layout has any more."""
     for path in folder.iterdir():
         if path.is_dir() and path.name not in layout.shards.values():
-            shutil.rmtree(path)
+            with suppress(FileNotFoundError):  # its last reader may be about to remove it
+                shutil.rmtree(path)
 
 
 def of(
