@@ -21,7 +21,7 @@ from aiaas_async.schedule.disciplines import make_discipline
 
 ENVIRONMENT_PREFIX: Final = "AIAAS_"
 # Read by the clients, not by the server.
-_CLIENT_VARIABLES: Final = frozenset({"AIAAS_URL", "AIAAS_TIMEOUT", "AIAAS_CONFIG"})
+_CLIENT_VARIABLES: Final = frozenset({"AIAAS_URL", "AIAAS_TIMEOUT", "AIAAS_TENANT", "AIAAS_CONFIG"})
 
 
 def _whole(low: int, high: int, text: str) -> Any:
@@ -156,6 +156,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     trace_ratio: Annotated[
         float, _number(0.0, 1.0, "share of requests traced, where the caller leaves it to us")
     ] = 1.0
+    tenants: Annotated[
+        dict[str, Annotated[float, msgspec.Meta(ge=0.01, le=100.0)]],
+        _text("weights of tenants where the schedule is fair: [tenants] NAME = 2.0; others have 1"),
+    ] = {}
     runtimes: Annotated[
         dict[str, RuntimeSettings], _text("own runtimes: [runtimes.NAME] target = 'module:Class'")
     ] = {}
@@ -165,6 +169,20 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return self.nodes or len(os.sched_getaffinity(0))
 
 
+# Tables of any names, as the example shows them.
+TABLES: Final = {
+    "tenants": (
+        "# Weights of tenants (header X-Tenant) where the schedule is fair; others have 1:",
+        "# [tenants]",
+        "# research = 0.5",
+        "# shop = 4.0",
+    ),
+    "runtimes": (
+        "# Runtimes of your own (trusted code that is installed beside the server):",
+        "# [runtimes.my_runtime]",
+        '# target = "my_package.my_module:MyRuntime"',
+    ),
+}
 FIELDS: Final = {field.name: field for field in msgspec.structs.fields(Settings)}
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -207,6 +225,8 @@ def check_settings(settings: Settings) -> Settings:
             f"{settings.node_count} nodes with {threads} BLAS threads each on {cores} cores run 2 "
             "to 5 times slower than one thread each: lower nodes or worker_threads"
         )
+    for name in settings.tenants:
+        check_name(name, "tenant")
     for name in settings.runtimes:
         check_name(name, "runtime")
     return settings
@@ -244,8 +264,8 @@ def _parsed(key: str, text: str) -> Any:
     kind = FIELDS[key].type
     if kind == Annotated[tuple[str, ...], kind.__metadata__[0]]:
         return [part.strip() for part in text.split(",") if part.strip()]
-    if key == "runtimes":
-        raise InvalidError("runtimes can be set in the configuration file only")
+    if key in TABLES:
+        raise InvalidError(f"{key} can be set in the configuration file only")
     try:
         return msgspec.convert(text, kind, strict=False)
     except msgspec.ValidationError as error:
@@ -269,12 +289,8 @@ def example() -> str:
     ]
     defaults = Settings()
     for name, field in FIELDS.items():
-        if name == "runtimes":
-            lines += [
-                "",
-                "# Runtimes of your own (trusted code that is installed beside the server):",
-            ]
-            lines += ["# [runtimes.my_runtime]", '# target = "my_package.my_module:MyRuntime"']
+        if name in TABLES:
+            lines += ["", *TABLES[name]]
             continue
         lines += ["", f"# {_explanation(field.type)}", f"{name} = {_toml(getattr(defaults, name))}"]
     return "\n".join(lines) + "\n"

@@ -14,7 +14,6 @@ is the median over the rounds of two times of the same round. All with one BLAS 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import statistics
 import subprocess
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import uvloop
 
 from aiaas_async.compute.pool import WorkerForks
 from aiaas_async.compute.process import WorkerProcess
@@ -184,8 +184,8 @@ def report(folder: Path, model: str, options: argparse.Namespace) -> None:
     for _ in range(options.rounds):
         times["plain loop"] += time_loops(folder, model, 1)
         apart.append(2 * times["plain loop"][-1].clock / _slowest(time_loops(folder, model, 2)))
-        times["1 node"].append(asyncio.run(time_job(folder, 1, model, options.task_items)))
-        times["2 nodes"].append(asyncio.run(time_job(folder, 2, model, options.task_items)))
+        times["1 node"].append(uvloop.run(time_job(folder, 1, model, options.task_items)))
+        times["2 nodes"].append(uvloop.run(time_job(folder, 2, model, options.task_items)))
     print(f"{model:18}{'s':>8}{'items/s':>10}{'CPU s: workers':>16}{'server':>8}")
     for who, found in times.items():
         clock = statistics.median(timing.clock for timing in found)
@@ -224,8 +224,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as text:
         folder = Path(text)
         for nodes in (1, 2):
-            asyncio.run(prepare(folder, nodes, options.items))
-        secret = asyncio.run(_secret(folder))
+            uvloop.run(prepare(folder, nodes, options.items))
+        secret = uvloop.run(_secret(folder))
         (folder / "secret").write_bytes(secret)
         load = os.getloadavg()[0]
         print(f"{options.items} items of {WIDTH} float32; load before: {load:.1f}")

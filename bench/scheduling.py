@@ -28,8 +28,9 @@ from aiaas_async.config import Settings
 from aiaas_async.jobs.board import Running
 from aiaas_async.schedule.assign import ASSIGNMENTS, make_assignment
 from aiaas_async.schedule.backlog import Backlog
-from aiaas_async.schedule.disciplines import BATCH, CALLS, DISCIPLINES, make_discipline
+from aiaas_async.schedule.disciplines import DISCIPLINES, make_discipline
 from aiaas_async.schedule.divide import Task, divide
+from aiaas_async.schedule.origin import BATCH, CALLS, TENANT
 from aiaas_async.service.batchrun import LANES
 from aiaas_async.service.calls import CallRequest
 from aiaas_async.service.lifespan import running_platform
@@ -49,6 +50,7 @@ class Work:
     expected_s: float
     deadline: float | None
     priority: int = 0
+    tenant: str = TENANT
 
 
 def arrivals(seconds: float, seed: int) -> list[Work]:

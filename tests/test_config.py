@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
-from aiaas_async.config import FIELDS, RuntimeSettings, Settings, example, load_settings
+from aiaas_async.config import FIELDS, TABLES, Settings, example, load_settings
 from aiaas_async.errors import InvalidError
 
 EXAMPLE = Path(__file__).parents[1] / "config.example.toml"
@@ -27,18 +25,17 @@ def test_the_example_loads_to_the_defaults() -> None:
 
 def test_the_example_lists_every_setting_with_one_line() -> None:
     lines = example().splitlines()
-    for name in FIELDS.keys() - {"runtimes"}:
+    for name in FIELDS.keys() - TABLES.keys():
         (at,) = [n for n, line in enumerate(lines) if line.startswith(f"{name} = ")]
         assert re.fullmatch(r"# [^a-z].*\.", lines[at - 1]), lines[at - 1]
     assert any(line.startswith("# [runtimes.") for line in lines)
 
 
-def test_the_commented_runtime_of_the_example_is_right_as_it_stands() -> None:
-    shown = "\n".join(
-        line[2:] for line in example().splitlines() if re.match(r"# (\[runtimes|target)", line)
-    )
-    raw = tomllib.loads(shown)
-    assert msgspec.convert(raw["runtimes"], dict[str, RuntimeSettings])
+def test_the_commented_tables_of_the_example_are_right_as_they_stand(tmp_path: Path) -> None:
+    shown = [line[2:] for line in example().splitlines() if re.match(r"# (\[|\w+ = )", line)]
+    found = load_settings(written(tmp_path, "\n".join(shown)))
+    assert found.runtimes.keys() == {"my_runtime"}
+    assert found.tenants == {"research": 0.5, "shop": 4.0}
 
 
 def test_flags_go_over_environment_over_file_over_defaults(tmp_path: Path) -> None:
@@ -86,6 +83,8 @@ def test_variables_of_the_clients_are_no_settings() -> None:
         ("host = '0.0.0.0'", ["0.0.0.0", "allow_remote = true", "password"]),
         ("log_level = 'loud'", ["debug, info, warning or error", "'loud'"]),
         ("runtimes = 5", ["setting runtimes"]),
+        ("[tenants]\na = 0", ["setting tenants"]),
+        ("[tenants]\n'a b' = 1", ["tenant", "a b"]),
         ("[runtimes.x]\ntarget = 5", ["setting runtimes", "target"]),
         ("[runtimes.x]\nother = 'a'", ["setting runtimes", "other"]),
         ("[runtimes.'../x']\ntarget = 'a:B'", ["runtime", "../x"]),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from aiaas_async.actors.envelope import Envelope
-from aiaas_async.errors import AiaasError, OverloadedError, StoppingError
+from aiaas_async.errors import AiaasError, OverloadedError, QuotaError, StoppingError
 from aiaas_async.schedule.fifo import Fifo
 from aiaas_async.schedule.shedding import Shedding
 from aiaas_async.schedule.waiting import Discipline
@@ -63,7 +63,9 @@ class Mailbox(Generic[E]):
         return len(self._queue) < self._max_items and self._bytes + cost <= self._max_bytes
 
     def put_nowait(self, item: E) -> None:
-        """Queue `item`; raises `OverloadedError` when full, `StoppingError` when closed."""
+        """Queue `item`; raises `OverloadedError` when full, `StoppingError` when closed.
+
+        What its discipline says must make room for `item` is answered with `QuotaError`."""
         try:
             self._check(item)
         except AiaasError:
@@ -75,18 +77,41 @@ class Mailbox(Generic[E]):
     def _check(self, item: E) -> None:
         if self._closed:
             raise StoppingError("no new work is taken: shutting down", retry_after=1.0)
-        if not self.can_put(item.cost):
-            self._refused += 1
-            raise OverloadedError(
-                f"{len(self._queue)} requests ({self._bytes} bytes) wait already; try again later",
+        while not self.can_put(item.cost):
+            if not self._send_away_for(item):
+                raise self._refusal(
+                    f"{len(self._queue)} requests ({self._bytes} bytes) wait already",
+                    self._time_to_drain(),
+                )
+        while item.work_s and not self._admits(item):
+            if not self._send_away_for(item):
+                raise self._refusal(
+                    f"{self._work_s:.2f} s of work wait already", max(MIN_RETRY_S, self._work_s)
+                )
+
+    def _admits(self, item: E) -> bool:
+        return self._shedding.admits(self._work_s, item.work_s, item.enqueued_at)
+
+    def _refusal(self, why: str, retry_after: float) -> OverloadedError:
+        self._refused += 1
+        return OverloadedError(f"{why}; try again later", retry_after=retry_after)
+
+    def _send_away_for(self, item: E) -> bool:
+        """Answer what has less of a right to wait than `item`, if anything has."""
+        sent = self._queue.give_way(item)
+        if sent is None:
+            return False
+        self._bytes -= sent.cost
+        self._work_s -= sent.work_s
+        self._refused += 1
+        sent.fail(
+            QuotaError(
+                f"{len(self._queue)} requests wait, most of them of this tenant, and another's "
+                "came; try again later",
                 retry_after=self._time_to_drain(),
             )
-        if item.work_s and not self._shedding.admits(self._work_s, item.work_s, item.enqueued_at):
-            self._refused += 1
-            raise OverloadedError(
-                f"{self._work_s:.2f} s of work wait already; try again later",
-                retry_after=max(MIN_RETRY_S, self._work_s),
-            )
+        )
+        return True
 
     def put_back(self, item: E) -> None:
         """Queue again what was taken and could not be done; never refused, never counted."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aiaas_async.cli.options import connected, json_option
-from aiaas_async.cli.output import print_json, print_table, size, transfer_bar
+from aiaas_async.cli.output import print_json, print_table, size, step_bar
 from aiaas_async.errors import InvalidError
 
 if TYPE_CHECKING:
@@ -18,25 +18,61 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("name", required=False)
 @click.option("--delete", is_flag=True, help="Delete the data set.")
+@click.option("--compact", is_flag=True, help="Give back what replaced and deleted items take.")
+@click.option("--key", help="Show the item of this key, in JSON.")
+@click.option("--rows", metavar="START:STOP", help="Show items in the order of arrival, in JSON.")
 @json_option
 @connected
-def datasets(client: Client, /, name: str | None, delete: bool, as_json: bool) -> None:
+def datasets(
+    client: Client,
+    /,
+    name: str | None,
+    delete: bool,
+    compact: bool,
+    key: str | None,
+    rows: str | None,
+    as_json: bool,
+) -> None:
     """List data sets, or show the columns, placement and balance of NAME."""
-    if delete:
-        if name is None:
-            raise click.UsageError("--delete needs a NAME")
+    if name is None:
+        if delete or compact or key or rows:
+            raise click.UsageError("say which data set: a NAME is missing")
+        _list(client.datasets(), as_json)
+    elif delete:
         client.delete_dataset(name)
         click.echo(f"deleted data set {name}")
-        return
-    if name is None:
-        _list(client.datasets(), as_json)
-        return
-    facts = client.dataset(name)
-    if as_json:
-        print_json(facts)
-        return
+    elif compact:
+        freed = client.compact_dataset(name)["freed_bytes"]
+        click.echo(f"{name}: {size(freed)} given back")
+    elif key is not None:
+        print_json(_plain(client.get_item(name, key)))
+    elif rows is not None:
+        print_json(_plain(client.items_range(name, *_range(rows))))
+    elif as_json:
+        print_json(client.dataset(name))
+    else:
+        _show(name, client.dataset(name))
+
+
+def _range(rows: str) -> tuple[int, int]:
+    start, _, stop = rows.partition(":")
+    if not start.isdecimal() or not stop.isdecimal():
+        raise click.UsageError(f"--rows takes START:STOP, say 0:10, got {rows}")
+    return int(start), int(stop)
+
+
+def _plain(facts: dict[str, Any]) -> dict[str, Any]:
+    """An item or a page with its arrays as lists; a value without a shape is a number already."""
+    columns = facts["columns"].items()
+    shown = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in columns}
+    return {**facts, "columns": shown}
+
+
+def _show(name: str, facts: dict[str, Any]) -> None:
     click.echo(f"{name}: {facts['count']} items, balance {facts['balance']:.3f}")
     click.echo(f"columns: {_columns(facts)}\ndigest: {facts['digest']}")
+    taken, waste = size(facts["disk_bytes"]), size(facts["reclaimable_bytes"])
+    click.echo(f"on disk: {taken}, of which --compact gives back {waste}")
     rows = [(node, n["rows"], size(n["bytes"])) for node, n in facts["nodes"].items()]
     print_table(("node", "rows", "size"), rows, "no nodes")
 
@@ -75,8 +111,10 @@ def ingest(client: Client, /, name: str, file: Path, replication: int, as_json: 
         {n: {"dtype": a.dtype.name, "shape": list(a.shape[1:])} for n, a in columns.items()},
         replication=replication,
     )
-    with transfer_bar(name) as report:
-        facts = client.put_items(name, columns, keys, progress=report)
+    with step_bar(name) as report:
+        facts = client.put_items(
+            name, columns, keys, progress=lambda sent, total: report(sent, total, "items")
+        )
     if as_json:
         print_json(facts)
     else:

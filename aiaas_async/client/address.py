@@ -7,7 +7,7 @@ import os
 from urllib.parse import quote, urlsplit
 
 from aiaas_async.errors import InvalidError, InvalidNameError
-from aiaas_async.names import clip
+from aiaas_async.names import check_name, clip
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 DEFAULT_TIMEOUT_S = 30.0
@@ -43,6 +43,12 @@ def resolve_timeout(timeout: float | None) -> float:
         return check_timeout(float(raw))
     except ValueError:
         raise InvalidError(f"AIAAS_TIMEOUT must be seconds above 0, got {clip(raw)}") from None
+
+
+def resolve_tenant(tenant: str | None) -> str | None:
+    """`tenant`, else $AIAAS_TENANT, else None: the server then takes its default."""
+    chosen = tenant or os.environ.get("AIAAS_TENANT") or None
+    return None if chosen is None else check_name(chosen, "tenant")
 
 
 def check_timeout(timeout: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Self
 
-from aiaas_async.client.address import path, resolve_timeout, resolve_url
+from aiaas_async.client.address import path, resolve_tenant, resolve_timeout, resolve_url
 from aiaas_async.client.datasets import DatasetMethods
 from aiaas_async.client.deployments import DeploymentMethods
 from aiaas_async.client.jobs import JobMethods
@@ -21,7 +21,8 @@ class AsyncClient(UploadMethods, DatasetMethods, JobMethods, DeploymentMethods):
     """A client of the server at `url` (else $AIAAS_URL, else http://127.0.0.1:8080).
 
     `timeout` in seconds (else $AIAAS_TIMEOUT, else 30) holds for every request. Refusals that
-    say when to come back are repeated within it, as `retries` has it. Errors are those of
+    say when to come back are repeated within it, as `retries` has it. `tenant` (else
+    $AIAAS_TENANT) is whose requests these are, where tenants share the nodes. Errors are those of
     `aiaas_async.errors` and `aiaas_async.client.failures`. To be used in one event loop.
 
         async with AsyncClient() as client:
@@ -33,9 +34,14 @@ class AsyncClient(UploadMethods, DatasetMethods, JobMethods, DeploymentMethods):
         url: str | None = None,
         timeout: float | None = None,
         retries: RetryPolicy | None = None,
+        tenant: str | None = None,
     ) -> None:
+        self.tenant = resolve_tenant(tenant)
         self._transport = Transport(
-            resolve_url(url), resolve_timeout(timeout), retries or RetryPolicy()
+            resolve_url(url),
+            resolve_timeout(timeout),
+            retries or RetryPolicy(),
+            {} if self.tenant is None else {"X-Tenant": self.tenant},
         )
 
     @property

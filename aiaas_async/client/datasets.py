@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 
 from aiaas_async.client.address import path
 from aiaas_async.client.body import Encoded, Progress
+from aiaas_async.client.itembody import Items
 from aiaas_async.client.request import Request
 from aiaas_async.client.surface import Surface, field_of
-from aiaas_async.client.values import as_array, pack, pack_texts, unpack
+from aiaas_async.client.values import as_array, unpack
 from aiaas_async.errors import InputError
 from aiaas_async.names import clip
-from aiaas_async.wire.tensors import MAX_STRINGS, Array
+from aiaas_async.wire.tensors import Array
 
-# Big enough to hide the round trip, small enough that many clients fit into the server's memory.
-BODY_BYTES: Final = 4 << 20
+# Big enough to hide the waits for the disk, small enough that many clients fit into the server's
+# memory, which holds two values of each.
+VALUE_BYTES: Final = 4 << 20
+VALUES_PER_BODY: Final = 64  # what is sent again when a connection breaks
 
 
 class DatasetMethods(Surface):
@@ -40,28 +43,22 @@ class DatasetMethods(Surface):
     ) -> dict[str, Any]:
         """Store items: arrays [n, …] of one length, and n keys, or None for keys made of content.
 
-        Goes in bodies of about 4 MiB, each durable when it is answered; `progress(stored, total)`
-        is in items. Returns the sums of the server's reports.
+        Goes as a stream of values of about 4 MiB: the server stores one while the next one comes.
+        Every 256 MiB it answers, and what it has answered is durable; `progress(sent, total)` is
+        in items. Returns the sums of the server's reports.
         """
         arrays = _columns(columns, keys)
         count = len(next(iter(arrays.values())))
-        step = _rows_per_body(arrays, keys, count)
-        where = path("datasets", name) + "/items"
+        step = _rows_per_value(arrays, keys, count)
         total: Counter[str] = Counter(written=0, replaced=0, repeated=0)
         per_node: Counter[str] = Counter()
-        for at in range(0, count, step):
-            body: dict[str, Any] = {
-                "columns": {
-                    n: pack(a[at : at + step], f"column {clip(n)}") for n, a in arrays.items()
-                }
-            }
-            if keys is not None:
-                body["keys"] = pack_texts(list(keys[at : at + step]), "keys")
-            report = await self._post(where, body)
+        for at in range(0, count, step * VALUES_PER_BODY):
+            stop = min(at + step * VALUES_PER_BODY, count)
+            body = Items(arrays, keys, at, stop, step, _told(progress, count))
+            request = Request("POST", path("datasets", name) + "/items", body)
+            report = (await self._transport.send(request)).value()
             per_node.update(report.get("per_node", {}))
             total.update({field: field_of(report, field) for field in list(total)})
-            if progress is not None:
-                progress(min(at + step, count), count)
         return {**total, "per_node": dict(per_node)}
 
     async def get_item(self, name: str, key: str) -> dict[str, Any]:
@@ -74,10 +71,13 @@ class DatasetMethods(Surface):
     ) -> dict[str, Any]:
         """A page of items in the order of arrival: `keys`, `columns`, and `next` to go on from."""
         where = path("datasets", name) + "/items"
-        page: dict[str, Any] = unpack(await self._get(where, after=after, limit=limit))
-        if isinstance(page.get("keys"), np.ndarray):
-            page["keys"] = page["keys"].tolist()
-        return page
+        return _paged(unpack(await self._get(where, after=after, limit=limit)))
+
+    async def items_range(self, name: str, start: int, stop: int) -> dict[str, Any]:
+        """Items `start` to `stop` - 1 in the order of arrival, at most 10,000: `keys`, `columns`,
+        and `next` to go on from with `items`."""
+        where = path("datasets", name) + "/items"
+        return _paged(unpack(await self._get(where, start=start, stop=stop)))
 
     async def delete_item(self, name: str, key: str) -> None:
         await self._delete(path("datasets", name) + "/items", key=key)
@@ -91,8 +91,20 @@ class DatasetMethods(Surface):
         facts: dict[str, Any] = await self._get(path("datasets", name))
         return facts
 
+    async def compact_dataset(self, name: str) -> dict[str, int]:
+        """Give back the bytes of items that were replaced or deleted; `freed_bytes` says how
+        many. It happens by itself where they are the greater part."""
+        facts: dict[str, int] = await self._post(path("datasets", name) + "/compact", {})
+        return facts
+
     async def delete_dataset(self, name: str) -> None:
         await self._delete(path("datasets", name))
+
+
+def _paged(page: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(page.get("keys"), np.ndarray):
+        page["keys"] = page["keys"].tolist()
+    return page
 
 
 def _columns(columns: Mapping[str, Any], keys: Sequence[str] | None) -> dict[str, Array]:
@@ -100,26 +112,39 @@ def _columns(columns: Mapping[str, Any], keys: Sequence[str] | None) -> dict[str
     if not columns:
         raise InputError("give at least one column, as name → array")
     arrays = {name: as_array(value, f"column {clip(name)}") for name, value in columns.items()}
+    texts = [name for name, array in arrays.items() if array.dtype.kind == "U"]
+    if texts:
+        raise InputError(
+            f"column {clip(texts[0])} holds texts, a data set numbers: use them as keys, or encode "
+            "them (token ids as int32, text as padded uint8)"
+        )
     lengths = {name: len(array) if array.ndim else None for name, array in arrays.items()}
     if keys is not None:
         lengths["keys"] = len(keys)
-        if not all(isinstance(key, str) for key in keys):
-            raise InputError(f"keys must all be texts, got {clip(list(keys[:20]))}")
+        _check_keys(keys)
     if None in lengths.values() or len(set(lengths.values())) != 1:
         raise InputError(f"columns and keys must lead with one number of items, got {lengths}")
     return arrays
 
 
-def _body(arrays: Mapping[str, Array], keys: Sequence[str] | None, part: slice) -> dict[str, Any]:
-    columns = {name: pack(array[part], f"column {clip(name)}") for name, array in arrays.items()}
-    if keys is None:
-        return {"columns": columns}
-    return {"columns": columns, "keys": pack_texts(list(keys[part]), "keys")}
+def _check_keys(keys: Sequence[str]) -> None:
+    try:
+        "".join(keys).encode()
+    except TypeError:
+        raise InputError(f"keys must all be texts, got {clip(list(keys[:20]))}") from None
+    except UnicodeEncodeError as error:
+        wrong = error.object[max(0, error.start - 20) : error.end]
+        raise InputError(f"keys hold a text that is not Unicode: {clip(wrong)}") from error
 
 
-def _rows_per_body(arrays: Mapping[str, Array], keys: Sequence[str] | None, count: int) -> int:
+def _rows_per_value(arrays: Mapping[str, Array], keys: Sequence[str] | None, count: int) -> int:
     nbytes = sum(array.nbytes for array in arrays.values())
     # A key is at most 256 bytes; most are short.
     nbytes += 4 * count + sum(map(len, keys)) if keys is not None else 0
-    rows = max(1, BODY_BYTES * count // max(1, nbytes))
-    return rows if keys is None else min(rows, MAX_STRINGS)
+    return max(1, VALUE_BYTES * count // max(1, nbytes))
+
+
+def _told(progress: Progress | None, total: int) -> Callable[[int], None]:
+    if progress is None:
+        return lambda _: None
+    return lambda sent: progress(sent, total)

@@ -39,8 +39,9 @@ class Client:
         url: str | None = None,
         timeout: float | None = None,
         retries: RetryPolicy | None = None,
+        tenant: str | None = None,
     ) -> None:
-        self._client = AsyncClient(url, timeout, retries)
+        self._client = AsyncClient(url, timeout, retries, tenant)
         self._retries = retries
         self._start()
 
@@ -53,7 +54,7 @@ class Client:
         if self._process != os.getpid():
             # A fork has neither the thread nor a right to the parent's connections.
             self._ending.detach()
-            self._client = AsyncClient(self.url, self.timeout, self._retries)
+            self._client = AsyncClient(self.url, self.timeout, self._retries, self._client.tenant)
             self._start()
         return self._client
 
@@ -275,6 +276,12 @@ class Client:
 
     def dataset(self, name: str) -> dict[str, Any]:
         return self._run(self._async.dataset(name))
+
+    def items_range(self, name: str, start: int, stop: int) -> dict[str, Any]:
+        return self._run(self._async.items_range(name, start, stop))
+
+    def compact_dataset(self, name: str) -> dict[str, int]:
+        return self._run(self._async.compact_dataset(name))
 
     def delete_dataset(self, name: str) -> None:
         return self._run(self._async.delete_dataset(name))

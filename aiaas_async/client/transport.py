@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from errno import ECONNREFUSED
 from typing import Any, Final
@@ -33,10 +33,18 @@ _HEADERS: Final = {"User-Agent": f"aiaas-async/{__version__}", "Accept": MSGPACK
 
 
 class Transport:
-    """Connections to the server at `url`, opened when they are needed."""
+    """Connections to the server at `url`, opened when they are needed; every request has
+    `headers`."""
 
-    def __init__(self, url: str, timeout_s: float, policy: RetryPolicy) -> None:
+    def __init__(
+        self,
+        url: str,
+        timeout_s: float,
+        policy: RetryPolicy,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self.url, self.timeout_s, self.policy = url, timeout_s, policy
+        self._own = {**_HEADERS, **(headers or {})}
         self._budget = RetryBudget(policy)
         self._open: aiohttp.ClientSession | None = None
         self._sockets: WeakSet[socket.socket] = WeakSet()
@@ -114,7 +122,7 @@ class Transport:
 
     def _arguments(self, request: Request, clock: _Clock) -> dict[str, Any]:
         remaining = clock.remaining_s
-        headers = {**_HEADERS, "X-Deadline-Ms": str(server_timeout_ms(remaining))}
+        headers = {**self._own, "X-Deadline-Ms": str(server_timeout_ms(remaining))}
         if request_id := REQUEST_ID.get():
             headers[ID_HEADER] = request_id
         data = None

@@ -31,11 +31,13 @@ from aiaas_async.compute.jobs import (
     Progress,
     ReadInfer,
     ReadJson,
+    Scan,
     StreamJob,
     Train,
     TrainPart,
     Unload,
 )
+from aiaas_async.compute.scan import scan
 from aiaas_async.compute.slots import Slot
 from aiaas_async.compute.streams import OpenStreams
 from aiaas_async.compute.warmup import read_warm_ups, run_warm_ups, without_warm_ups
@@ -87,7 +89,7 @@ class Host:
     def do(self, job: Job, arrays: Mapping[str, Array]) -> Iterator[Part]:
         """Carry out `job`; yields its parts. Raises `AiaasError` when the job cannot be done."""
         match job:
-            case Infer():
+            case Infer() | Scan():
                 yield self._infer(job, arrays)
             case OpenStream() | NextPart() | CloseStream():
                 yield self._step(job, arrays)
@@ -149,8 +151,11 @@ class Host:
         if model is not None:
             model.close()
 
-    def _infer(self, job: Infer, arrays: Mapping[str, Array]) -> Part:
-        outputs = self._model(job.model).predict(arrays, job.outputs)
+    def _infer(self, job: Infer | Scan, arrays: Mapping[str, Array]) -> Part:
+        model = self._model(job.model)
+        if isinstance(job, Scan):
+            return Part(arrays=scan(model, job, arrays.get("rows")))
+        outputs = model.predict(arrays, job.outputs)
         for name, array in outputs.items():
             if array.ndim == 0 or array.shape[0] != job.rows:
                 raise ArtifactError(

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from aiaas_async.data.schema import Column
 from aiaas_async.messages import TensorSpec
 
 
@@ -58,6 +59,28 @@ class Infer(msgspec.Struct, frozen=True, tag="infer"):
     model: str
     rows: int
     outputs: tuple[str, ...] | None = None
+
+
+class InputFile(msgspec.Struct, frozen=True, array_like=True):
+    """The column of a data set that goes to an input: its file (chosen by the server)."""
+
+    input: str
+    file: str
+    column: Column
+
+
+class Scan(msgspec.Struct, frozen=True, tag="scan"):
+    """Run `model` over rows `start` to `stop` - 1 of column files, or over those that the array
+    "rows" beside it picks; they are read as calls of `specs` are. The answer has the outputs, and
+    the checksum of each row (`scan.CHECKSUMS`)."""
+
+    model: str
+    files: tuple[InputFile, ...]
+    start: int
+    stop: int
+    outputs: tuple[str, ...]
+    specs: tuple[TensorSpec, ...]
+    allow_nonfinite: bool = False
 
 
 class OpenStream(msgspec.Struct, frozen=True, tag="open_stream"):
@@ -133,6 +156,7 @@ Job = (
     | Load
     | Unload
     | Infer
+    | Scan
     | StreamJob
     | Differentiate
     | Train

@@ -10,8 +10,9 @@ its writing. In memory an item costs 55 bytes and no Python object (measured wit
 
 from __future__ import annotations
 
+import shutil
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,18 @@ from numpy.typing import NDArray
 
 from aiaas_async.data import layout as layouts
 from aiaas_async.data.commit import CommitFile
+from aiaas_async.data.compaction import prepare_copy
 from aiaas_async.data.files import replace, storage
 from aiaas_async.data.items import checksums, default_keys, last_of_each, table
+from aiaas_async.data.keys import Keys, checked_keys
 from aiaas_async.data.layout import Layout
 from aiaas_async.data.move import prepare_move
 from aiaas_async.data.placement import Placement
+from aiaas_async.data.reports import Known, Page, PutReport
 from aiaas_async.data.schema import (
     Columns,
     DatasetSpec,
     checked_columns,
-    checked_keys,
     encode_key,
 )
 from aiaas_async.data.shard import Shard
@@ -41,29 +44,11 @@ from aiaas_async.names import clip
 from aiaas_async.ring.hashring import Ring
 
 
-class PutReport(msgspec.Struct, frozen=True):
-    """`written` items are stored now; `replaced` of them had a predecessor under their key;
-    `repeated` items of the call lost to a later one with the same key; `per_node` counts the
-    copies each node took."""
-
-    written: int
-    replaced: int
-    repeated: int
-    per_node: dict[str, int]
-
-
-class Page(msgspec.Struct, frozen=True):
-    """Items in the order of arrival; `next` is the cursor to go on from, None at the end."""
-
-    keys: list[str]
-    columns: dict[str, NDArray[Any]]
-    next: int | None
-
-
 class Dataset:
     """An open data set in `folder`. Use `create` once, `open` later.
 
-    `open` finishes what a crash interrupted, and moves items when the ring has changed.
+    `open` finishes what a crash interrupted, moves items when the ring has changed, and makes
+    new copies of those that `lost` shards held, where others have one left.
     """
 
     def __init__(
@@ -76,12 +61,10 @@ class Dataset:
         self._changing = threading.RLock()
         self._publishing = threading.Lock()
         self._source: Source | None = None
-        blocks = commits.last.blocks
-        self._shards = {
-            node: self._open_shard(node, blocks.get(name, 0))
-            for node, name in layout.shards.items()
-        }
+        self.lost: dict[str, CorruptError] = {}
+        self._shards = self._open_shards(layout)
         self._retired: dict[str, Shard] = {}
+        self._doubtful = False  # whether the layout on the disk may be another than ours
 
     @classmethod
     def create(cls, folder: Path, spec: DatasetSpec, ring: Ring) -> Dataset:
@@ -91,7 +74,7 @@ class Dataset:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if (folder / "spec.json").exists():
             raise ConflictError(f"data set {spec.name} exists already")
-        layout = _layout(placement)
+        layout = layouts.of(placement, {})
         layout.save(folder / "layout.json")
         commits = CommitFile(folder / "commit.bin", create=True)
         dataset = cls(folder, spec, layout, commits, ring)
@@ -102,50 +85,48 @@ class Dataset:
     def open(cls, folder: Path, ring: Ring) -> Dataset:
         """Raises `CorruptError` naming what is damaged, `ConflictError` when the ring has
         another secret than the one the items were placed by."""
-        spec = load_spec(folder)
+        spec = layouts.load_spec(folder)
         layout = layouts.load(folder / "layout.json")
-        if layout.probe != _probe(ring):
+        if layout.probe != layouts.probe(ring):
             raise ConflictError(
                 f"data set {spec.name} was placed under another secret: put the data directory's "
                 "own secret back"
             )
         layouts.sweep(folder, layout)
         dataset = cls(folder, spec, layout, CommitFile(folder / "commit.bin"), ring)
-        if dataset._placement.fingerprint != layout.fingerprint:
+        if dataset.lost or dataset._placement.fingerprint != layout.fingerprint:
             dataset.rebalance(ring)
         return dataset
 
     def put(
         self,
-        keys: Sequence[str] | None,
+        keys: Sequence[str] | Keys | None,
         columns: Columns,
-        hashes: NDArray[np.uint64] | None = None,
+        known: Known | None = None,
     ) -> PutReport:
         """Store items: `columns` are arrays [n, *shape], `keys` n texts, or None for keys made
-        of the items' content. The last of several items with one key wins. `hashes` are where
-        the keys lie on the ring, for a caller who has them from another data set.
+        of the items' content. The last of several items with one key wins.
 
         Durable when it returns. Raises `InputError`, `InvalidError`, `StorageError`.
         """
         arrays = checked_columns(self.spec, columns)
         given = len(next(iter(arrays.values())))
         raw = default_keys(arrays) if keys is None else checked_keys(keys, given)
-        last = last_of_each(raw)
-        if last is not None:
-            raw = [raw[at] for at in last.tolist()]
-            arrays = {name: array[last] for name, array in arrays.items()}
-            hashes = None
-        if not raw:
+        if not given:
             return PutReport(0, 0, 0, {})
-        if hashes is None:
-            hashes = self._placement.hashes(raw)
+        hashes = known.hashes if known else self._placement.hashes(raw)
+        crcs = known.checksums if known and known.checksums is not None else checksums(arrays)
+        last = last_of_each(raw, hashes)
+        if last is not None:
+            raw, hashes, crcs = raw.take(last), hashes[last], crcs[last]
+            arrays = {name: array[last] for name, array in arrays.items()}
         with self._change(len(raw)):
-            rows = table(self._commits.last.next_seq, hashes, checksums(arrays))
+            rows = table(self._commits.last.next_seq, hashes, crcs)
             replaced, per_node = self._prepare(rows, raw, arrays)
         return PutReport(len(raw), replaced, given - len(raw), per_node)
 
     def _prepare(
-        self, rows: NDArray[Any], keys: list[bytes], arrays: Columns
+        self, rows: NDArray[Any], keys: Keys, arrays: Columns
     ) -> tuple[int, dict[str, int]]:
         """Hand each shard its items; how many had a predecessor, and the copies per node."""
         replaced, per_node = 0, {}
@@ -155,7 +136,7 @@ class Dataset:
             if not len(mine):
                 continue
             everything = len(mine) == len(keys)
-            own_keys = keys if everything else [keys[at] for at in mine.tolist()]
+            own_keys = keys if everything else keys.take(mine)
             own = arrays if everything else {n: a[mine] for n, a in arrays.items()}
             found = self._shards[node].find(rows["hash"][mine], own_keys)
             self._shards[node].prepare(rows[mine], own_keys, own, found[found >= 0])
@@ -165,7 +146,7 @@ class Dataset:
 
     def delete(self, keys: Sequence[str]) -> int:
         """Remove the items with these keys, durably; how many there were."""
-        raw = list(dict.fromkeys(map(encode_key, keys)))
+        raw = Keys.of(list(dict.fromkeys(map(encode_key, keys))))
         hashes = self._placement.hashes(raw)
         with self._changing:
             found = {node: shard.find(hashes, raw) for node, shard in self._shards.items()}
@@ -183,7 +164,7 @@ class Dataset:
         `items` new ones are numbered; a new `placement` holds from the commit on.
         """
         with self._changing:
-            self._commits.settle()
+            self._settle()
             for shard in self._shards.values():
                 shard.clean()
             try:
@@ -200,16 +181,29 @@ class Dataset:
                 self._placement = placement or self._placement
                 self._source = None
 
+    def _settle(self) -> None:
+        """After a failed write, put what holds back in its place. Raises `StorageError`."""
+        self._commits.settle()
+        if self._doubtful:
+            self._save_layout(self._placement)
+            self._doubtful = False
+
     def get(self, key: str) -> dict[str, NDArray[Any]]:
         """The values of one item. Raises `NotFoundError`, `CorruptError`."""
-        raw = encode_key(key)
-        hashes = self._placement.hashes([raw])
+        raw = Keys.of([encode_key(key)])
+        hashes = self._placement.hashes(raw)
+        damage: CorruptError | None = None
         with self._publishing:
             for index in self._placement.targets(hashes)[0].tolist():
                 shard = self._shards[self._placement.members[index]]
-                row = int(shard.find(hashes, [raw])[0])
+                row = int(shard.find(hashes, raw)[0])
                 if row >= 0:
-                    return shard.values(row)
+                    try:
+                        return shard.values(row)
+                    except CorruptError as error:  # another copy may be whole
+                        damage = error
+        if damage is not None:
+            raise damage
         raise NotFoundError(f"data set {self.spec.name} has no item {clip(key)}")
 
     def source(self) -> Source:
@@ -218,6 +212,16 @@ class Dataset:
             if self._source is None:
                 self._source = Source(self.spec.columns, [_view(s) for s in self._shards.values()])
             return self._source
+
+    def range(self, start: int, stop: int) -> Page:
+        """Items `start` to `stop` - 1 in the order of arrival; fewer where there are not so many.
+        Numbers move when items before them are replaced or deleted; cursors do not."""
+        if not 0 <= start <= stop:
+            raise InvalidError(f"a range goes from 0 or more up to its end, got {start} to {stop}")
+        source = self.source()
+        indices = np.arange(min(start, len(source)), min(stop, len(source)))
+        cursor = int(source.seqs[indices[-1]]) if len(indices) and stop < len(source) else None
+        return Page(source.keys(indices), source.take(indices), cursor)
 
     def page(self, after: int | None, limit: int) -> Page:
         """Up to `limit` items that arrived after cursor `after` (None: from the start)."""
@@ -237,14 +241,36 @@ class Dataset:
         return sum(shard.table.live_count for shard in self._shards.values()) // copies
 
     def placement(self) -> dict[str, Any]:
-        """Rows and bytes on each node, and `balance`: the fullest node's rows over the mean."""
+        """Rows and bytes on each node, `balance` (the fullest node's rows over the mean), the
+        bytes of all files, and those of rows that no longer count, which `compact` gives back."""
         nodes = {
             node: {"rows": shard.table.live_count, "bytes": shard.nbytes}
             for node, shard in self._shards.items()
         }
         rows = [facts["rows"] for facts in nodes.values()]
         balance = max(rows) * len(rows) / sum(rows) if any(rows) else 1.0
-        return {"nodes": nodes, "balance": balance}
+        return {
+            "nodes": nodes,
+            "balance": balance,
+            "disk_bytes": self.disk_bytes,
+            "reclaimable_bytes": self.reclaimable_bytes,
+        }
+
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes of the files of all shards."""
+        return sum(shard.disk_bytes for shard in self._shards.values())
+
+    @property
+    def value_bytes(self) -> int:
+        """Bytes of the values that count, copies included."""
+        return sum(shard.nbytes for shard in self._shards.values())
+
+    @property
+    def reclaimable_bytes(self) -> int:
+        """Bytes of values that no longer count."""
+        dead = sum(each.table.count - each.table.live_count for each in self._shards.values())
+        return dead * self.spec.item_bytes
 
     def digest(self) -> str:
         """SHA-256 of the content in the order of arrival (`Source.digest`)."""
@@ -263,10 +289,12 @@ class Dataset:
         """
         target = Placement(_served(ring), self.spec.replication)
         with self._changing:
-            _layout(target, self._shards, moving=True).save(self.folder / "layout.json")
+            self._settle()
+            self._save_layout(target, moving=True)
             for node in target.members:
                 if node not in self._shards:
-                    shard = self._retired.pop(node, None) or self._open_shard(node, 0)
+                    shard = self._retired.pop(node, None)
+                    shard = shard or self._open_shard(layouts.shard_folder(node), 0)
                     self._shards = {**self._shards, node: shard}
             with self._change(0, target):
                 moved = prepare_move(self._shards, self.source(), target)
@@ -274,35 +302,76 @@ class Dataset:
                 left = {n: s for n, s in self._shards.items() if n not in target.members}
                 self._retired |= left
                 self._shards = {node: self._shards[node] for node in target.members}
-            _layout(target).save(self.folder / "layout.json")
+            self._save_layout(target)
         return moved
 
-    def _open_shard(self, node: str, blocks: int) -> Shard:
-        return Shard(self.folder / layouts.shard_folder(node), self.spec.columns, blocks)
+    def compact(self) -> int:
+        """Write shards anew without the rows that no longer count; the bytes given back.
+
+        Readers go on with what they have; changes wait. One shard after the other, each all or
+        nothing: the new folder becomes the shard's when the layout is renamed into place.
+        """
+        with self._changing:
+            self._settle()
+            before = self.disk_bytes
+            for node, shard in self._shards.items():
+                if shard.table.live_count < shard.table.count:
+                    shard.clean()
+                    self._rewrite(node, shard)
+            return before - self.disk_bytes
+
+    def _rewrite(self, node: str, old: Shard) -> None:
+        fresh = self._open_shard(layouts.next_folder(node), 0)
+        shards = {**self._shards, node: fresh}
+        try:
+            prepare_copy(old, fresh)
+            # Both are named until the layout says which one counts.
+            blocks = {each.name: each.blocks for each in self._shards.values()}
+            blocks[fresh.name] = fresh.blocks_prepared
+            self._commits.write(self._commits.last.next_seq, blocks)
+        except BaseException:
+            shutil.rmtree(fresh.folder, ignore_errors=True)
+            raise
+        self._doubtful = True  # a save that fails may have reached the disk all the same
+        self._save_layout(self._placement, shards)
+        self._doubtful = False
+        with self._publishing:
+            fresh.apply()
+            self._shards, self._source = shards, None
+        old.lease.end()
+
+    def _save_layout(
+        self,
+        placement: Placement,
+        shards: Mapping[str, Shard] | None = None,
+        *,
+        moving: bool = False,
+    ) -> None:
+        """While items are `moving` shards of nodes that leave count as well."""
+        known = {node: shard.name for node, shard in (shards or self._shards).items()}
+        leaving = known if moving else ()
+        layouts.of(placement, known, leaving, moving=moving).save(self.folder / "layout.json")
+
+    def _open_shards(self, layout: Layout) -> dict[str, Shard]:
+        """The shards; an empty one for each that is lost, while every item has a copy left.
+
+        Raises `CorruptError` naming the damage when more are lost than that."""
+        shards: dict[str, Shard] = {}
+        for node, name in layout.shards.items():
+            try:
+                shards[node] = self._open_shard(name, self._commits.last.blocks.get(name, 0))
+            except CorruptError as error:
+                self.lost[node] = error
+        if self.lost and len(self.lost) >= min(self.spec.replication, len(layout.shards)):
+            raise next(iter(self.lost.values()))
+        fresh = {node: self._open_shard(layouts.next_folder(node), 0) for node in self.lost}
+        return {**shards, **fresh}
+
+    def _open_shard(self, name: str, blocks: int) -> Shard:
+        return Shard(self.folder / name, self.spec.columns, blocks)
 
     def __repr__(self) -> str:
         return f"<Dataset {self.spec.name}: {self.count} items on {len(self._shards)} nodes>"
-
-
-def load_spec(folder: Path) -> DatasetSpec:
-    """The spec of the data set in `folder`. Raises `CorruptError`."""
-    try:
-        return msgspec.json.decode((folder / "spec.json").read_bytes(), type=DatasetSpec)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise CorruptError(
-            f"data set {folder.name}: its spec cannot be read ({type(error).__name__})"
-        ) from error
-
-
-def _layout(placement: Placement, leaving: Iterable[str] = (), *, moving: bool = False) -> Layout:
-    """Shards for the placement's members and for nodes that leave; while items are `moving`
-    the fingerprint is empty, so that `open` looks where they are."""
-    shards = {node: layouts.shard_folder(node) for node in (*placement.members, *leaving)}
-    return Layout(shards, _probe(placement.ring), "" if moving else placement.fingerprint)
-
-
-def _probe(ring: Ring) -> str:
-    return f"{ring.position('probe'):016x}"
 
 
 def _served(ring: Ring) -> Ring:
@@ -312,4 +381,5 @@ def _served(ring: Ring) -> Ring:
 
 
 def _view(shard: Shard) -> View:
-    return View(shard.folder, shard.blocks, shard.table.facts, shard.table.live_rows())
+    table = shard.table
+    return View(shard.folder, shard.blocks, table.facts, table.live_rows(), shard.lease)

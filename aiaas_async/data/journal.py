@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aiaas_async.data.keys import Keys
 from aiaas_async.errors import CorruptError
 
 ROW: Final = np.dtype(
@@ -48,14 +49,14 @@ class Block:
     end: int
 
 
-def encode(first: int, at: int, rows: Rows, gone: Numbers, keys: Sequence[bytes]) -> bytes:
+def encode(first: int, at: int, rows: Rows, gone: Numbers, keys: Keys) -> bytes:
     """The record to write at offset `at`; fills in where `rows` have their keys."""
-    lengths = np.fromiter(map(len, keys), np.uint64, len(keys))
+    lengths = keys.lengths
     keys_at = at + _HEADER.size + rows.nbytes + gone.nbytes
     rows["key_len"] = lengths
-    rows["key_at"] = keys_at + np.cumsum(lengths) - lengths
-    body = b"".join((rows.tobytes(), gone.astype("<u8").tobytes(), *keys))
-    facts = (zlib.crc32(body), len(gone), first, len(rows), int(lengths.sum()))
+    rows["key_at"] = keys_at + np.cumsum(lengths, dtype=np.uint64) - lengths
+    body = b"".join((rows.tobytes(), gone.astype("<u8").tobytes(), keys.text))
+    facts = (zlib.crc32(body), len(gone), first, len(rows), len(keys.text))
     unsigned = _HEADER.pack(_MAGIC, 0, *facts)
     return _HEADER.pack(_MAGIC, zlib.crc32(unsigned), *facts) + body
 

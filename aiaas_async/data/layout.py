@@ -5,14 +5,20 @@ Folder names are hashes: the name of a node never becomes part of a path.
 
 from __future__ import annotations
 
+import secrets
 import shutil
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
 import msgspec
 
 from aiaas_async.data.files import replace
+from aiaas_async.data.placement import Placement
+from aiaas_async.data.schema import DatasetSpec
 from aiaas_async.errors import CorruptError
+from aiaas_async.ring.hashring import Ring
 
 
 class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,8 +49,48 @@ def shard_folder(node: str) -> str:
     return blake2b(node.encode(), digest_size=8, person=b"shard").hexdigest()
 
 
+def next_folder(node: str) -> str:
+    """A fresh name for a folder that is to take another's place."""
+    return f"{shard_folder(node)}.{secrets.token_hex(4)}"
+
+
+def folder_of(node: str, name: str) -> bool:
+    """Whether a folder called `name` is one of `node`'s."""
+    return name.partition(".")[0] == shard_folder(node)
+
+
 def sweep(folder: Path, layout: Layout) -> None:
     """Remove the shard folders that no node of the layout has any more."""
     for path in folder.iterdir():
         if path.is_dir() and path.name not in layout.shards.values():
-            shutil.rmtree(path)
+            with suppress(FileNotFoundError):  # its last reader may be about to remove it
+                shutil.rmtree(path)
+
+
+def of(
+    placement: Placement,
+    known: Mapping[str, str],
+    leaving: Iterable[str] = (),
+    *,
+    moving: bool = False,
+) -> Layout:
+    """Shards for the placement's members and for nodes that leave, in the folders `known`; while
+    items are `moving` the fingerprint is empty, so that `open` looks where they are."""
+    nodes = (*placement.members, *leaving)
+    shards = {node: known.get(node) or shard_folder(node) for node in nodes}
+    return Layout(shards, probe(placement.ring), "" if moving else placement.fingerprint)
+
+
+def probe(ring: Ring) -> str:
+    """Where a fixed key lies on the ring."""
+    return f"{ring.position('probe'):016x}"
+
+
+def load_spec(folder: Path) -> DatasetSpec:
+    """The spec of the data set in `folder`. Raises `CorruptError`."""
+    try:
+        return msgspec.json.decode((folder / "spec.json").read_bytes(), type=DatasetSpec)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise CorruptError(
+            f"data set {folder.name}: its spec cannot be read ({type(error).__name__})"
+        ) from error

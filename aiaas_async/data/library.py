@@ -5,6 +5,7 @@ A damaged one is refused with the reason, and the others serve.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import shutil
 import threading
@@ -16,12 +17,15 @@ from typing import Any
 
 import msgspec
 
-from aiaas_async.data.dataset import Dataset, load_spec
+from aiaas_async.data.dataset import Dataset
 from aiaas_async.data.files import storage, sync_folder
+from aiaas_async.data.layout import load_spec
 from aiaas_async.data.schema import DatasetSpec, parse_spec
 from aiaas_async.errors import ConflictError, CorruptError, NotFoundError
 from aiaas_async.names import clip
 from aiaas_async.ring.hashring import Ring
+
+logger = logging.getLogger(__name__)
 
 
 class Library:
@@ -85,6 +89,11 @@ class Library:
             if name not in self._open:
                 folder = self._root / self._specs[name].id
                 self._open[name] = Dataset.open(folder, self._ring)
+                for node, damage in self._open[name].lost.items():
+                    logger.warning(
+                        "data set %s: what node %s held was lost and is copied anew: %s",
+                        *(name, node, damage.message),
+                    )
             return self._open[name]
 
     def delete(self, name: str) -> None:

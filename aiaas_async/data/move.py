@@ -38,4 +38,4 @@ def _prepare_copies(shard: Shard, source: Source, indices: NDArray[np.int64]) ->
     step = max(1, _MOVE_BYTES // sum(column.nbytes for column in source.columns.values()))
     for at in range(0, len(indices), step):
         part = indices[at : at + step]
-        shard.prepare(source.facts(part), source.raw_keys(part), source.take(part), _NO_ROWS)
+        shard.prepare(source.facts(part), source.packed_keys(part), source.take(part), _NO_ROWS)

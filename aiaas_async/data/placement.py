@@ -23,7 +23,7 @@ class Placement:
 
     def hashes(self, keys: Iterable[bytes]) -> NDArray[np.uint64]:
         """Where each key (UTF-8) lies on the ring: uint64 [n]."""
-        return np.fromiter(map(self.ring.position, keys), np.uint64)
+        return np.frombuffer(self.ring.places(keys), "<u8").astype(np.uint64, copy=False)
 
     def targets(self, hashes: NDArray[np.uint64]) -> NDArray[np.int32]:
         """Indices into `members`, [n, copies]; the owner stands in column 0."""

@@ -1,16 +1,18 @@
 """The rows of one shard in memory: what the log says of each, and whether it still counts.
 
-33 bytes a row, and at most a quarter more for growing.
+33 bytes a row, and at most a quarter more for growing (as much again below 65,536 rows).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aiaas_async.data.journal import ROW, Block
+
+_MANY: Final = 65_536
 
 
 class RowTable:
@@ -26,7 +28,8 @@ class RowTable:
         """Append the block's rows, all live; `end` their predecessors next."""
         count = self.count + len(block.rows)
         if count > len(self._facts):
-            room = max(count, len(self._facts) * 5 // 4)
+            grown = len(self._facts) * (5 if count > _MANY else 8) // 4
+            room = max(count, grown)
             self._facts = _grown(self._facts, self.count, room)
             self._live = _grown(self._live, self.count, room)
         self._facts[self.count : count] = block.rows

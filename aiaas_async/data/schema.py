@@ -6,7 +6,7 @@ Items are fixed-size records, so that the n-th one is found by multiplication.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -138,19 +138,6 @@ def _laid_out(name: str, column: Column, array: NDArray[Any]) -> NDArray[Any]:
             f"[n, {', '.join(map(str, column.shape))}] expected".replace(", ]", "]")
         )
     return np.ascontiguousarray(array, column.numpy)
-
-
-def checked_keys(keys: Sequence[str], count: int) -> list[bytes]:
-    """The keys in UTF-8. Raises `InvalidError` unless there are `count` of 1 to 256 bytes."""
-    if len(keys) != count:
-        raise InvalidError(f"{len(keys)} keys for {count} items: give one key for each, or none")
-    try:
-        raw = [key.encode() for key in keys]
-    except (AttributeError, UnicodeEncodeError):
-        raw = []
-    if raw and min(map(len, raw)) >= 1 and max(map(len, raw)) <= MAX_KEY_BYTES:
-        return raw
-    return [encode_key(key) for key in keys]  # names the one at fault
 
 
 def encode_key(key: str) -> bytes:

@@ -10,7 +10,7 @@ shard is opened, so a change over many shards is all or nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +22,8 @@ from aiaas_async.data.files import cut, storage, sync_folder, write_at
 from aiaas_async.data.index import Index
 from aiaas_async.data.items import checksums
 from aiaas_async.data.journal import Block, damaged
+from aiaas_async.data.keys import Keys
+from aiaas_async.data.lease import Lease
 from aiaas_async.data.rows import RowTable
 from aiaas_async.data.schema import Column
 from aiaas_async.errors import CorruptError
@@ -46,6 +48,7 @@ class Shard:
         self._log_end = 0
         self._pending: list[Block] = []
         self._soiled = False
+        self.lease = Lease(folder)
         with storage(folder):
             folder.mkdir(exist_ok=True, mode=0o700)
             sync_folder(folder.parent)
@@ -66,7 +69,7 @@ class Shard:
         self._log_end = block.end
 
     def _cut_to_committed(self) -> None:
-        for name, path in self._files():
+        for name, path in self.files():
             needed = self.table.count * self.columns[name].nbytes
             size = path.stat().st_size if path.exists() else 0
             if size < needed:
@@ -85,10 +88,16 @@ class Shard:
         """Bytes of the values that count."""
         return self.table.live_count * sum(column.nbytes for column in self.columns.values())
 
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes of the files, rows that no longer count included."""
+        size = sum(column.nbytes for column in self.columns.values())
+        return self.table.count * size + self._log_end
+
     def prepare(
         self,
         rows: NDArray[Any],
-        keys: Sequence[bytes],
+        keys: Keys,
         arrays: Arrays,
         gone: NDArray[np.int64],
     ) -> None:
@@ -100,7 +109,7 @@ class Shard:
         first, at = self._next()
         self._soiled = True  # until `apply`: a failure from here on leaves bytes behind
         if len(rows):
-            for name, path in self._files():
+            for name, path in self.files():
                 write_at(path, arrays[name].data, first * self.columns[name].nbytes)
         ended = np.asarray(gone, np.uint64)
         record = journal.encode(first, at, rows, ended, keys)
@@ -110,7 +119,7 @@ class Shard:
     def prepare_end(self, gone: NDArray[np.int64]) -> None:
         """Prepare the end of committed rows; nothing is written when there are none."""
         if len(gone):
-            self.prepare(self.table.facts[:0], [], {}, gone)
+            self.prepare(self.table.facts[:0], Keys.of([]), {}, gone)
 
     def _next(self) -> tuple[int, int]:
         """The next free row, and the next free offset of the log."""
@@ -140,17 +149,18 @@ class Shard:
             self._cut_to_committed()
             self._soiled = False
 
-    def find(self, hashes: NDArray[np.uint64], keys: Sequence[bytes]) -> NDArray[np.int64]:
+    def find(self, hashes: NDArray[np.uint64], keys: Keys) -> NDArray[np.int64]:
         """The live row of each key, -1 where there is none."""
         found = np.full(len(hashes), -1, np.int64)
         which, rows = self._index.candidates(hashes)
         kept = self.table.live[rows]
         if kept.any():
+            asked = list(keys)
             with (self.folder / "log").open("rb") as log:
                 for at, row in zip(which[kept].tolist(), rows[kept].tolist(), strict=True):
                     fact = self.table.facts[row]
                     log.seek(int(fact["key_at"]))
-                    if log.read(int(fact["key_len"])) == keys[at]:
+                    if log.read(int(fact["key_len"])) == asked[at]:
                         found[at] = max(found[at], row)
         return found
 
@@ -185,7 +195,7 @@ class Shard:
 
     def _read(self, first: int, count: int) -> dict[str, NDArray[Any]]:
         arrays = {}
-        for name, path in self._files():
+        for name, path in self.files():
             column = self.columns[name]
             with path.open("rb") as file:
                 file.seek(first * column.nbytes)
@@ -195,7 +205,7 @@ class Shard:
             arrays[name] = np.frombuffer(raw, column.numpy).reshape(count, *column.shape)
         return arrays
 
-    def _files(self) -> Iterator[tuple[str, Path]]:
+    def files(self) -> Iterator[tuple[str, Path]]:
         return ((name, self.folder / f"c{i}.bin") for i, name in enumerate(self.columns))
 
     def __repr__(self) -> str:

@@ -18,6 +18,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from aiaas_async.data.keys import Keys, gather
+from aiaas_async.data.lease import Lease
 from aiaas_async.data.rows import RowTable
 from aiaas_async.data.schema import Column
 from aiaas_async.data.shard import read_log
@@ -34,6 +36,26 @@ class View:
     blocks: int
     facts: NDArray[Any]
     rows: NDArray[np.int64]
+    lease: Lease | None = None  # while it is held, the files are there
+
+
+class Extent:
+    """Items of one shard: its column `files`, and the `rows` int64 [n] where they lie."""
+
+    def __init__(self, files: dict[str, Path], rows: NDArray[np.int64]) -> None:
+        self.files, self.rows = files, rows
+        # Where a gap begins, so that a part knows at once whether it has one.
+        self._gaps = np.flatnonzero(np.diff(rows) != 1)
+
+    def span(self, start: int, stop: int) -> tuple[int, int, NDArray[np.int64] | None]:
+        """Items `start` to `stop` - 1 as rows from the first to before the second, or, where they
+        do not lie in a row, those picked of them."""
+        first, last = int(self.rows[start]), int(self.rows[stop - 1])
+        gaps = np.searchsorted(self._gaps, (start, stop - 1))
+        if gaps[0] == gaps[1]:
+            return first, last + 1, None
+        rows = self.rows[start:stop]
+        return int(rows.min()), int(rows.max()) + 1, rows
 
 
 class _Entry(msgspec.Struct):
@@ -94,6 +116,16 @@ class Source:
             for number, view in enumerate(self._views)
         }
 
+    def extent(self, indices: NDArray[np.int64]) -> Extent:
+        """Where the items at `indices` int64 [k], all of one shard, lie. Raises `InvalidError`
+        when they are of several, or none."""
+        located = self._locate(indices)
+        if len(located) != 1:
+            raise InvalidError(f"{len(indices)} items lie in {len(located)} shards, not in one")
+        shard, _, rows = located[0]
+        folder = self._views[shard].folder
+        return Extent({name: folder / f"c{i}.bin" for i, name in enumerate(self.columns)}, rows)
+
     def take(
         self, indices: NDArray[np.int64], names: Iterable[str] | None = None
     ) -> dict[str, NDArray[Any]]:
@@ -127,18 +159,21 @@ class Source:
 
     def keys(self, indices: NDArray[np.int64]) -> list[str]:
         """The keys of the items at `indices` int64 [k]."""
-        return [key.decode() for key in self.raw_keys(indices)]
+        return [key.decode() for key in self.packed_keys(indices)]
 
-    def raw_keys(self, indices: NDArray[np.int64]) -> list[bytes]:
-        """The keys of the items at `indices` int64 [k], in UTF-8."""
-        found = [b""] * len(indices)
-        for shard, places, rows in self._locate(indices):
-            facts, log = self._views[shard].facts[rows], self._logs[shard]
-            ends = facts["key_at"] + facts["key_len"]
-            spans = zip(places.tolist(), facts["key_at"].tolist(), ends.tolist(), strict=True)
-            for place, start, end in spans:
-                found[place] = log[start:end]
-        return found
+    def packed_keys(self, indices: NDArray[np.int64]) -> Keys:
+        """The keys of the items at `indices` int64 [k], as they lie in the logs."""
+        located = self._locate(indices)
+        parts = [(places, self._keys_of(shard, rows)) for shard, places, rows in located]
+        if len(parts) == 1:
+            return parts[0][1]
+        everything = Keys.joined([keys for _, keys in parts])
+        order = np.concatenate([np.empty(0, np.int64), *(places for places, _ in parts)])
+        return everything.take(np.argsort(order))
+
+    def _keys_of(self, shard: int, rows: NDArray[np.int64]) -> Keys:
+        facts = self._views[shard].facts[rows]
+        return gather(self._logs[shard], facts["key_at"].astype(np.int64), facts["key_len"])
 
     def facts(self, indices: NDArray[np.int64]) -> NDArray[Any]:
         """What the logs say of the items at `indices`: `journal.ROW` [k]."""
@@ -146,6 +181,13 @@ class Source:
         for shard, places, rows in self._locate(indices):
             facts[places] = self._views[shard].facts[rows]
         return facts
+
+    def hashes(self, indices: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """Where the keys of the items at `indices` lie on the ring."""
+        hashes = np.empty(len(indices), np.uint64)
+        for shard, places, rows in self._locate(indices):
+            hashes[places] = self._views[shard].facts["hash"][rows]
+        return hashes
 
     def digest(self) -> str:
         """SHA-256 (hex) over columns, keys and the items' checksums, in order.
@@ -157,7 +199,7 @@ class Source:
             indices = np.arange(start, min(start + _DIGEST_ROWS, len(self)))
             facts = self.facts(indices)
             total.update(facts["key_len"].tobytes())
-            total.update(b"".join(self.raw_keys(indices)))
+            total.update(self.packed_keys(indices).text)
             total.update(facts["crc"].tobytes())
         return total.hexdigest()
 

@@ -73,6 +73,11 @@ class Plan:
     tensor: TensorPlan | None = None
 
     @property
+    def split(self) -> bool:
+        """Whether no node has the whole version."""
+        return self.nodes[0].submodel is not None
+
+    @property
     def micro_batch(self) -> int:
         """Rows that go through the pieces together: no more than `max_batch_size`, nor than lie
         in a message the event loop lays in about a millisecond."""

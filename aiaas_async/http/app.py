@@ -63,6 +63,7 @@ ROUTES: Final[list[tuple[str, str, Handler]]] = [
     ("PUT", "/datasets/{name}", datasets.put_dataset),
     ("DELETE", "/datasets/{name}", datasets.delete_dataset),
     ("GET", "/datasets/{name}/items", datasets.get_items),
+    ("POST", "/datasets/{name}/compact", datasets.compact_dataset),
     ("POST", "/datasets/{name}/items", datasets.post_items),
     ("DELETE", "/datasets/{name}/items", datasets.delete_items),
     ("GET", "/deployments", deployments.list_deployments),

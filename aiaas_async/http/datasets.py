@@ -13,8 +13,11 @@ from aiaas_async.http.exchange import (
     reply,
     whole_query,
 )
+from aiaas_async.http.itemstream import decode, is_stream, raw_values
+from aiaas_async.wire.codecs import codec_for, reply_codec
 
-_PAGE = 100
+_PAGE, _MOST = 100, 10_000
+_FARTHEST = 10**12 - 1
 
 
 async def put_dataset(request: web.Request) -> web.StreamResponse:
@@ -39,20 +42,39 @@ async def delete_dataset(request: web.Request) -> web.StreamResponse:
     return web.Response(status=204)
 
 
+async def compact_dataset(request: web.Request) -> web.StreamResponse:
+    """Give back the bytes of items that were replaced or deleted."""
+    facts = await request.app[PLATFORM].datasets.compact(request.match_info["name"])
+    return reply(answer_codec(request), facts)
+
+
 async def post_items(request: web.Request) -> web.StreamResponse:
+    """Store items, from one body or a stream of them; durable when it is answered."""
+    datasets, name = request.app[PLATFORM].datasets, request.match_info["name"]
+    asked = codec_for(request.headers.get("Content-Type"))
+    if is_stream(request, asked):
+        report = await datasets.put_stream(name, raw_values(request), decode)
+        return reply(reply_codec(request.headers.get("Accept"), asked), report)
     body, codec = await read_object(request)
-    report = await request.app[PLATFORM].datasets.put(request.match_info["name"], body)
-    return reply(codec, report)
+    return reply(codec, await datasets.put(name, body))
 
 
 async def get_items(request: web.Request) -> web.StreamResponse:
-    """One item by ?key=, else a page in the order of arrival."""
+    """One item by ?key=; items ?start= to ?stop= in the order of arrival; else a page of them."""
     datasets, name = request.app[PLATFORM].datasets, request.match_info["name"]
     codec = answer_codec(request)
     key = request.query.get("key")
     if key is not None:
         return reply(codec, await datasets.get(name, key))
-    limit = whole_query(request, "limit", _PAGE, 10_000)
+    if "start" in request.query or "stop" in request.query:
+        start = whole_query(request, "start", 0, _FARTHEST)
+        stop = whole_query(request, "stop", start + _PAGE, _FARTHEST)
+        if stop - start > _MOST:
+            raise InvalidError(
+                f"?start= to ?stop= may be {_MOST} items at most, got {stop - start}"
+            )
+        return reply(codec, await datasets.range(name, start, stop))
+    limit = whole_query(request, "limit", _PAGE, _MOST)
     after = request.query.get("after")
     return reply(codec, await datasets.page(name, after, limit))
 

@@ -28,8 +28,9 @@ from aiaas_async.http.request import ID_HEADER, Handler
 from aiaas_async.http.status import headers_of, problem, status_of
 from aiaas_async.http.tally import CALLER_LEFT, RouteTally
 from aiaas_async.http.wholereply import WholeReply
-from aiaas_async.names import clip
+from aiaas_async.names import check_name, clip
 from aiaas_async.requestid import REQUEST_ID, begin
+from aiaas_async.schedule.origin import TENANT
 from aiaas_async.service.platform import Platform
 from aiaas_async.wire.codecs import JSON, Codec, codec_for, reply_codec
 from aiaas_async.wire.longjson import LONG_BYTES
@@ -151,6 +152,11 @@ async def read(request: web.Request, cap: int | None = None) -> tuple[Any, Codec
 async def read_object(request: web.Request, cap: int | None = None) -> tuple[dict[str, Any], Codec]:
     """Like `read`, for bodies that must be an object."""
     value, codec = await read(request, cap)
+    return as_object(value), codec
+
+
+def as_object(value: Any) -> dict[str, Any]:
+    """A decoded body, if it is an object. Raises `MalformedError`, `TooLargeError`."""
     if not isinstance(value, dict):
         raise MalformedError(f"the body must be an object, got {type(value).__name__}")
     if len(value) > MAX_FIELDS:
@@ -158,7 +164,7 @@ async def read_object(request: web.Request, cap: int | None = None) -> tuple[dic
     odd = [key for key in value if not isinstance(key, str)]
     if odd:
         raise MalformedError(f"the names of the body's fields must be texts, got {clip(odd[0])}")
-    return value, codec
+    return value
 
 
 def reply(codec: Codec, value: Any, status: int = 200, **headers: str) -> web.Response:
@@ -186,6 +192,12 @@ def timeout_of(request: web.Request, body: Mapping[str, Any]) -> float:
     if isinstance(asked, bool) or not isinstance(asked, int | float) or not asked > 0:
         raise InvalidError(f"timeout_ms must be a positive number, got {clip(asked)}")
     return float(min(asked, settings.max_timeout_ms)) / 1000
+
+
+def tenant_of(request: web.Request, body: Mapping[str, Any] | None = None) -> str:
+    """Whose request this is: `tenant` of the body, else the X-Tenant header, else the default."""
+    asked: Any = (body or {}).get("tenant", request.headers.get("X-Tenant"))
+    return TENANT if asked is None else check_name(asked, "tenant")
 
 
 def text_query(request: web.Request, name: str) -> str | None:

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from aiaas_async.errors import InvalidError, MethodError, NotFoundError
 from aiaas_async.http.body import read_body
-from aiaas_async.http.exchange import BUDGET, PLATFORM, timeout_of
+from aiaas_async.http.exchange import BUDGET, PLATFORM, tenant_of, timeout_of
 from aiaas_async.http.request import Handler, found_by
 from aiaas_async.http.v2compression import compressed
 from aiaas_async.http.v2config import config_of
@@ -184,6 +184,7 @@ def _call(request: web.Request, asked: InferRequest, record: VersionRecord) -> C
         version=called_version(request.app, record, request.match_info.get("version")),
         timeout_s=time_for(request, asked.terms),
         outputs=tuple(output.name for output in asked.outputs),
+        tenant=tenant_of(request),
         priority=urgency(asked.terms),
     )
 

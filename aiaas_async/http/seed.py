@@ -14,13 +14,14 @@ from aiaas_async.http.exchange import (
     PLATFORM,
     read_object,
     reply,
+    tenant_of,
     timeout_of,
 )
 from aiaas_async.messages import render_metadata
 from aiaas_async.names import LATEST, clip
 from aiaas_async.service.calls import CallAnswer, CallRequest
 
-_FIELDS = frozenset({"model", "version", "inputs", "key", "timeout_ms", "outputs"})
+_FIELDS = frozenset({"model", "version", "inputs", "key", "timeout_ms", "outputs", "tenant"})
 
 
 async def register(request: web.Request) -> web.StreamResponse:
@@ -56,7 +57,7 @@ def _call_request(request: web.Request, body: dict[str, Any]) -> CallRequest:
     """The full form has `inputs` (an object of values); anything else is just the inputs."""
     inputs = body.get("inputs")
     if not isinstance(inputs, Mapping) or _is_tensor(inputs):
-        return CallRequest(body, timeout_s=timeout_of(request, {}))
+        return CallRequest(body, timeout_s=timeout_of(request, {}), tenant=tenant_of(request))
     unknown = [field for field in body if field not in _FIELDS]
     if unknown:
         raise InvalidError(
@@ -71,6 +72,7 @@ def _call_request(request: web.Request, body: dict[str, Any]) -> CallRequest:
         key=_text(body, "key"),
         timeout_s=timeout_of(request, body),
         outputs=_outputs(body),
+        tenant=tenant_of(request, body),
     )
 
 

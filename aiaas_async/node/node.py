@@ -9,22 +9,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from aiaas_async.actors.mailbox import Mailbox
 from aiaas_async.actors.supervisor import supervise
 from aiaas_async.compute.base import Answer, WorkerSource
 from aiaas_async.compute.frames import Pieces
-from aiaas_async.compute.jobs import Differentiate, Infer, Load, OpenStream, StreamJob, Unload
+from aiaas_async.compute.jobs import (
+    Differentiate,
+    Infer,
+    Load,
+    OpenStream,
+    Scan,
+    StreamJob,
+    Unload,
+)
 from aiaas_async.compute.streams import gone
 from aiaas_async.errors import AiaasError, InternalError, StoppingError, WorkerDiedError
 from aiaas_async.names import ModelRef
 from aiaas_async.node.coalesce import Batch
 from aiaas_async.node.company import Company
+from aiaas_async.node.limits import NodeLimits
 from aiaas_async.node.quarantine import Quarantine
 from aiaas_async.node.residency import Residency
 from aiaas_async.node.seat import WorkerSeat
@@ -36,32 +46,19 @@ from aiaas_async.node.work import (
     Message,
     Release,
     Result,
+    Scanning,
     Servable,
     StreamStep,
     WorkItem,
     request_ids,
 )
-from aiaas_async.schedule.disciplines import CALLS, make_discipline
+from aiaas_async.schedule.disciplines import make_discipline
+from aiaas_async.schedule.origin import A_CALL, CALLS, Origin
 from aiaas_async.schedule.rates import Rates
 
 logger = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class NodeLimits:
-    """Bytes and seconds. A job may run `patience_s` even when its callers wanted it sooner,
-    and `overtime_s` past its latest deadline, before its worker is ended. `schedule` names the
-    discipline of the mailbox."""
-
-    memory: int = 4 << 30
-    mailbox_items: int = 1024
-    mailbox_bytes: int = 256 << 20
-    load_timeout_s: float = 300.0
-    patience_s: float = 1.0
-    overtime_s: float = 0.25
-    schedule: str = "fair"
 
 
 class Node:
@@ -72,9 +69,12 @@ class Node:
         self._limits = limits
         self._quarantine = quarantine
         self._mailbox: Mailbox[WorkItem] = Mailbox(
-            limits.mailbox_items, limits.mailbox_bytes, make_discipline(limits.schedule)
+            limits.mailbox_items,
+            limits.mailbox_bytes,
+            make_discipline(limits.schedule, limits.tenants),
         )
         self.rates = Rates()
+        self.called_at = -math.inf  # the loop's time of the last call
         self._residency = Residency(limits.memory)
         self._loaded_as: dict[str, int] = {}
         self._seat = WorkerSeat(source, self._residency.clear)
@@ -122,23 +122,23 @@ class Node:
         message: Message,
         cost: int,
         deadline: float | None,
-        *,
-        flow: str = CALLS,
-        priority: int = 0,
+        origin: Origin = A_CALL,
     ) -> WorkItem:
         """Queue `message`; its answer comes in the returned envelope's `reply`. The node's
-        schedule goes by `flow` (who competes) and `priority` (the higher the sooner).
+        schedule goes by its `origin`.
 
         Raises `OverloadedError`, `StoppingError`, or `QuarantinedError`.
         """
         self._check_quarantine(message)
-        item = WorkItem(message, cost, deadline, self._loop)
-        item.flow, item.priority = flow, priority
+        item = WorkItem(message, cost, deadline, self._loop, origin)
+        if origin.flow == CALLS:
+            self.called_at = item.enqueued_at
         if isinstance(message, Call):
-            item.priority = priority or message.priority
+            item.priority = origin.priority or message.priority
+        if isinstance(message, Call | Scanning):
             item.expected_s = self.rates.expected_s(message.servable.id, message.rows)
             # A job's tasks come no faster than they are done, and take turns with the calls.
-            if flow == CALLS:
+            if origin.flow == CALLS:
                 item.work_s = self.rates.settled_s(message.servable.id, message.rows)
         self._mailbox.put_nowait(item)
         return item
@@ -168,6 +168,8 @@ class Node:
                     batch = await self._batch(item, item.message)
                     taken = batch.items
                     await self._infer(batch)
+                case Scanning():
+                    await self._scan(item, item.message)
                 case Differentiation():
                     await self._differentiate(item, item.message)
                 case StreamStep():
@@ -211,6 +213,23 @@ class Node:
         self._company.sent(future, self.rates.expected_s(servable.id, batch.rows))
         future.add_done_callback(lambda done: self._on_batch(batch, submitted, done))
 
+    async def _scan(self, item: WorkItem, asked: Scanning) -> None:
+        servable, picked = asked.servable, asked.picked
+        await self._ensure_loaded(servable)
+        submitted = time.perf_counter()
+        job = Scan(
+            servable.id,
+            asked.files,
+            asked.start,
+            asked.stop,
+            asked.outputs,
+            servable.inputs,
+            servable.allow_nonfinite,
+        )
+        pieces = [] if picked is None else [Pieces("rows", (picked,))]
+        future = await self._submit(job, pieces, servable, [item])
+        future.add_done_callback(lambda done: self._on_alone(item, submitted, done))
+
     async def _differentiate(self, item: WorkItem, asked: Differentiation) -> None:
         servable = asked.servable
         await self._ensure_loaded(servable)
@@ -233,7 +252,7 @@ class Node:
 
     async def _submit(
         self,
-        job: Infer | Differentiate | StreamJob,
+        job: Infer | Scan | Differentiate | StreamJob,
         pieces: list[Pieces],
         servable: Servable,
         items: Sequence[WorkItem],
@@ -302,11 +321,15 @@ class Node:
         if error is not None:
             self._on_failure([item], _as_ours(error))
             return
-        answer = done.result()
-        self._count(1, answer)
+        answer, message = done.result(), item.message
+        rows = message.rows if isinstance(message, Scanning) else 1
+        seconds = answer.compute_us / 1e6
+        self._count(rows, answer)
+        if isinstance(message, Scanning):
+            self.rates.record(message.servable.id, rows, seconds)
         self._settle(1)
-        queued, seconds = submitted - item.arrived, answer.compute_us / 1e6
-        item.answer(Result(self.id, answer.arrays, answer.facts, queued, seconds, 1))
+        queued = submitted - item.arrived
+        item.answer(Result(self.id, answer.arrays, answer.facts, queued, seconds, rows))
 
     def _count(self, rows: int, answer: Answer) -> None:
         self.statistics.batches += 1

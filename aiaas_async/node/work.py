@@ -11,11 +11,11 @@ import msgspec
 
 from aiaas_async.actors.envelope import Envelope
 from aiaas_async.compute.frames import Array
-from aiaas_async.compute.jobs import ArtifactFiles, StreamJob
+from aiaas_async.compute.jobs import ArtifactFiles, InputFile, StreamJob
 from aiaas_async.messages import TensorSpec
 from aiaas_async.names import ModelRef
 from aiaas_async.requestid import REQUEST_ID
-from aiaas_async.schedule.disciplines import CALLS
+from aiaas_async.schedule.origin import A_CALL, Origin
 from aiaas_async.wire.sequences import is_stateful
 
 
@@ -62,6 +62,23 @@ class StreamStep:
 
 
 @dataclass(frozen=True, slots=True)
+class Scanning:
+    """Run `servable` over rows `start` to `stop` - 1 of column files, or over those `picked`,
+    int64 [k]. The worker reads them itself; it runs alone, never with others in a batch."""
+
+    servable: Servable
+    files: tuple[InputFile, ...]
+    start: int
+    stop: int
+    outputs: tuple[str, ...]
+    picked: Array | None = None
+
+    @property
+    def rows(self) -> int:
+        return self.stop - self.start if self.picked is None else len(self.picked)
+
+
+@dataclass(frozen=True, slots=True)
 class Differentiation:
     """Loss, and gradients with respect to `wrt`; arrays are named inputs/… and targets/…."""
 
@@ -87,7 +104,7 @@ class Release:
     servable_id: str
 
 
-Message = Call | StreamStep | Differentiation | Hold | Release
+Message = Call | Scanning | StreamStep | Differentiation | Hold | Release
 
 
 class Result(msgspec.Struct, frozen=True, gc=False):
@@ -105,10 +122,10 @@ class Result(msgspec.Struct, frozen=True, gc=False):
 class WorkItem(Envelope[Message, Result]):
     """An envelope for a node. `attempts` counts the workers that died while they ran it; `alone`
     forbids company: what failed in a batch runs again by itself, so that it harms no other.
-    `flow`, `priority` and `expected_s` are what the node's schedule goes by; `request_id` is for
-    the log."""
+    `flow`, `tenant`, `priority` and `expected_s` are what the node's schedule goes by;
+    `request_id` is for the log."""
 
-    __slots__ = ("alone", "attempts", "expected_s", "flow", "priority", "request_id")
+    __slots__ = ("alone", "attempts", "expected_s", "flow", "priority", "request_id", "tenant")
 
     def __init__(
         self,
@@ -116,12 +133,12 @@ class WorkItem(Envelope[Message, Result]):
         cost: int,
         deadline: float | None,
         loop: asyncio.AbstractEventLoop,
+        origin: Origin = A_CALL,
     ) -> None:
         super().__init__(message, cost, deadline, loop)
         self.attempts = 0
         self.alone = False
-        self.flow = CALLS
-        self.priority = 0
+        self.flow, self.tenant, self.priority = origin
         self.expected_s = 0.0
         self.request_id = REQUEST_ID.get()
 

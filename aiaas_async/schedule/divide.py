@@ -1,8 +1,9 @@
 """Division: a job over shards becomes tasks, each within one shard and none too long.
 
-A task shall take about 10 ms: long enough that handing it over costs little, short enough that a
-call which comes meanwhile hardly notices. How many items that are is measured while the job runs,
-so the backlog holds tasks as large as bytes allow, and cuts from them what a node shall take.
+A task shall take about 10 ms where calls come as well: short enough that they hardly notice. Where
+none came lately it takes longer, since handing one over costs the server half a millisecond. How
+many items that are is measured while the job runs, so the backlog holds tasks as large as bytes
+allow, and cuts from them what a node shall take.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from itertools import pairwise
 from typing import Final
 
 TASK_S: Final = 0.010
+ALONE_TASK_S: Final = 0.025
+LATELY_S: Final = 2.0
 TASK_BYTES: Final = 2 << 20
+INPUT_BYTES: Final = 32 << 20
 MAX_TASK_ITEMS: Final = 4096
 FIRST_ITEMS: Final = 16  # what is run while nothing has been measured
 
@@ -59,11 +63,14 @@ def _pieces(home: str, count: int, task_items: int) -> list[Task]:
     return [Task(home, start, stop) for start, stop in pairwise(edges)]
 
 
-def coarse_items(item_bytes: int) -> int:
-    """How many items a task may have at most, from the bytes of one."""
-    return max(1, min(TASK_BYTES // max(1, item_bytes), MAX_TASK_ITEMS))
+def coarse_items(item_bytes: int, input_bytes: int = 0) -> int:
+    """How many items a task may have at most, from the bytes of an item's results, which travel,
+    and of its inputs, which are read where they lie."""
+    few = min(TASK_BYTES // max(1, item_bytes), INPUT_BYTES // max(1, input_bytes))
+    return max(1, min(few, MAX_TASK_ITEMS))
 
 
-def fine_items(row_s: float | None) -> int:
-    """How many items a task should have, from the seconds each takes."""
-    return FIRST_ITEMS if row_s is None else max(1, int(TASK_S / max(row_s, 1e-9)))
+def fine_items(row_s: float | None, since_call_s: float = 0.0) -> int:
+    """How many items a task should have, from the seconds each takes, and those since a call."""
+    task_s = TASK_S if since_call_s < LATELY_S else ALONE_TASK_S
+    return FIRST_ITEMS if row_s is None else max(1, int(task_s / max(row_s, 1e-9)))

@@ -1,14 +1,17 @@
 """Deficit round robin (Shreedhar and Varghese 1996): flows take turns, each turn worth some
 seconds of expected work.
 
-A flow with work waiting is served at least its share of any busy stretch, less one turn and one
-item, whatever the others bring: a batch job of a million items delays a call by one turn.
+Each tenant has a flow for each kind of work: its calls, its batch jobs. A flow with work waiting
+is served at least its share of any busy stretch, less one turn and one item, whatever
+the others bring: a batch job of a million items delays a call by one turn. Nor can a flood keep
+others out of a full queue: the tenant with the most waiting gives way (longest queue drop:
+Suter, Lakshman, Stiliadis and Choudhury 1998).
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Generic
 
@@ -22,10 +25,10 @@ _EQUAL: Final[Mapping[str, float]] = {}
 
 
 class _Flow(Generic[W]):
-    __slots__ = ("credit", "items", "name", "turn")
+    __slots__ = ("credit", "items", "kind", "tenant", "turn")
 
-    def __init__(self, name: str, turn: float) -> None:
-        self.name, self.turn = name, turn
+    def __init__(self, tenant: str, kind: str, turn: float) -> None:
+        self.tenant, self.kind, self.turn = tenant, kind, turn
         self.items: Fifo[W] = Fifo()
         self.credit = 0.0
 
@@ -35,25 +38,33 @@ class _Flow(Generic[W]):
 
 
 class Fair(Generic[W]):
-    """`weights` multiply a flow's turn; 1 where none is given. Within a flow: in order."""
+    """`weights` of kinds of work and of `tenants` multiply a flow's turn; 1 where none is given.
+    Within a flow: in order."""
 
-    def __init__(self, weights: Mapping[str, float] = _EQUAL, quantum_s: float = QUANTUM_S) -> None:
-        self._weights, self._quantum = weights, quantum_s
-        self._flows: dict[str, _Flow[W]] = {}
+    def __init__(
+        self,
+        weights: Mapping[str, float] = _EQUAL,
+        quantum_s: float = QUANTUM_S,
+        tenants: Mapping[str, float] = _EQUAL,
+    ) -> None:
+        self._weights, self._quantum, self._tenants = weights, quantum_s, tenants
+        self._flows: dict[tuple[str, str], _Flow[W]] = {}
         # The flows with work. It is the first one's turn, and its credit has been granted.
         self._turns: deque[_Flow[W]] = deque()
         self._count = 0
 
     def push(self, item: W) -> None:
-        flow = self._flows.get(item.flow)
-        if flow is None:
-            turn = self._quantum * self._weights.get(item.flow, 1.0)
-            flow = self._flows[item.flow] = _Flow(item.flow, turn)
-            self._turns.append(flow)
-            if len(self._turns) == 1:
-                flow.credit = turn
+        flow = self._flows.get((item.tenant, item.flow)) or self._enter(item.tenant, item.flow)
         flow.items.push(item)
         self._count += 1
+
+    def _enter(self, tenant: str, kind: str) -> _Flow[W]:
+        turn = self._quantum * self._weights.get(kind, 1.0) * self._tenants.get(tenant, 1.0)
+        flow = self._flows[tenant, kind] = _Flow(tenant, kind, turn)
+        self._turns.append(flow)
+        if len(self._turns) == 1:
+            flow.credit = turn
+        return flow
 
     def pop(self) -> W:
         flow = self._next_flow()
@@ -97,7 +108,7 @@ class Fair(Generic[W]):
     def _leave(self, flow: _Flow[W]) -> None:
         first = self._turns[0] is flow
         self._turns.remove(flow)
-        del self._flows[flow.name]
+        del self._flows[flow.tenant, flow.kind]
         if first and self._turns:
             self._turns[0].credit += self._turns[0].turn
 
@@ -112,6 +123,27 @@ class Fair(Generic[W]):
             taken += company
         return taken
 
+    def give_way(self, item: W) -> W | None:
+        """The newest of the tenant that has the most waiting for its weight, if that is more than
+        `item`'s own tenant would have with it."""
+        held = Counter[str]()
+        for flow in self._turns:
+            held[flow.tenant] += len(flow.items)
+        held[item.tenant] += 1
+        most = max(held, key=lambda tenant: (self._part(held, tenant), tenant))
+        if self._part(held, most) <= self._part(held, item.tenant):
+            return None
+        flows = [flow for flow in self._turns if flow.tenant == most]
+        flow = max(flows, key=lambda flow: len(flow.items))
+        self._count -= 1
+        last = flow.items.pop_last()
+        if not len(flow.items):
+            self._leave(flow)
+        return last
+
+    def _part(self, held: Mapping[str, int], tenant: str) -> float:
+        return held[tenant] / self._tenants.get(tenant, 1.0)
+
     def __len__(self) -> int:
         return self._count
 
@@ -119,7 +151,7 @@ class Fair(Generic[W]):
         return (item for flow in self._turns for item in flow.items)
 
     def __repr__(self) -> str:
-        flows = ", ".join(f"{flow.name}: {len(flow.items)}" for flow in self._turns)
+        flows = ", ".join(f"{flow.tenant}'s {flow.kind}: {len(flow.items)}" for flow in self._turns)
         return f"<Fair: {flows or 'nothing waits'}>"
 
 

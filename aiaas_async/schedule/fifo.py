@@ -32,6 +32,13 @@ class Fifo(Generic[E]):
         self._items = deque(rest)
         return taken
 
+    def give_way(self, item: E) -> E | None:  # noqa: ARG002 - a port's signature
+        return None
+
+    def pop_last(self) -> E:
+        """Remove and return what came last. Raises `IndexError` when nothing waits."""
+        return self._items.pop()
+
     def __len__(self) -> int:
         return len(self._items)
 

@@ -46,6 +46,9 @@ class Ordered(ABC, Generic[W]):
             heapq.heappush(self._heap, entry)
         return taken
 
+    def give_way(self, item: W) -> W | None:  # noqa: ARG002 - a port's signature
+        return None
+
     def __len__(self) -> int:
         return len(self._heap)
 

@@ -10,11 +10,13 @@ from typing import Protocol, TypeVar
 
 
 class Waiting(Protocol):
-    """`flow` names who competes (a class of requests, a tenant); of two, the higher `priority`
-    is more urgent; `expected_s` is how long the work should take once it runs."""
+    """`flow` is the kind of work, `tenant` whose it is; of two, the higher `priority` is more
+    urgent; `expected_s` is how long the work should take once it runs."""
 
     @property
     def flow(self) -> str: ...
+    @property
+    def tenant(self) -> str: ...
     @property
     def priority(self) -> int: ...
     @property
@@ -36,6 +38,10 @@ class Discipline(Protocol[E]):
 
     def take_like(self, fits: Callable[[E], bool], limit: int) -> list[E]:
         """Remove and return up to `limit` further items that satisfy `fits`, in order."""
+
+    def give_way(self, item: E) -> E | None:
+        """Remove and return what should not keep `item` out of a full queue: None where all that
+        waits has as good a right."""
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[E]: ...

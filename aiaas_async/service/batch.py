@@ -17,21 +17,32 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from aiaas_async.data.source import Source
-from aiaas_async.errors import CancelledJobError, ConflictError, DeadlineError, InvalidError
+from aiaas_async.errors import (
+    CancelledJobError,
+    ConflictError,
+    DeadlineError,
+    InvalidError,
+    StoppingError,
+)
 from aiaas_async.formats.dtypes import NUMPY
 from aiaas_async.jobs.board import JobBoard, Running
 from aiaas_async.names import LATEST, check_name, clip
 from aiaas_async.node.work import Servable
 from aiaas_async.schedule.assign import ASSIGNMENTS
-from aiaas_async.service.batchdata import Reader, Sink, result_columns, wire
-from aiaas_async.service.batchrun import BatchRun, Terms
+from aiaas_async.schedule.origin import BATCH, TENANT, Origin
+from aiaas_async.service.batchdata import Reader, Sink
+from aiaas_async.service.batchrun import BatchRun
+from aiaas_async.service.batchwiring import result_columns, wire
+from aiaas_async.service.batchwork import Terms, Work
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.datasets import Datasets
+from aiaas_async.service.deployments import Deployments
 from aiaas_async.service.models import Models
 
 BATCH_KIND: Final = "batch"
 # Below calls, which have 0, where the nodes' schedule goes by priority.
 DEFAULT_PRIORITY: Final = -1
+_RESTORE_S: Final = 600.0
 
 
 class BatchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,14 +58,18 @@ class BatchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     assignment: str = "data_local"
     task_items: Annotated[int, msgspec.Meta(ge=1, le=65_536)] | None = None
     priority: Annotated[int, msgspec.Meta(ge=-100, le=100)] = DEFAULT_PRIORITY
+    tenant: str = TENANT
     timeout_s: Annotated[float, msgspec.Meta(gt=0, le=30 * 86_400)] | None = None
 
 
 class BatchInference:
     """The runner of jobs of kind "batch"."""
 
-    def __init__(self, models: Models, datasets: Datasets, cluster: Cluster) -> None:
+    def __init__(
+        self, models: Models, datasets: Datasets, cluster: Cluster, deployments: Deployments
+    ) -> None:
         self._models, self._datasets, self._cluster = models, datasets, cluster
+        self._deployments = deployments
         self._claimed: set[str] = set()  # result data sets of jobs that are just being accepted
 
     async def start(self, board: JobBoard, body: Mapping[str, Any]) -> Running:
@@ -120,16 +135,17 @@ class BatchInference:
     async def run(self, job: Running) -> dict[str, Any]:
         """Do what has no result yet. Resumes where an earlier run of the same job ended."""
         request = job.record.request
+        await self._placed()
         record = self._models.catalog.version(request["model"], request["version"])
         servable = await self._models.servable(record)
         source = await self._datasets.source(request["dataset"])
         done = await self._datasets.source(request["output_dataset"])
         wiring = wire(source.columns, servable.inputs, request["inputs"])
         nodes = self._cluster.ring.members
-        reader = await asyncio.to_thread(Reader, source, done, servable, wiring, nodes)
-        sink = Sink(self._datasets, request["output_dataset"])
-        terms = _terms(request, servable, source, wiring)
-        run = BatchRun(self._cluster, reader, sink, terms, job.events)
+        reader = await asyncio.to_thread(Reader, source, done, wiring, nodes)
+        sink = Sink(self._datasets, request["output_dataset"], source)
+        work = Work(reader, self._deployments, _terms(request, servable, source, wiring))
+        run = BatchRun(self._cluster, reader, work, sink, job.events)
         await _until_cancelled(job, run)
         return {
             "model": servable.ref.name,
@@ -139,6 +155,16 @@ class BatchInference:
             "left_out": [s.name for s in servable.outputs if s.name not in request["outputs"]],
             **run.facts(),
         }
+
+    async def _placed(self) -> None:
+        """Wait until what was deployed is placed again: a version may fit only in parts."""
+        try:
+            async with asyncio.timeout(_RESTORE_S):
+                await self._deployments.restored.wait()
+        except TimeoutError:
+            raise StoppingError(
+                "the deployments of the last start are still being placed; start the job again"
+            ) from None
 
     def forget(self, job_id: str) -> None:
         """The results are the user's; a job leaves nothing else."""
@@ -154,6 +180,7 @@ def parse_batch(body: Mapping[str, Any]) -> BatchRequest:
         request = msgspec.convert(dict(body), BatchRequest, strict=True)
     except msgspec.ValidationError as error:
         raise InvalidError(f"batch request: {error}") from error
+    check_name(request.tenant, "tenant")
     if request.output_dataset is not None:
         check_name(request.output_dataset, "data set name")
     if request.output_dataset == request.dataset:
@@ -174,8 +201,9 @@ def _terms(
         outputs=tuple(request["outputs"]),
         assignment=request["assignment"],
         task_items=request["task_items"],
-        item_bytes=_input_bytes(source, wiring) + _output_bytes(servable, request["outputs"]),
-        priority=request["priority"],
+        item_bytes=_output_bytes(servable, request["outputs"]),
+        input_bytes=_input_bytes(source, wiring),
+        origin=Origin(BATCH, request.get("tenant", TENANT), request["priority"]),
         deadline=None if end_at is None else loop.time() + end_at - time.time(),
     )
 

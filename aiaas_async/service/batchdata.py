@@ -1,84 +1,91 @@
 """Where a batch job's items come from and where its results go.
 
-Both block on the disk, so both work in threads: the event loop only passes arrays on. What is in
-memory at once is a few tasks' items and one pack of results.
+Workers read the items themselves, from mapped files; the event loop only says which rows. Results
+are stored in threads. What is in memory at once is the results of a few tasks and of one pack.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aiaas_async.data.layout import shard_folder
-from aiaas_async.data.schema import Column
-from aiaas_async.data.source import Source
-from aiaas_async.errors import InputError, InvalidError
-from aiaas_async.formats.dtypes import NUMPY
-from aiaas_async.messages import TensorSpec
+from aiaas_async.compute.jobs import InputFile
+from aiaas_async.data.items import checksums
+from aiaas_async.data.keys import Keys
+from aiaas_async.data.layout import folder_of
+from aiaas_async.data.reports import Known
+from aiaas_async.data.source import Extent, Source
+from aiaas_async.errors import InputError
 from aiaas_async.names import clip
-from aiaas_async.node.work import Servable
+from aiaas_async.node.work import Scanning, Servable
 from aiaas_async.schedule.divide import Task
 from aiaas_async.service.datasets import Datasets
 from aiaas_async.wire.arrays import read_inputs
 from aiaas_async.wire.tensors import Array
 
-PACK_ITEMS: Final = 8192  # results stored at once: each time costs some waits for the disk
+PACK_ITEMS: Final = 32_768  # results stored at once: each time costs some waits for the disk
 PACK_BYTES: Final = 16 << 20
 _CHUNK: Final = 65_536
 
 Indices = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Items:
-    """A task's items: keys, where each lies on the ring, and what goes into the model."""
-
-    keys: list[str]
-    hashes: Array
-    inputs: dict[str, Array]
-
-
 class Reader:
-    """The items still to do, by the node that holds them. Its functions block."""
+    """The items still to do, by the node that holds them."""
 
     def __init__(
         self,
         source: Source,
         done: Source,
-        servable: Servable,
         wiring: Mapping[str, str],
         nodes: Sequence[str],
     ) -> None:
-        self._source, self._servable, self._wiring = source, servable, dict(wiring)
-        homes = {shard_folder(node): node for node in nodes}
-        left = missing(source, done)
-        self._homes = {
-            homes.get(folder, folder): np.intersect1d(items, left, assume_unique=True)
+        self.source, self._wiring = source, dict(wiring)
+        left = np.zeros(len(source), np.bool_)
+        left[missing(source, done)] = True
+        by_shard = {
+            next((node for node in nodes if folder_of(node, folder)), folder): items[left[items]]
             for folder, items in source.by_shard().items()
         }
+        self._homes = {home: items for home, items in by_shard.items() if len(items)}
+        self._extents = {home: source.extent(items) for home, items in self._homes.items()}
+        self._files = {home: self._inputs(extent) for home, extent in self._extents.items()}
         self.total = len(source)
+
+    def _inputs(self, extent: Extent) -> tuple[InputFile, ...]:
+        return tuple(
+            InputFile(name, str(extent.files[column]), self.source.columns[column])
+            for name, column in self._wiring.items()
+        )
 
     @property
     def counts(self) -> dict[str, int]:
         """How many items are still to do at each node."""
         return {home: len(items) for home, items in self._homes.items()}
 
-    def read(self, task: Task) -> Items:
-        """The task's items. Raises `InputError` naming those at fault."""
-        items = self._homes[task.home][task.start : task.stop]
-        keys = self._source.keys(items)
-        columns = self._source.look(items, set(self._wiring.values()))
+    def items(self, task: Task) -> Indices:
+        """Which items of the source the task means."""
+        return self._homes[task.home][task.start : task.stop]
+
+    def scanning(self, task: Task, servable: Servable, outputs: tuple[str, ...]) -> Scanning:
+        """The task for a worker, which reads the items where they lie."""
+        start, stop, picked = self._extents[task.home].span(task.start, task.stop)
+        return Scanning(servable, self._files[task.home], start, stop, outputs, picked)
+
+    def read(self, task: Task, servable: Servable) -> dict[str, Array]:
+        """The task's inputs, for a version that no single worker runs. Blocks."""
+        columns = self.source.look(self.items(task), set(self._wiring.values()))
         raw = {name: columns[column] for name, column in self._wiring.items()}
-        try:
-            batch = read_inputs(raw, self._servable.inputs, self._servable.allow_nonfinite)
-        except InputError as error:
-            raise at_items(keys, error) from error
-        return Items(keys, self._source.facts(items)["hash"], batch.arrays)
+        return read_inputs(raw, servable.inputs, servable.allow_nonfinite).arrays
+
+    def at_fault(self, task: Task, error: InputError) -> InputError:
+        """`error` with the items in which it was met."""
+        return at_items(self.source.keys(self.items(task)), error)
 
 
 def at_items(keys: Sequence[str], error: InputError) -> InputError:
@@ -95,42 +102,57 @@ def missing(source: Source, done: Source) -> Indices:
     everything = np.arange(len(source))
     if not len(done):
         return everything
-    theirs = done.facts(np.arange(len(done)))["hash"]
+    theirs = done.hashes(np.arange(len(done)))
     order = np.argsort(theirs)
-    mine = source.facts(everything)["hash"]
+    mine = source.hashes(everything)
     places = order[np.minimum(np.searchsorted(theirs, mine, sorter=order), len(done) - 1)]
     candidates = np.flatnonzero(theirs[places] == mine)
     found = np.zeros(len(source), np.bool_)
     # The hash alone would be wrong once in 10^8 jobs of a million items.
     for start in range(0, len(candidates), _CHUNK):
         some = candidates[start : start + _CHUNK]
-        pairs = zip(source.raw_keys(some), done.raw_keys(places[some]), strict=True)
+        pairs = zip(source.packed_keys(some), done.packed_keys(places[some]), strict=True)
         found[some] = [one == other for one, other in pairs]
     return np.flatnonzero(~found)
 
 
-class Sink:
-    """Results on their way into a data set: while one pack is stored, the next one fills."""
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What a task computed for `items` of the source, which lie at `home`: columns [k, *shape],
+    and the checksum of each row if the worker has told it."""
 
-    def __init__(self, datasets: Datasets, name: str) -> None:
-        self._datasets, self._name = datasets, name
-        self._pack: list[tuple[Items, Mapping[str, Array]]] = []
+    home: str
+    items: Indices
+    columns: Mapping[str, Array]
+    checksums: Array | None = None
+
+
+class Sink:
+    """Results on their way into data set `name`: while one pack is stored, the next one fills."""
+
+    def __init__(self, datasets: Datasets, name: str, source: Source) -> None:
+        self._datasets, self._name, self._source = datasets, name, source
+        self._pack: list[Results] = []
         self._items = self._bytes = 0
         self._storing: asyncio.Task[None] | None = None
         self.stored = 0
 
-    async def add(self, items: Items, results: Mapping[str, Array]) -> None:
+    async def add(self, results: Results) -> None:
         """Take the results of some items; waits only where the pack is full and the last one not
         stored yet.
 
         Raises what storing the last one raised."""
-        # Their inputs have served, and are many times as large.
-        self._pack.append((replace(items, inputs={}), results))
-        self._items += len(items.keys)
-        self._bytes += sum(array.nbytes for array in results.values())
+        self._pack.append(results)
+        self._items += len(results.items)
+        self._bytes += sum(array.nbytes for array in results.columns.values())
         while self._full and self._storing is not None:
             await self._stored()
         if self._full:
+            self._store()
+
+    def hurry(self) -> None:
+        """Nothing more waits to be computed: store what is here while the last tasks run."""
+        if self._pack and self._storing is None:
             self._store()
 
     async def flush(self) -> None:
@@ -149,11 +171,9 @@ class Sink:
         self._items = self._bytes = 0
         self._storing = asyncio.create_task(self._put(pack))
 
-    async def _put(self, pack: list[tuple[Items, Mapping[str, Array]]]) -> None:
-        keys = [key for items, _ in pack for key in items.keys]
-        hashes = np.concatenate([items.hashes for items, _ in pack])
-        columns = await asyncio.to_thread(_joined, [results for _, results in pack])
-        await self._datasets.put_results(self._name, keys, columns, hashes)
+    async def _put(self, pack: list[Results]) -> None:
+        keys, columns, known = await asyncio.to_thread(_joined, self._source, pack)
+        await self._datasets.put_results(self._name, keys, columns, known)
         self.stored += len(keys)
 
     async def _stored(self) -> None:
@@ -167,82 +187,14 @@ class Sink:
         storing.result()
 
 
-def _joined(parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def wire(
-    columns: Mapping[str, Column], inputs: Sequence[TensorSpec], asked: Mapping[str, str]
-) -> dict[str, str]:
-    """The column for each input: `asked` (column → input), else the column of the same name.
-
-    Raises `InvalidError` or `InputError` when columns and inputs do not fit.
-    """
-    names = [spec.name for spec in inputs]
-    for column, name in asked.items():
-        if column not in columns:
-            raise InvalidError(f"there is no column {clip(column)}; columns: {sorted(columns)}")
-        if name not in names:
-            raise InvalidError(f"the model has no input {clip(name)}; inputs: {names}")
-    if len(set(asked.values())) < len(asked):
-        raise InvalidError(f"two columns go to one input: {clip(dict(asked))}")
-    wiring: dict[str, str] = {name: column for column, name in asked.items()}
-    for name in names:
-        if wiring.setdefault(name, name) not in columns:
-            raise InvalidError(
-                f"no column for input {clip(name)}: say which in 'inputs' ({{column: input}}); "
-                f"columns: {sorted(columns)}"
-            )
-    _check_fit(columns, inputs, wiring)
-    return wiring
-
-
-def _check_fit(
-    columns: Mapping[str, Column], inputs: Sequence[TensorSpec], wiring: Mapping[str, str]
-) -> None:
-    """Read one item of zeros as a task reads many: whatever the values, it must fit."""
-    for spec in inputs:
-        column = columns[wiring[spec.name]]
-        zeros = np.zeros((1, *column.shape), column.numpy)
-        if not read_inputs({spec.name: zeros}, [spec]).batched:
-            raise InputError(
-                f"column {wiring[spec.name]} has items of shape {list(column.shape)}, input "
-                f"{spec.name!r} takes {list(spec.shape or ())}"
-            )
-
-
-def result_columns(
-    specs: Sequence[TensorSpec], asked: Sequence[str] | None
-) -> dict[str, dict[str, Any]]:
-    """The columns of the result data set: the outputs `asked` for, or all that it can hold.
-
-    Raises `InvalidError` for an output there is not, or whose items have no fixed size.
-    """
-    known = {spec.name: spec for spec in specs}
-    if asked is None:
-        asked = [spec.name for spec in specs if _storable(spec)]
-        if not asked:
-            raise InvalidError(
-                "no output of the model can be stored: a data set holds numbers of a fixed shape, "
-                f"and {sorted(known)} are texts or of open length"
-            )
-    if not asked or len(set(asked)) < len(asked):
-        raise InvalidError(
-            f"'outputs' must name outputs of numbers, each once; outputs: {sorted(known)}"
-        )
-    columns: dict[str, dict[str, Any]] = {}
-    for name in asked:
-        if name not in known:
-            raise InvalidError(f"the model has no output {clip(name)}; outputs: {sorted(known)}")
-        spec = known[name]
-        if not _storable(spec):
-            raise InvalidError(
-                f"output {clip(name)} is {spec.dtype} {list(spec.shape or ())}: a data set holds "
-                "numbers of a fixed shape; leave it out by 'outputs'"
-            )
-        columns[name] = {"dtype": spec.dtype, "shape": list(spec.shape or ())}
-    return columns
-
-
-def _storable(spec: TensorSpec) -> bool:
-    return spec.dtype in NUMPY and spec.shape is not None and all(d > 0 for d in spec.shape)
+def _joined(source: Source, pack: Sequence[Results]) -> tuple[Keys, dict[str, Array], Known]:
+    """A pack as one: its keys, its columns, and what is known of its items."""
+    # Shard by shard, as they will lie again: then keys are copied in runs.
+    pack = sorted(pack, key=lambda each: each.home)
+    columns = {
+        name: np.concatenate([each.columns[name] for each in pack]) for name in pack[0].columns
+    }
+    told = [checksums(each.columns) if each.checksums is None else each.checksums for each in pack]
+    keys = Keys.joined([source.packed_keys(each.items) for each in pack])
+    hashes = np.concatenate([source.hashes(each.items) for each in pack])
+    return keys, columns, Known(hashes, np.concatenate(told))

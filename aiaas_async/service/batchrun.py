@@ -1,61 +1,50 @@
-"""One run of a batch job: lanes for each node take tasks, read, submit, and hand over results.
+"""One run of a batch job: lanes for each node take tasks, have them done, and hand over results.
 
-A node has four lanes: while one task computes, the next waits at the worker, a third in the
-mailbox, and a fourth is read. Lanes of a node without tasks steal; a node that joins gets lanes,
-one that leaves loses them.
+A node has three lanes: while one task computes, the next waits at the worker, and a third in the
+mailbox. Lanes of a node without tasks steal; a node that joins gets lanes, one that leaves loses
+them.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from aiaas_async.errors import (
     CapacityError,
     InputError,
     OverloadedError,
+    QuotaError,
     StoppingError,
     WorkerDiedError,
 )
 from aiaas_async.jobs.events import EventLog
 from aiaas_async.node.node import Node
-from aiaas_async.node.work import Call, Result, Servable, cost_of
 from aiaas_async.ring.hashring import Ring
 from aiaas_async.schedule.assign import make_assignment
 from aiaas_async.schedule.backlog import Backlog
-from aiaas_async.schedule.disciplines import BATCH
 from aiaas_async.schedule.divide import Task, coarse_items, divide, fine_items
-from aiaas_async.service.batchdata import Reader, Sink, at_items
+from aiaas_async.schedule.rates import Rates
+from aiaas_async.service.batchdata import Reader, Sink
+from aiaas_async.service.batchwork import Work
 from aiaas_async.service.cluster import Cluster
 
-LANES: Final = 4
+LANES: Final = 3
 MAX_FAILURES: Final = 3  # nodes that may fail one task before it is given up
 _REPORT_S: Final = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """How the job wants to be run. `item_bytes` of inputs and outputs; `deadline` is the loop's
-    time."""
-
-    servable: Servable
-    outputs: tuple[str, ...]
-    assignment: str
-    task_items: int | None
-    item_bytes: int
-    priority: int
-    deadline: float | None
+_REFUSALS: Final = (OverloadedError, QuotaError)
 
 
 class BatchRun:
     def __init__(
-        self, cluster: Cluster, reader: Reader, sink: Sink, terms: Terms, events: EventLog
+        self, cluster: Cluster, reader: Reader, work: Work, sink: Sink, events: EventLog
     ) -> None:
-        self._cluster, self._reader, self._sink = cluster, reader, sink
-        self._terms, self._events = terms, events
-        self._backlog = Backlog(make_assignment(terms.assignment, self._owner))
+        self._cluster, self._reader, self._work, self._sink = cluster, reader, work, sink
+        self._terms, self._events = work.terms, events
+        self._rates = Rates()
+        self._backlog = Backlog(make_assignment(work.terms.assignment, self._owner))
         self._lanes: dict[asyncio.Task[None], str] = {}
         self._ring: Ring | None = None
         self._ring_changed = asyncio.Event()
@@ -69,7 +58,8 @@ class BatchRun:
         """Do all tasks and store all results. Cancelled, it leaves no lane behind."""
         try:
             self._follow_ring()
-            items = self._terms.task_items or coarse_items(self._terms.item_bytes)
+            terms = self._terms
+            items = terms.task_items or coarse_items(terms.item_bytes, terms.input_bytes)
             self._backlog.add(divide(self._reader.counts, items))
             await self._drive()
         finally:
@@ -87,10 +77,11 @@ class BatchRun:
         """Items that a task should have now."""
         if self._terms.task_items is not None:
             return self._terms.task_items
-        nodes = self._cluster.nodes.values()
-        measured = [node.rates.row_s(self._terms.servable.id) for node in nodes]
+        rates = [self._rates, *(node.rates for node in self._cluster.nodes.values())]
+        measured = [each.row_s(self._terms.servable.id) for each in rates]
         known = (seconds for seconds in measured if seconds is not None)
-        return fine_items(min(known, default=None))
+        called_at = max(node.called_at for node in self._cluster.nodes.values())
+        return fine_items(min(known, default=None), self._loop.time() - called_at)
 
     async def _drive(self) -> None:
         """Keep lanes in every node until nothing waits and nothing is under way."""
@@ -132,35 +123,28 @@ class BatchRun:
                 return
             task = self._backlog.take(node_id, self._limit())
             if task is None:
+                self._sink.hurry()
                 return
             await self._do(task, node)
 
     async def _do(self, task: Task, node: Node) -> None:
-        items = await asyncio.to_thread(self._reader.read, task)
-        call = Call(self._terms.servable, items.inputs, task.items, self._terms.outputs)
         try:
-            result = await self._ask(node, call)
+            done = await self._work.do(task, node)
         except InputError as error:
-            raise at_items(items.keys, error) from error
+            raise await asyncio.to_thread(self._reader.at_fault, task, error) from error
         except (CapacityError, WorkerDiedError) as error:
             await self._fail(task, node, error)
             return
         self._tasks += 1
-        self._items[node.id] += task.items
-        await self._sink.add(items, result.arrays)
+        self._items[done.node] += task.items
+        self._rates.record(self._terms.servable.id, task.items, done.compute_s)
+        await self._sink.add(done.results)
         if self._loop.time() - self._reported >= _REPORT_S:
             self._report()
 
-    async def _ask(self, node: Node, call: Call) -> Result:
-        terms = self._terms
-        cost = cost_of(call.arrays)
-        return await node.submit(
-            call, cost, terms.deadline, flow=BATCH, priority=terms.priority
-        ).reply
-
     async def _fail(self, task: Task, node: Node, error: CapacityError | WorkerDiedError) -> None:
         """Leave the task to another node; a full or leaving node is no failure of the task."""
-        blameless = isinstance(error, OverloadedError) or node.id not in self._cluster.ring
+        blameless = isinstance(error, _REFUSALS) or node.id not in self._cluster.ring
         failures = task.failures + (not blameless)
         if failures >= MAX_FAILURES:
             raise error
@@ -168,7 +152,7 @@ class BatchRun:
         if self._cluster.ring is not self._ring:
             self._ring_changed.set()
         self._backlog.put_back(replace(task, failures=failures), node.id)
-        if isinstance(error, OverloadedError):
+        if isinstance(error, _REFUSALS):
             await asyncio.sleep(error.retry_after or 0.1)
 
     def facts(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from aiaas_async.errors import AmbiguousError, InvalidError
 from aiaas_async.names import LATEST, ModelRef, clip
 from aiaas_async.node.work import Call, Differentiation, Hold, Result, Servable, cost_of
 from aiaas_async.registry.records import AliasRecord, VersionRecord
+from aiaas_async.schedule.origin import SHADOW, TENANT, Origin
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.deployments import Deployments
 from aiaas_async.service.models import Models
@@ -27,7 +28,7 @@ from aiaas_async.service.seating import Seating
 from aiaas_async.service.sequences import Sequences
 from aiaas_async.service.statistics import Times
 from aiaas_async.service.streams import Part, Streams
-from aiaas_async.service.traffic import SHADOW_FLOW, Shadows, choose
+from aiaas_async.service.traffic import Shadows, choose
 from aiaas_async.wire.arrays import Batch, check_batch, read_array, read_inputs, squeeze
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class CallRequest(msgspec.Struct, frozen=True, gc=False):
     key: str | None = None
     timeout_s: float = 30.0
     outputs: tuple[str, ...] | None = None
+    tenant: str = TENANT
     priority: int = 0
 
 
@@ -106,11 +108,12 @@ class Calls:
         if servable.stateful:
             return self._sequences.ask(message, deadline)
         self._shadow(request, batch)
+        origin = Origin(tenant=request.tenant)
         deployment = self._deployments.ready(servable.ref)
         if deployment is not None:
-            return self._deployments.call(deployment, message, deadline)
-        cost = cost_of(batch.arrays)
-        return self._cluster.ask(request.key or servable.id, message, cost, deadline)
+            return self._deployments.call(deployment, message, deadline, origin)
+        key, cost = request.key or servable.id, cost_of(batch.arrays)
+        return self._cluster.ask(key, message, cost, deadline, origin)
 
     async def stream(self, request: CallRequest) -> tuple[ModelRef, AsyncGenerator[Part, None]]:
         """What answers, and the parts of its answer; they lead with the batch dimension. A version
@@ -183,11 +186,11 @@ class Calls:
         servable = await self._servable(record)
         check_batch(batch, servable.inputs)
         message = Call(servable, batch.arrays, batch.count, _outputs(servable, None))
+        cost, origin = cost_of(batch.arrays), Origin(SHADOW)
         deployment = self._deployments.ready(servable.ref)
         if deployment is not None:
-            return await self._deployments.call(deployment, message, deadline, SHADOW_FLOW)
-        cost = cost_of(batch.arrays)
-        return await self._cluster.ask(servable.id, message, cost, deadline, SHADOW_FLOW)
+            return await self._deployments.call(deployment, message, deadline, origin)
+        return await self._cluster.ask(servable.id, message, cost, deadline, origin)
 
     async def _servable(self, record: VersionRecord) -> Servable:
         return self._models.servable_now(record) or await self._models.servable(record)

@@ -16,7 +16,7 @@ from aiaas_async.names import clip
 from aiaas_async.node.node import Node
 from aiaas_async.node.work import Message, Result
 from aiaas_async.ring.hashring import Ring
-from aiaas_async.schedule.disciplines import CALLS
+from aiaas_async.schedule.origin import A_CALL, Origin
 
 JOIN_TIMEOUT_S: Final = 30.0
 
@@ -115,16 +115,16 @@ class Cluster:
         message: Message,
         cost: int,
         deadline: float | None,
-        flow: str = CALLS,
+        origin: Origin = A_CALL,
     ) -> Result:
         """The answer of the node for `key`. What a stopping node left undone another does."""
         node = self.route(key)
         try:
-            return await node.submit(message, cost, deadline, flow=flow).reply
+            return await node.submit(message, cost, deadline, origin).reply
         except StoppingError:
             if node.id in self.ring or not len(self.ring):
                 raise
-        return await self.route(key).submit(message, cost, deadline, flow=flow).reply
+        return await self.route(key).submit(message, cost, deadline, origin).reply
 
     def node(self, node_id: str) -> Node:
         """Raises `NotFoundError`."""

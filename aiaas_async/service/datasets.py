@@ -6,29 +6,50 @@ Items come and go as columns: a key names a row of each.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final, ParamSpec, TypeVar
 
 import msgspec
 import numpy as np
 
 from aiaas_async.data.dataset import Dataset
+from aiaas_async.data.keys import Keys
 from aiaas_async.data.library import Library
+from aiaas_async.data.reports import Known, Page, PutReport
 from aiaas_async.data.source import Source
-from aiaas_async.errors import InputError, InvalidError, NotFoundError
+from aiaas_async.errors import (
+    AiaasError,
+    ConflictError,
+    InputError,
+    InvalidError,
+    MalformedError,
+    NotFoundError,
+)
 from aiaas_async.formats.dtypes import NUMPY
 from aiaas_async.names import check_name, clip
 from aiaas_async.ring.hashring import Ring
 from aiaas_async.wire.arrays import read_array
 from aiaas_async.wire.tensors import Array
 
+logger = logging.getLogger(__name__)
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
+WASTE_BYTES: Final = 64 << 20  # below this no data set is compacted by itself
+_TOO_LONG: Final = 2**20  # bytes of a key, whatever larger number was given
+
 
 class Datasets:
+    """`readers` say why a data set's files must stay as they are, or None: they may be asked from
+    any part of the platform that hands them to others."""
+
     def __init__(self, library: Library) -> None:
         self._library = library
+        self.readers: list[Callable[[str], str | None]] = []
+        self._compacting: dict[str, asyncio.Task[int]] = {}
 
     async def declare(self, name: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
         """Create the data set, or find the same one; the flag says whether it is new."""
@@ -58,27 +79,38 @@ class Datasets:
     async def put(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Store the items of a body `{keys?, columns}`; durable when it returns."""
         dataset = await _thread(self._library.get, name)
-        unknown = body.keys() - {"keys", "columns"}
-        if unknown:
-            raise InvalidError(
-                f"items come as {{keys?, columns}}; there is no field {clip(min(unknown))}"
-            )
-        columns = body.get("columns")
-        if not isinstance(columns, Mapping) or not columns:
-            raise InvalidError(f"'columns' must be an object of arrays, got {clip(columns)}")
-        # Only values that are not arrays yet cost time to read; both happen off the loop.
-        arrays = await _thread(_read_columns, dataset, columns)
-        keys = _read_keys(body.get("keys"))
-        report = await _thread(dataset.put, keys, arrays)
-        facts: dict[str, Any] = msgspec.to_builtins(report)
+        facts: dict[str, Any] = msgspec.to_builtins(await _thread(_put, dataset, body))
+        self._consider(dataset)
+        return facts
+
+    async def put_stream(
+        self, name: str, bodies: AsyncIterator[bytearray], decode: Callable[[bytearray], Any]
+    ) -> dict[str, Any]:
+        """Store the items of several bodies, in order: one is stored while the next one comes.
+
+        Each is durable as a whole, or not there. Raises what `put` does, with how many items were
+        stored before it.
+        """
+        dataset = await _thread(self._library.get, name)
+        storing = InOrder(dataset, decode)
+        try:
+            async for raw in bodies:
+                await storing.add(raw)
+            if not storing.count:
+                raise MalformedError("the body is empty; items come as {keys?, columns}")
+            await storing.settle()
+        except AiaasError as error:
+            raise await storing.told(error) from error
+        self._consider(dataset)
+        facts: dict[str, Any] = msgspec.to_builtins(storing.stored)
         return facts
 
     async def put_results(
-        self, name: str, keys: Sequence[str], columns: Mapping[str, Array], hashes: Array
+        self, name: str, keys: Keys, columns: Mapping[str, Array], known: Known
     ) -> None:
-        """Store what was computed from items of another data set, whose `hashes` these are."""
+        """Store what was computed from items of another data set."""
         dataset = await _thread(self._library.get, name)
-        await _thread(dataset.put, keys, columns, hashes)
+        await _thread(dataset.put, keys, columns, known)
 
     async def get(self, name: str, key: str) -> dict[str, Any]:
         dataset = await _thread(self._library.get, name)
@@ -87,18 +119,63 @@ class Datasets:
     async def page(self, name: str, after: str | None, limit: int) -> dict[str, Any]:
         """Items in the order of their arrival, after the cursor of an earlier page."""
         dataset = await _thread(self._library.get, name)
-        page = await _thread(dataset.page, _cursor(after), limit)
-        following = None if page.next is None else str(page.next)
-        return {"keys": page.keys, "columns": page.columns, "next": following}
+        return _rendered(await _thread(dataset.page, _cursor(after), limit))
+
+    async def range(self, name: str, start: int, stop: int) -> dict[str, Any]:
+        """Items `start` to `stop` - 1 in the order of their arrival."""
+        dataset = await _thread(self._library.get, name)
+        return _rendered(await _thread(dataset.range, start, stop))
 
     async def delete_item(self, name: str, key: str) -> None:
         dataset = await _thread(self._library.get, name)
         if not await _thread(dataset.delete, [key]):
             raise NotFoundError(f"data set {name} has no item {clip(key)}")
+        self._consider(dataset)
+
+    async def compact(self, name: str) -> dict[str, int]:
+        """Give back the bytes of items that were replaced or deleted; how many.
+
+        Reads go on, changes of this data set wait. Raises `ConflictError` while a job needs its
+        files as they are."""
+        dataset = await _thread(self._library.get, name)
+        if (reader := self._reader_of(name)) is not None:
+            raise ConflictError(f"data set {name} is read by {reader}; compact it afterwards")
+        return {"freed_bytes": await asyncio.shield(self._compact(dataset))}
+
+    def _compact(self, dataset: Dataset) -> asyncio.Task[int]:
+        name = dataset.spec.name
+        if name not in self._compacting:
+            task = asyncio.create_task(_thread(dataset.compact), name=f"compact {name}")
+            self._compacting[name] = task
+            task.add_done_callback(lambda done: self._on_compacted(dataset, done))
+        return self._compacting[name]
+
+    def _on_compacted(self, dataset: Dataset, done: asyncio.Task[int]) -> None:
+        del self._compacting[dataset.spec.name]
+        if not done.cancelled() and done.exception() is None:
+            self._consider(dataset)  # changes may have come that this one did not see
+
+    def _consider(self, dataset: Dataset) -> None:
+        """Compact by itself what holds more that was replaced or deleted than not."""
+        if dataset.reclaimable_bytes < max(WASTE_BYTES, dataset.value_bytes):
+            return
+        if self._reader_of(dataset.spec.name) is None:
+            self._compact(dataset).add_done_callback(_told)
+
+    def _reader_of(self, name: str) -> str | None:
+        return next((why for reader in self.readers if (why := reader(name))), None)
+
+    async def stop(self) -> None:
+        """Wait for compactions under way: one shard after the other, they cannot be left half."""
+        if self._compacting:
+            await asyncio.wait(self._compacting.values())
 
     async def source(self, name: str) -> Source:
-        """The items as they are now, for a job to read."""
+        """The items as they are now, for a job to read; after a compaction under way, so that
+        who keeps only the files' names does not name those that go."""
         dataset = await _thread(self._library.get, name)
+        if (compacting := self._compacting.get(name)) is not None:
+            await asyncio.wait([compacting])
         return await _thread(dataset.source)
 
     async def follow(self, ring: Ring) -> int:
@@ -116,6 +193,59 @@ class Datasets:
                 known = total.get(node, {"rows": 0, "bytes": 0})
                 total[node] = {name: known[name] + facts[name] for name in known}
         return total
+
+
+class InOrder:
+    """Stores raw bodies one after the other; `count` of them were taken, `stored` is durable."""
+
+    def __init__(self, dataset: Dataset, decode: Callable[[bytearray], Any]) -> None:
+        self._dataset, self._decode = dataset, decode
+        self._storing: asyncio.Task[PutReport] | None = None
+        self.stored = PutReport(0, 0, 0, {})
+        self.count = 0
+
+    async def add(self, raw: bytearray) -> None:
+        """Begin to store a body once the one before is stored. Raises what that one met."""
+        await self.settle()
+        self.count += 1
+        self._storing = asyncio.create_task(_thread(self._put, raw))
+
+    def _put(self, raw: bytearray) -> PutReport:
+        return _put(self._dataset, self._decode(raw))
+
+    async def settle(self) -> None:
+        """Wait until what was begun is stored. Cancelling the waiter does not stop it."""
+        if (storing := self._storing) is not None:
+            await asyncio.wait([storing])
+            self._storing = None
+            self.stored = self.stored.plus(storing.result())
+
+    async def told(self, error: AiaasError) -> AiaasError:
+        """`error` that ended the stream, with how far it came."""
+        with suppress(AiaasError):
+            await self.settle()
+        if self.count > 1:
+            error.details["stored"] = msgspec.to_builtins(self.stored)
+            error.message += f" (body {self.count}; {self.stored.written} items before are stored)"
+        return error
+
+
+def _told(done: asyncio.Task[int]) -> None:
+    if not done.cancelled() and (error := done.exception()) is not None:
+        logger.error("a data set could not be compacted: %s", error)
+
+
+def _put(dataset: Dataset, body: Mapping[str, Any]) -> PutReport:
+    """Store the items of a body `{keys?, columns}`."""
+    unknown = body.keys() - {"keys", "columns"}
+    if unknown:
+        raise InvalidError(
+            f"items come as {{keys?, columns}}; there is no field {clip(min(unknown))}"
+        )
+    columns = body.get("columns")
+    if not isinstance(columns, Mapping) or not columns:
+        raise InvalidError(f"'columns' must be an object of arrays, got {clip(columns)}")
+    return dataset.put(_read_keys(body.get("keys")), _read_columns(dataset, columns))
 
 
 async def _thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -158,17 +288,28 @@ def _fitted(array: Array, dtype: np.dtype[Any], name: str) -> Array:
     return fitted
 
 
-def _read_keys(raw: Any) -> list[str] | None:
-    """Keys as a list of texts, or as a tensor of strings."""
-    if raw is None:
-        return None
-    if isinstance(raw, list):
+def _read_keys(raw: Any) -> Sequence[str] | Keys | None:
+    """Keys as a list of texts, as a tensor of strings, or packed as `{lengths, text}`."""
+    if raw is None or isinstance(raw, list):
         return raw
+    if isinstance(raw, Mapping) and raw.keys() == {"lengths", "text"}:
+        lengths = read_array(raw["lengths"], "the keys' lengths")
+        if lengths.dtype.kind != "u" or lengths.ndim != 1 or not isinstance(raw["text"], bytes):
+            raise InvalidError(
+                "packed keys are 'lengths', unsigned numbers of bytes, and 'text', all keys in "
+                "UTF-8 end to end, as binary"
+            )
+        return Keys(raw["text"], np.minimum(lengths, np.uint32(_TOO_LONG)))
     array = read_array(raw, "keys")
     if array.dtype.kind != "U" or array.ndim != 1:
         raise InvalidError("'keys' must be a list of texts, one for each item")
     keys: list[str] = array.tolist()
     return keys
+
+
+def _rendered(page: Page) -> dict[str, Any]:
+    following = None if page.next is None else str(page.next)
+    return {"keys": page.keys, "columns": page.columns, "next": following}
 
 
 def _cursor(after: str | None) -> int | None:

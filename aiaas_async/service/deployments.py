@@ -32,7 +32,7 @@ from aiaas_async.formats.files import replacing
 from aiaas_async.names import LATEST, ModelRef, clip
 from aiaas_async.node.work import Call, Result, Servable
 from aiaas_async.registry.records import VersionRecord
-from aiaas_async.schedule.disciplines import CALLS
+from aiaas_async.schedule.origin import A_CALL, CALLS, Origin
 from aiaas_async.service.caching import ResponseCache
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.models import Models
@@ -118,6 +118,12 @@ class Deployments:
         """The deployment that answers calls of `ref`, if there is one."""
         found = self._by_ref.get(ref)
         return found if found is not None and found.state in ("ready", "moving") else None
+
+    def in_parts(self, ref: ModelRef) -> Deployment | None:
+        """The deployment that answers for `ref`, if its parts do and no single node."""
+        found = self.ready(ref)
+        split = found is not None and found.placement is not None and found.placement.plan.split
+        return found if split else None
 
     def uses(self, ref: ModelRef) -> str | None:
         """Why `ref` may not go: it is deployed."""
@@ -262,16 +268,16 @@ class Deployments:
         return ResponseCache(record.digest or "", spec.cache_mb << 20, counts)
 
     async def call(
-        self, deployment: Deployment, call: Call, deadline: float, flow: str = CALLS
+        self, deployment: Deployment, call: Call, deadline: float, origin: Origin = A_CALL
     ) -> Result:
         """The answer to `call`, whose arrays fit the version's signature; of a call that a user
         waits for perhaps remembered."""
 
         async def compute(call: Call, deadline: float) -> Result:
             placement = await deployment.placed(deadline)
-            return await placement.call(call, deadline, flow)
+            return await placement.call(call, deadline, origin)
 
-        if deployment.cache is None or flow != CALLS:
+        if deployment.cache is None or origin.flow != CALLS:
             return await compute(call, deadline)
         return await deployment.cache.call(call, deadline, compute)
 

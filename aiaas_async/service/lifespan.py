@@ -19,7 +19,8 @@ from aiaas_async.data.library import Library
 from aiaas_async.errors import InvalidError, StorageError
 from aiaas_async.jobs.board import JobBoard, Save
 from aiaas_async.jobs.record import JobRecord
-from aiaas_async.node.node import Node, NodeLimits
+from aiaas_async.node.limits import NodeLimits
+from aiaas_async.node.node import Node
 from aiaas_async.node.quarantine import Quarantine
 from aiaas_async.registry.artifacts import ArtifactStore
 from aiaas_async.registry.draft import Draft
@@ -37,7 +38,7 @@ from aiaas_async.service.models import BatchLimits, Models
 from aiaas_async.service.platform import Platform
 from aiaas_async.service.readers import Readers
 from aiaas_async.service.roster import members_at_start, remember
-from aiaas_async.service.training import KIND, Training, Workshop
+from aiaas_async.service.training import KIND, Training, Workshop, trained_on
 
 if TYPE_CHECKING:
     from aiaas_async.service.tracing import Tracing
@@ -70,6 +71,7 @@ async def running_platform(settings: Settings, workers: WorkerSource) -> AsyncIt
         stack.push_async_callback(cluster.stop, settings.grace_s)
         platform = await _assemble(settings, workers, registry, cluster, data_dir, tracing)
         stack.push_async_callback(platform.readers.stop)
+        stack.push_async_callback(platform.datasets.stop)
         stack.push_async_callback(platform.membership.stop)
         stack.push_async_callback(platform.jobs.stop, settings.grace_s)
         platform.loop.start()
@@ -115,6 +117,7 @@ async def _start_cluster(
         mailbox_bytes=settings.mailbox_mb * _MIB,
         load_timeout_s=settings.load_timeout_s,
         schedule=settings.schedule,
+        tenants=settings.tenants,
     )
     quarantine = Quarantine()
     cluster = Cluster(
@@ -148,9 +151,10 @@ async def _assemble(
     adoption = Adoption(models, registry, artifacts, cluster)
     workshop = Workshop(workers, data_dir / "jobs", settings.job_nice)
     training = Training(models, datasets, cluster, adoption, workshop)
-    batch = BatchInference(models, datasets, cluster)
+    batch = BatchInference(models, datasets, cluster, deployments)
     remembered = partial(remember, data_dir / NODES_FILE, settings.nodes)
     jobs = JobBoard({KIND: training, BATCH_KIND: batch}, _saver(registry), settings.running_jobs)
+    datasets.readers.append(partial(trained_on, jobs))
     jobs.restore(_records(registry.jobs()))
     return Platform(
         settings=settings,

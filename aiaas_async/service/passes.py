@@ -21,13 +21,14 @@ from aiaas_async.errors import AiaasError, InternalError, StoppingError
 from aiaas_async.node.coalesce import Batch
 from aiaas_async.node.company import Company
 from aiaas_async.node.work import Call, Result, WorkItem, cost_of
-from aiaas_async.schedule.disciplines import CALLS, make_discipline
+from aiaas_async.schedule.disciplines import make_discipline
+from aiaas_async.schedule.origin import A_CALL, Origin
 
 MAX_WAITING: Final = 1024
 MAX_BYTES: Final = 256 << 20
 
-# The answer to a call by a deadline (loop time), for callers of a flow.
-Pass = Callable[[Call, float, str], Awaitable[Result]]
+# The answer to a call by a deadline (loop time); where it came from.
+Pass = Callable[[Call, float, Origin], Awaitable[Result]]
 
 
 class Passes:
@@ -42,10 +43,9 @@ class Passes:
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.create_task(supervise("passes", self._serve, self._give_up))
 
-    async def call(self, call: Call, deadline: float, flow: str = CALLS) -> Result:
+    async def call(self, call: Call, deadline: float, origin: Origin = A_CALL) -> Result:
         """The answer to `call`. Raises `OverloadedError` when too much waits."""
-        item = WorkItem(call, cost_of(call.arrays), deadline, self._loop)
-        item.flow = flow
+        item = WorkItem(call, cost_of(call.arrays), deadline, self._loop, origin)
         self._mailbox.put_nowait(item)
         return await item.reply
 
@@ -68,10 +68,11 @@ class Passes:
     async def _pass(self, batch: Batch) -> None:
         started = time.perf_counter()
         first = batch.items[0]
+        origin = Origin(first.flow, first.tenant, first.priority)
         deadline = max(item.deadline or 0.0 for item in batch.items)
         call = Call(batch.servable, _joined(batch), batch.rows, batch.outputs)
         try:
-            result = await self._run(call, deadline, first.flow)
+            result = await self._run(call, deadline, origin)
         except AiaasError as error:
             self._on_failure(batch, error)
             return

@@ -25,7 +25,7 @@ from aiaas_async.errors import AiaasError, InvalidError, StoppingError
 from aiaas_async.nn.submodel import Submodel, blank_inputs
 from aiaas_async.node.node import Node
 from aiaas_async.node.work import Call, Hold, Release, Result, Servable, cost_of
-from aiaas_async.schedule.disciplines import CALLS
+from aiaas_async.schedule.origin import A_CALL, Origin
 from aiaas_async.service.passes import Passes
 
 logger = logging.getLogger(__name__)
@@ -48,17 +48,16 @@ class Placement:
     under_way: int = 0
     quiet: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def call(self, call: Call, deadline: float, flow: str = CALLS) -> Result:
-        """The answer to `call`, whose arrays fit the version's signature; `flow` is whom it
-        competes for at the nodes."""
+    async def call(self, call: Call, deadline: float, origin: Origin) -> Result:
+        """The answer to `call`, whose arrays fit the version's signature."""
         self.under_way += 1
         self.quiet.clear()
         try:
-            if self.plan.nodes[0].submodel is None:
-                return await _call_replica(self, call, deadline, flow)
+            if not self.plan.split:
+                return await _call_replica(self, call, deadline, origin)
             if self.passes is not None:
-                return await self.passes.call(call, deadline, flow)
-            return await _call_pieces(self, call, deadline, flow)
+                return await self.passes.call(call, deadline, origin)
+            return await _call_pieces(self, call, deadline, origin)
         finally:
             self.under_way -= 1
             if not self.under_way:
@@ -113,7 +112,7 @@ async def place(plan: Plan, whole: Servable, nodes: Mapping[str, Node]) -> Place
             _ask(node, Hold(servable, pin=True))
             for node, servable in zip(chosen, servables, strict=True)
         )
-        if plan.nodes[0].submodel is not None:
+        if plan.split:
             await warm(plan, _runner(placement, _deadline(_LOAD_TIMEOUT_S)))
     except BaseException:
         await placement.release()
@@ -180,16 +179,18 @@ def _part_of(whole: Servable, submodel: Submodel, micro_batch: int) -> Servable:
     )
 
 
-async def _call_replica(placement: Placement, call: Call, deadline: float, flow: str) -> Result:
+async def _call_replica(
+    placement: Placement, call: Call, deadline: float, origin: Origin
+) -> Result:
     """By the replica with the least to do."""
     node, servable = placement.replica()
     message = msgspec.structs.replace(call, servable=servable)
-    return await node.submit(message, cost_of(call.arrays), deadline, flow=flow).reply
+    return await node.submit(message, cost_of(call.arrays), deadline, origin).reply
 
 
-async def _call_pieces(placement: Placement, call: Call, deadline: float, flow: str) -> Result:
+async def _call_pieces(placement: Placement, call: Call, deadline: float, origin: Origin) -> Result:
     parts: list[Result] = []
-    run = _runner(placement, deadline, lambda _, result: parts.append(result), flow)
+    run = _runner(placement, deadline, lambda _, result: parts.append(result), origin)
     arrays = await execute(placement.plan, call.arrays, call.rows, run)
     wanted = {name: arrays[name] for name in call.outputs or arrays}
     return Result(
@@ -205,7 +206,7 @@ def _runner(
     placement: Placement,
     deadline: float,
     note: Callable[[int, Result], None] = lambda _, __: None,
-    flow: str = CALLS,
+    origin: Origin = A_CALL,
 ) -> Run:
     """How a piece is run (`execute.Run`): by its node. `note` hears what each piece answered."""
 
@@ -213,7 +214,7 @@ def _runner(
         rows = len(next(iter(arrays.values())))
         message = Call(placement.servables[place], arrays, rows, outputs)
         node, cost = placement.nodes[place], cost_of(arrays)
-        result = await node.submit(message, cost, deadline, flow=flow).reply
+        result = await node.submit(message, cost, deadline, origin).reply
         note(place, result)
         return result.arrays
 

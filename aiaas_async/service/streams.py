@@ -16,6 +16,7 @@ from aiaas_async.compute.jobs import CloseStream, NextPart, OpenStream, StreamJo
 from aiaas_async.errors import AiaasError
 from aiaas_async.node.node import Node
 from aiaas_async.node.work import Call, Result, Servable, StreamStep, WorkItem, cost_of
+from aiaas_async.schedule.origin import Origin
 from aiaas_async.service.seating import Seating
 
 Part = Mapping[str, Array]
@@ -85,7 +86,7 @@ class _Stream:
     def _submit(self, job: StreamJob, arrays: Mapping[str, Array] = _NONE) -> WorkItem:
         message = StreamStep(self._servable, job, arrays)
         cost = cost_of(arrays)
-        return self._node.submit(message, cost, self._deadline, priority=self._priority)
+        return self._node.submit(message, cost, self._deadline, Origin(priority=self._priority))
 
 
 def _look_at(reply: asyncio.Future[Result]) -> None:

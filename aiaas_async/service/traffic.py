@@ -17,7 +17,6 @@ from aiaas_async.errors import AiaasError
 from aiaas_async.registry.records import AliasRecord
 
 MAX_COPIES: Final = 64
-SHADOW_FLOW: Final = "shadow"
 
 
 def choose(alias: AliasRecord, key: str | None) -> str:

@@ -252,6 +252,15 @@ class Training:
         shutil.rmtree(self._workshop.folder / job_id, ignore_errors=True)
 
 
+def trained_on(board: JobBoard, dataset: str) -> str | None:
+    """Which training job, waiting or running, reads the files of `dataset` by their names."""
+    for job in board.all():
+        record = job.record
+        if record.kind == KIND and not record.over and record.request["dataset"] == dataset:
+            return f"training job {record.id}"
+    return None
+
+
 def _given_up(error: WorkerDiedError, kept: int) -> WorkerDiedError:
     since = f"after step {kept}" if kept else "before its first checkpoint"
     return WorkerDiedError(

@@ -57,7 +57,7 @@ def encode_json(value: Any) -> bytes:
     return msgspec.json.encode(value, enc_hook=_plain)
 
 
-def decode_msgpack(body: bytes) -> Any:
+def decode_msgpack(body: bytes | bytearray) -> Any:
     """A MessagePack value whose maps have text keys, each once."""
     check_structure(body)
     try:

@@ -46,12 +46,21 @@ def _table() -> list[_Announced]:
 _TABLE: Final = _table()
 
 
-def check_structure(body: bytes) -> None:
+def check_structure(body: bytes | bytearray) -> None:
     """Raise unless `body` is one MessagePack value within the bounds above.
 
     `MalformedError` when it is cut short, has trailing bytes, or holds an extension type;
     `TooLargeError` when it has more structure than a request may have.
     """
+    end = measure(body)
+    if end != len(body):
+        what = "is cut short" if end > len(body) else "has trailing bytes"
+        raise MalformedError(f"the MessagePack body {what}")
+
+
+def measure(body: bytes | bytearray) -> int:
+    """Where the value ends that `body` begins with; when that is beyond the body, at least so many
+    bytes are needed to tell. Raises what `check_structure` does."""
     at = payload = 0
     end = len(body)
     pending = [1]  # values still to come, per open array or map
@@ -61,12 +70,14 @@ def check_structure(body: bytes) -> None:
             continue
         pending[-1] -= 1
         if at >= end:
-            raise MalformedError("the MessagePack body is cut short")
+            return at + 1
         kind, width, size = _TABLE[body[at]]
         at += 1
         if width:
             size = int.from_bytes(body[at : at + width], "big")
             at += width
+            if at > end:
+                return at
         if kind >= _ARRAY:
             pending.append(_values(kind, size, at, len(pending)))
         else:
@@ -78,9 +89,7 @@ def check_structure(body: bytes) -> None:
                 f"the MessagePack body has over {MAX_STRUCTURE} bytes outside binary payloads; "
                 "send arrays as {dtype, shape, data}, with data as binary"
             )
-    if at != end:
-        what = "is cut short" if at > end else "has trailing bytes"
-        raise MalformedError(f"the MessagePack body {what}")
+    return at
 
 
 def _values(kind: int, size: int, at: int, depth: int) -> int:

@@ -30,6 +30,11 @@ MAX_STRINGS: Final = 131_072  # of a tensor: each takes 0.3 us to read
 _MSGPACK_NUMPY_KEYS: Final = ("nd", "type", "shape", "data")
 
 
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """The contract's name of a numeric dtype."""
+    return _NAMES[dtype]
+
+
 def pack_tensor(array: Array) -> Any:
     """`array` as the contract's map; strings as nested lists."""
     if array.dtype.kind == "U":

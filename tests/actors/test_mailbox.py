@@ -1,4 +1,6 @@
 import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
@@ -6,7 +8,7 @@ from hypothesis import strategies as st
 
 from aiaas_async.actors.envelope import Envelope
 from aiaas_async.actors.mailbox import MAX_RETRY_S, MIN_RETRY_S, Mailbox
-from aiaas_async.errors import OverloadedError, StoppingError
+from aiaas_async.errors import OverloadedError, QuotaError, StoppingError
 
 Mail = Envelope[str, str]
 
@@ -168,3 +170,45 @@ def test_the_counted_bytes_are_always_those_of_the_envelopes_that_wait(
             assert (statistics.size == 0) == (statistics.items == 0)
 
     asyncio.run(run())
+
+
+@dataclass
+class Seat:
+    """A discipline of one tenant's letters, the newest of which gives way to what costs less."""
+
+    held: list[Mail] = field(default_factory=list)
+
+    def push(self, item: Mail) -> None:
+        self.held.append(item)
+
+    def pop(self) -> Mail:
+        return self.held.pop(0)
+
+    def take_like(self, fits: Callable[[Mail], bool], limit: int) -> list[Mail]:
+        raise NotImplementedError
+
+    def give_way(self, item: Mail) -> Mail | None:
+        return self.held.pop() if self.held and item.cost < self.held[-1].cost else None
+
+    def __len__(self) -> int:
+        return len(self.held)
+
+    def __iter__(self) -> Iterator[Mail]:
+        return iter(self.held)
+
+
+async def test_what_gives_way_in_a_full_mailbox_is_answered_and_its_place_taken() -> None:
+    box: Mailbox[Mail] = Mailbox(8, 10, Seat())
+    large, larger, small = mail("large", 4), mail("larger", 6), mail("small", 3)
+    for each in (large, larger, small):
+        box.put_nowait(each)
+    with pytest.raises(QuotaError) as caught:
+        await larger.reply
+    assert caught.value.retry_after is not None
+    assert (box.statistics().size, box.statistics().refused) == (7, 1)
+    with pytest.raises(OverloadedError):
+        box.put_nowait(mail("no better", 8))
+    assert [e and e.message for e in (box.take_nowait(0.0), box.take_nowait(0.0))] == [
+        "large",
+        "small",
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,43 @@ def test_data_sets_are_listed_shown_and_deleted(trained: Run, folder: Path) -> N
     assert "1500 items" in trained("datasets", "again").output
     trained("datasets", "again", "--delete")
     assert "no data set" in trained("datasets", "again", status=1).output
+
+
+def test_items_are_shown_by_key_and_by_range(trained: Run, folder: Path) -> None:
+    page = as_json(trained("datasets", "points", "--rows", "2:5"))
+    assert len(page["keys"]) == 3
+    one = as_json(trained("datasets", "points", "--key", page["keys"][1]))
+    assert one["columns"]["points"] == page["columns"]["points"][1]
+    assert "START:STOP" in trained("datasets", "points", "--rows", "two", status=2).output
+    assert "NAME is missing" in trained("datasets", "--rows", "0:1", status=2).output
+
+
+def test_what_replaced_items_take_is_shown_and_given_back(trained: Run, folder: Path) -> None:
+    for _ in range(2):
+        trained("ingest", "twice", str(folder / "points.npz"))
+    waste = as_json(trained("datasets", "twice", "--json"))["reclaimable_bytes"]
+    assert waste == 1500 * 16
+    assert "gives back 23.4 KiB" in trained("datasets", "twice").output
+    assert "given back" in trained("datasets", "twice", "--compact").output
+    assert "gives back 0 B" in trained("datasets", "twice").output
+
+
+def test_an_upload_tells_of_its_items_as_they_go(
+    trained: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, int, str]] = []
+
+    @contextmanager
+    def bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
+        assert title == "barred"
+        yield lambda *at: told.append(at)
+
+    monkeypatch.setattr("aiaas_async.cli.datasets.step_bar", bar)
+    monkeypatch.setattr("aiaas_async.client.datasets.VALUE_BYTES", 10_000)
+    trained("ingest", "barred", str(folder / "points.npz"))
+    assert len(told) > 2
+    assert told == sorted(told)
+    assert told[-1] == (1500, 1500, "items")
 
 
 @pytest.mark.parametrize(

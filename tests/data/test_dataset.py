@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from aiaas_async.data import layout as module
 from aiaas_async.data.dataset import Dataset
 from aiaas_async.data.files import write_at
+from aiaas_async.data.reports import Known
 from aiaas_async.errors import (
     ConflictError,
     CorruptError,
@@ -32,9 +33,10 @@ put = st.tuples(st.just("put"), st.lists(st.tuples(keys, st.integers(0, 999)), m
 delete = st.tuples(st.just("delete"), st.lists(keys, max_size=4))
 reopen = st.tuples(st.just("reopen"), st.integers(1, 4))
 move = st.tuples(st.just("move"), st.integers(1, 4))
+compact = st.tuples(st.just("compact"), st.none())
 
 
-@given(st.lists(st.one_of(put, delete, reopen, move), max_size=12), st.integers(1, 3))
+@given(st.lists(st.one_of(put, delete, reopen, move, compact), max_size=12), st.integers(1, 3))
 @settings(max_examples=40, deadline=None)
 def test_a_data_set_is_a_dict_in_order_of_arrival(
     steps: list[tuple[str, Any]], replication: int
@@ -53,6 +55,9 @@ def test_a_data_set_is_a_dict_in_order_of_arrival(
                 assert dataset.delete(given_) == known
             elif step == "reopen":
                 dataset = Dataset.open(Path(folder) / "d", ring_of(given_))
+            elif step == "compact":
+                dataset.compact()
+                assert dataset.reclaimable_bytes == 0
             else:
                 dataset.rebalance(ring_of(given_))
             assert list(content(dataset).items()) == list(model.items())
@@ -273,9 +278,9 @@ def test_known_places_on_the_ring_store_items_where_their_keys_would(tmp_path: P
     everything = np.arange(40)
     second = new(tmp_path / "second", nodes=3)
     hashes = source.facts(everything)["hash"]
-    second.put(source.keys(everything), source.take(everything), hashes)
+    second.put(source.keys(everything), source.take(everything), Known(hashes))
     assert second.placement() == first.placement()
     assert second.get("k7")["label"] == 7
-    second.put(["k7", "k7", "k8"], columns([1, 2, 3]), hashes[[7, 7, 8]])
+    second.put(["k7", "k7", "k8"], columns([1, 2, 3]), Known(hashes[[7, 7, 8]]))
     assert [int(second.get(key)["label"]) for key in ("k7", "k8")] == [2, 3]
     assert second.count == 40

@@ -6,6 +6,7 @@ from hashlib import blake2b
 import numpy as np
 
 from aiaas_async.data.items import checksums, default_keys, last_of_each
+from aiaas_async.data.keys import Keys
 
 ARRAYS = {"b": np.arange(6, dtype="<i2").reshape(3, 2), "a": np.arange(3, dtype="<f4")}
 
@@ -20,14 +21,19 @@ def test_a_checksum_is_the_crc32_of_the_values_by_column_name() -> None:
 
 def test_a_default_key_is_the_blake2b_of_the_values_by_column_name() -> None:
     expected = [blake2b(row, digest_size=16).hexdigest().encode() for row in rows()]
-    assert default_keys(ARRAYS) == expected
+    assert list(default_keys(ARRAYS)) == expected
 
 
 def test_of_repeated_keys_the_last_is_kept_in_order() -> None:
-    assert last_of_each([b"a", b"b"]) is None
-    last = last_of_each([b"a", b"b", b"a", b"c", b"b"])
+    assert last_of_each(Keys.of([b"a", b"b"]), np.array([1, 2], np.uint64)) is None
+    keys = Keys.of([b"a", b"b", b"a", b"c", b"b"])
+    last = last_of_each(keys, np.array([1, 2, 1, 3, 2], np.uint64))
     assert last is not None
     assert last.tolist() == [2, 3, 4]
+
+
+def test_two_keys_that_share_a_hash_are_two_keys() -> None:
+    assert last_of_each(Keys.of([b"a", b"b"]), np.array([1, 1], np.uint64)) is None
 
 
 def test_no_items_have_no_checksums() -> None:

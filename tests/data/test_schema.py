@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aiaas_async.data.schema import Column, checked_columns, checked_keys, parse_spec
+from aiaas_async.data.schema import Column, checked_columns, parse_spec
 from aiaas_async.errors import InputError, InvalidError, InvalidNameError, TooLargeError
 from aiaas_async.messages import DTYPES
 from tests.data.build import BODY, columns, spec_of
@@ -68,11 +68,3 @@ def test_arrays_are_checked_against_the_columns() -> None:
     ):
         with pytest.raises(InputError, match=why):
             checked_columns(spec_of(), bad)  # type: ignore[arg-type]
-
-
-def test_keys_are_text_of_1_to_256_bytes() -> None:
-    assert checked_keys(["é", "x" * 256], 2) == ["é".encode(), b"x" * 256]
-    assert checked_keys([], 0) == []
-    for bad, why in (("", "0 bytes"), ("é" * 129, "258 bytes"), ("\ud800", "UTF-8"), (1, "UTF-8")):
-        with pytest.raises(InvalidError, match=why):
-            checked_keys(["fine", bad], 2)  # type: ignore[list-item]

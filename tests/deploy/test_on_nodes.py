@@ -26,7 +26,8 @@ from aiaas_async.errors import MemoryBudgetError
 from aiaas_async.formats.safetensors import write_tensors
 from aiaas_async.names import ModelRef
 from aiaas_async.nn.network import Network
-from aiaas_async.node.node import Node, NodeLimits
+from aiaas_async.node.limits import NodeLimits
+from aiaas_async.node.node import Node
 from aiaas_async.node.quarantine import Quarantine
 from aiaas_async.node.work import Call, Hold, Servable, cost_of
 from tests.nn.graphs import Option, normal, spec

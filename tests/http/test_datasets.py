@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import AsyncIterator
 from typing import Any
 
+import numpy as np
 import pytest
 
+from aiaas_async.wire.codecs import MSGPACK
+from aiaas_async.wire.items import pack_items
 from tests.http.api import Api
+from tests.http.conftest import Served
 from tests.http.models import succeed
 
 COLUMNS = {"x": {"dtype": "float32", "shape": [2]}, "y": {"dtype": "int64", "shape": []}}
@@ -132,3 +138,117 @@ async def test_a_page_that_cannot_be_is_refused(api: Api, query: str) -> None:
     reply = await api.get(f"/datasets/d/items?{query}")
     # A cursor beyond the end is an empty page.
     assert reply.status == 422 or reply.value["keys"] == []
+
+
+async def test_a_data_set_shows_its_waste_and_gives_it_back(api: Api) -> None:
+    await filled(api)
+    await succeed(api.post("/datasets/d/items", ITEMS))
+    shown = (await api.get("/datasets/d")).value
+    assert shown["reclaimable_bytes"] == 3 * 16
+    assert shown["disk_bytes"] > 6 * 16
+    freed = (await api.post("/datasets/d/compact")).value["freed_bytes"]
+    again = (await api.get("/datasets/d")).value
+    assert again["reclaimable_bytes"] == 0
+    assert again["disk_bytes"] == shown["disk_bytes"] - freed
+    assert again["digest"] == shown["digest"]
+    assert (await api.post("/datasets/none/compact")).status == 404
+
+
+def value_of(keys: list[str], first: int) -> bytes:
+    x = np.arange(2 * len(keys), dtype=np.float32).reshape(-1, 2) + first
+    return b"".join(pack_items({"x": x, "y": np.arange(len(keys))}, keys))
+
+
+STREAM = {"Content-Type": "application/msgpack"}
+
+
+async def test_a_body_may_be_a_stream_of_values_stored_in_order(served: Served) -> None:
+    api = served.speaking(MSGPACK)
+    await succeed(api.put("/datasets/d", {"columns": COLUMNS}))
+    body = value_of(["a", "b"], 0) + value_of(["c"], 100) + value_of(["a", "ü"], 200)
+
+    async def dripping() -> AsyncIterator[bytes]:
+        for at in range(0, len(body), 7):
+            yield body[at : at + 7]
+
+    report = (await api.post("/datasets/d/items", raw=dripping(), headers=STREAM)).value
+    assert (report["written"], report["replaced"], report["repeated"]) == (5, 1, 0)
+    assert sum(report["per_node"].values()) == 5
+    page = (await api.get("/datasets/d/items")).value
+    assert page["keys"] == ["b", "c", "a", "ü"]
+
+
+@pytest.mark.parametrize(
+    ("rest", "status", "said"),
+    [
+        (value_of(["x", ""], 0), 422, "key 1 has 0 bytes"),
+        (value_of(["x"], 0)[:-3], 400, "cut short"),
+        (b"\xc1", 400, "extension"),
+        (b"\x01", 400, "must be an object"),
+        (b"\x81\xa4rows\x01", 422, "no field 'rows'"),
+    ],
+)
+async def test_what_is_wrong_in_a_stream_says_how_much_was_stored_before_it(
+    served: Served, rest: bytes, status: int, said: str
+) -> None:
+    api = served.speaking(MSGPACK)
+    await succeed(api.put("/datasets/d", {"columns": COLUMNS}))
+    raw = value_of(["a", "b"], 0) + value_of(["c"], 0) + rest
+    reply = await api.post("/datasets/d/items", raw=raw, headers=STREAM)
+    assert reply.status == status, reply.value
+    assert said in reply.detail
+    assert (await api.get("/datasets/d")).value["count"] == 3
+    assert reply.value["details"]["stored"]["written"] == 3
+    assert "3 items" in reply.detail
+
+
+async def test_a_body_without_a_value_is_refused(served: Served) -> None:
+    api = served.speaking(MSGPACK)
+    await succeed(api.put("/datasets/d", {"columns": COLUMNS}))
+    reply = await api.post("/datasets/d/items", raw=b"", headers=STREAM)
+    assert (reply.status, reply.code) == (400, "malformed")
+
+
+async def test_a_value_above_the_cap_is_413_however_long_the_stream_may_be(served: Served) -> None:
+    api = served.speaking(MSGPACK)  # the cap is 2 MiB
+    await succeed(api.put("/datasets/d", {"columns": COLUMNS}))
+    keys = [f"key {number}" for number in range(40_000)]
+    small = [value_of(keys[at : at + 10_000], at) for at in range(0, 40_000, 10_000)]
+    reply = await api.post("/datasets/d/items", raw=io.BytesIO(b"".join(small * 2)), headers=STREAM)
+    assert reply.value["written"] == 80_000
+    large = value_of([f"key {number}" for number in range(90_000)], 0)
+    reply = await api.post("/datasets/d/items", raw=io.BytesIO(large), headers=STREAM)
+    assert (reply.status, reply.code) == (413, "too_large")
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"lengths": np.array([1, 1], np.uint8), "text": b"abc"},
+        {"lengths": np.array([1.0]), "text": b"a"},
+        {"lengths": np.array([[1]], np.uint8), "text": b"a"},
+        {"lengths": np.array([2**40], np.uint64), "text": b"a"},
+        {"lengths": np.array([1], np.uint8), "text": "a"},
+        {"lengths": np.array([1], np.uint8), "text": b"\xff"},
+        {"lengths": np.array([1], np.uint8), "text": b"a", "more": 1},
+    ],
+)
+async def test_packed_keys_that_are_none_are_refused(served: Served, keys: dict[str, Any]) -> None:
+    api = served.speaking(MSGPACK)
+    await succeed(api.put("/datasets/d", {"columns": COLUMNS}))
+    columns = {"x": np.zeros((1, 2), np.float32), "y": np.zeros(1, np.int64)}
+    reply = await api.post("/datasets/d/items", {"keys": keys, "columns": columns})
+    assert reply.status == 422, reply.value
+    assert (await api.get("/datasets/d")).value["count"] == 0
+
+
+async def test_a_range_of_items_is_read_by_their_numbers(api: Api) -> None:
+    await filled(api)
+    middle = (await api.get("/datasets/d/items?start=1&stop=2")).value
+    assert middle["keys"] == ["b"]
+    rest = (await api.get(f"/datasets/d/items?after={middle['next']}")).value
+    assert rest["keys"] == ["c"]
+    assert (await api.get("/datasets/d/items?start=2")).value["keys"] == ["c"]
+    assert (await api.get("/datasets/d/items?start=9")).value["keys"] == []
+    for query in ("start=2&stop=1", "start=-1", "stop=x", "start=0&stop=10001", f"stop={10**12}"):
+        assert (await api.get(f"/datasets/d/items?{query}")).status == 422, query

@@ -1,5 +1,6 @@
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
@@ -16,10 +17,12 @@ from aiaas_async.errors import (
     StoppingError,
     WorkerDiedError,
 )
-from aiaas_async.node.node import Node, NodeLimits
+from aiaas_async.node.limits import NodeLimits
+from aiaas_async.node.node import Node
 from aiaas_async.node.quarantine import Quarantine
 from aiaas_async.node.work import Hold, Release, Servable, WorkItem
 from aiaas_async.requestid import request_id
+from aiaas_async.schedule.origin import BATCH, Origin
 from tests.node.fakes import FakeSource, FakeWorker, call, inferences, servable
 
 Make = Callable[..., Coroutine[Any, Any, Node]]
@@ -47,6 +50,15 @@ async def make(source: FakeSource) -> AsyncIterator[Make]:
 
 def ask(node: Node, of: Servable, value: float = 1.0, rows: int = 1) -> WorkItem:
     return node.submit(call(of, value, rows), 100, asyncio.get_running_loop().time() + 60)
+
+
+async def test_a_node_knows_when_the_last_call_came_and_counts_no_batch_task(make: Make) -> None:
+    node = await make()
+    assert node.called_at == -math.inf
+    now = asyncio.get_running_loop().time()
+    node.submit(call(servable(), 1.0, 1), 100, now + 60, Origin(BATCH))
+    assert node.called_at == -math.inf
+    assert ask(node, servable()).enqueued_at == node.called_at >= now
 
 
 async def finish_all(worker: FakeWorker, count: int) -> None:
@@ -149,7 +161,7 @@ async def test_a_node_refuses_calls_that_would_wait_too_long_but_not_the_tasks_o
     waiting = [ask(node, model, rows=4) for _ in range(5)]
     with pytest.raises(OverloadedError, match="of work wait already"):
         ask(node, model, rows=1)
-    task = node.submit(call(model, 1.0, 1), 100, None, flow="job-1")
+    task = node.submit(call(model, 1.0, 1), 100, None, Origin(BATCH))
     finishing = asyncio.create_task(finish_all(source.workers[0], 100))
     await asyncio.gather(task.reply, *(item.reply for item in waiting))
     finishing.cancel()

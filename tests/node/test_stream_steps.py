@@ -12,7 +12,8 @@ import pytest
 from aiaas_async.compute.base import Answer
 from aiaas_async.compute.jobs import CloseStream, NextPart, OpenStream, StreamJob
 from aiaas_async.errors import WorkerError
-from aiaas_async.node.node import Node, NodeLimits
+from aiaas_async.node.limits import NodeLimits
+from aiaas_async.node.node import Node
 from aiaas_async.node.quarantine import Quarantine
 from aiaas_async.node.work import Release, Servable, StreamStep, WorkItem
 from tests.node.fakes import FakeSource, call, servable

@@ -1,8 +1,11 @@
+import math
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aiaas_async.schedule.divide import (
     FIRST_ITEMS,
+    LATELY_S,
     MAX_TASK_ITEMS,
     TASK_BYTES,
     Task,
@@ -53,6 +56,11 @@ def test_what_was_never_measured_starts_small() -> None:
 def test_slow_models_get_short_tasks() -> None:
     assert fine_items(0.001) == 10
     assert fine_items(10.0) == 1
+
+
+def test_tasks_are_longer_where_no_call_came_lately() -> None:
+    assert fine_items(0.001, LATELY_S / 2) == 10
+    assert fine_items(0.001, LATELY_S) == fine_items(0.001, math.inf) == 25
 
 
 @given(st.integers(2, 100), st.data())

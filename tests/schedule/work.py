@@ -14,6 +14,7 @@ class Job:
     priority: int = 0
     deadline: float | None = None
     expected_s: float = 0.001
+    tenant: str = "default"
 
 
 jobs = st.builds(
@@ -23,4 +24,5 @@ jobs = st.builds(
     priority=st.integers(-3, 3),
     deadline=st.none() | st.floats(0, 10),
     expected_s=st.floats(0, 1),
+    tenant=st.sampled_from("xy"),
 )

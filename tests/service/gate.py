@@ -8,7 +8,7 @@ from typing import Any
 from aiaas_async.compute.base import Answer, ProgressHandler, Worker
 from aiaas_async.compute.frames import Pieces
 from aiaas_async.compute.inloop import InLoopWorkers
-from aiaas_async.compute.jobs import Infer, Job
+from aiaas_async.compute.jobs import Infer, Job, Scan
 
 
 class Gate:
@@ -48,7 +48,7 @@ class Gated:
         self, job: Job, arrays: Any = (), on_progress: ProgressHandler | None = None
     ) -> asyncio.Future[Answer]:
         gate = self._gate
-        if not isinstance(job, Infer):
+        if not isinstance(job, Infer | Scan):
             return self._inner.submit(job, arrays, on_progress)
         gate.seen += 1
         if gate.dying:

@@ -25,7 +25,7 @@ from aiaas_async.messages import TensorSpec
 from aiaas_async.names import ModelRef
 from aiaas_async.schedule.assign import ASSIGNMENTS
 from aiaas_async.schedule.disciplines import DISCIPLINES
-from aiaas_async.service.batchdata import wire
+from aiaas_async.service.batchwiring import wire
 from aiaas_async.service.calls import CallRequest
 from aiaas_async.service.lifespan import running_platform
 from aiaas_async.service.platform import Platform

@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from aiaas_async.errors import DeadlineError, InputError, StoppingError
 from aiaas_async.node.work import Call, Result
+from aiaas_async.schedule.origin import Origin
 from aiaas_async.service.passes import Passes
 from tests.node.fakes import call, servable
 
@@ -22,7 +23,7 @@ class Pieces:
         self.go = asyncio.Event()
         self.go.set()
 
-    async def __call__(self, call: Call, deadline: float, flow: str) -> Result:
+    async def __call__(self, call: Call, deadline: float, origin: Origin) -> Result:
         self.rows.append(call.rows)
         await self.go.wait()
         if (call.arrays["x"] == 13).any():

@@ -1,0 +1,22 @@
+"""What a node may hold, and how long it waits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLimits:
+    """Bytes and seconds. A job may run `patience_s` even when its callers wanted it sooner,
+    and `overtime_s` past its latest deadline, before its worker is ended. `schedule` names the
+    discipline of the mailbox, `tenants` are their weights in it."""
+
+    memory: int = 4 << 30
+    mailbox_items: int = 1024
+    mailbox_bytes: int = 256 << 20
+    load_timeout_s: float = 300.0
+    patience_s: float = 1.0
+    overtime_s: float = 0.25
+    schedule: str = "fair"
+    tenants: Mapping[str, float] = field(default_factory=dict)

@@ -1,0 +1,120 @@
+"""With two copies of each item a node lost for good costs nothing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aiaas_async.data import layout as module
+from aiaas_async.data.dataset import Dataset
+from aiaas_async.data.layout import load, shard_folder
+from aiaas_async.errors import CorruptError, StorageError
+from tests.data.build import columns, content, new, ring_of
+
+KEYS = [f"k{i}" for i in range(200)]
+EXPECTED = dict(zip(KEYS, range(200), strict=True))
+
+
+def gone(shard: Path) -> None:
+    shutil.rmtree(shard)
+
+
+def log_damaged(shard: Path) -> None:
+    raw = bytearray((shard / "log").read_bytes())
+    raw[100] ^= 1
+    (shard / "log").write_bytes(raw)
+
+
+def values_cut(shard: Path) -> None:
+    (shard / "c0.bin").write_bytes(b"")
+
+
+def filled(folder: Path, replication: int, nodes: int = 3) -> Path:
+    """Where the shard of node-1 lies, of a data set of 200 items."""
+    new(folder, nodes, replication).put(KEYS, columns(list(range(200))))
+    return folder / shard_folder("node-1")
+
+
+@pytest.mark.parametrize("lose", [gone, log_damaged, values_cut])
+def test_a_lost_node_is_copied_anew_from_the_others(
+    tmp_path: Path, lose: Callable[[Path], None]
+) -> None:
+    lose(filled(tmp_path, 2))
+    dataset = Dataset.open(tmp_path, ring_of(3))
+    assert list(dataset.lost) == ["node-1"]
+    for again in (dataset, Dataset.open(tmp_path, ring_of(3))):
+        assert content(again) == EXPECTED
+        again.verify()
+        assert sum(node["rows"] for node in again.placement()["nodes"].values()) == 400
+        assert again.put(["k5"], columns([5])).replaced == 1
+    assert Dataset.open(tmp_path, ring_of(3)).lost == {}
+
+
+def test_two_nodes_may_be_lost_one_after_the_other(tmp_path: Path) -> None:
+    gone(filled(tmp_path, 2))
+    Dataset.open(tmp_path, ring_of(3))
+    gone(tmp_path / load(tmp_path / "layout.json").shards["node-2"])
+    assert content(Dataset.open(tmp_path, ring_of(3))) == EXPECTED
+
+
+def test_a_node_that_is_lost_and_leaves_the_ring_costs_nothing_either(tmp_path: Path) -> None:
+    gone(filled(tmp_path, 2, nodes=2))
+    dataset = Dataset.open(tmp_path, ring_of(1))
+    assert content(dataset) == EXPECTED
+
+
+def test_without_another_copy_the_loss_is_told_and_nothing_is_made_up(tmp_path: Path) -> None:
+    gone(filled(tmp_path / "one", 1))
+    with pytest.raises(CorruptError, match="has no log"):
+        Dataset.open(tmp_path / "one", ring_of(3))
+    gone(filled(tmp_path / "two", 2))
+    gone(tmp_path / "two" / shard_folder("node-0"))
+    with pytest.raises(CorruptError, match="has no log"):
+        Dataset.open(tmp_path / "two", ring_of(3))
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_copying_anew_may_itself_be_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    gone(filled(tmp_path, 2))
+    saves: list[Path] = []
+    save = module.Layout.save
+
+    def fail_later(layout: module.Layout, path: Path) -> None:
+        saves.append(path)
+        if len(saves) > after:
+            raise StorageError("power failed")
+        save(layout, path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module.Layout, "save", fail_later)
+        with pytest.raises(StorageError):
+            Dataset.open(tmp_path, ring_of(3))
+    dataset = Dataset.open(tmp_path, ring_of(3))
+    assert content(dataset) == EXPECTED
+    assert sum(node["rows"] for node in dataset.placement()["nodes"].values()) == 400
+
+
+def test_one_item_is_read_from_its_other_copy_where_the_first_is_damaged(tmp_path: Path) -> None:
+    dataset = new(tmp_path, 3, 2)
+    dataset.put(KEYS, columns(list(range(200))))
+    values = tmp_path / shard_folder("node-1") / "c1.bin"
+    values.write_bytes(bytes(len(values.read_bytes())))
+    for key, label in EXPECTED.items():
+        assert dataset.get(key)["label"] == label
+
+
+def test_a_range_is_cut_to_what_there_is(tmp_path: Path) -> None:
+    dataset = new(tmp_path)
+    dataset.put(KEYS, columns(list(range(200))))
+    dataset.delete(["k0"])
+    assert dataset.range(0, 3).keys == ["k1", "k2", "k3"]
+    assert dataset.range(197, 500).columns["label"].tolist() == [198, 199]
+    assert dataset.range(500, 600).keys == dataset.range(4, 4).keys == []
+    following = dataset.range(0, 3).next
+    assert dataset.page(following, 2).keys == ["k4", "k5"]
+    assert dataset.range(0, 199).next is None

@@ -1,0 +1,123 @@
+"""Tenants over HTTP: who says so, what is refused, and a flood that costs another nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from aiaas_async import AsyncClient
+from aiaas_async.errors import InvalidNameError
+from aiaas_async.http.server import running_server
+from aiaas_async.node.work import WorkItem
+from aiaas_async.wire.codecs import JSON
+from tests.http.api import Api, Reply
+from tests.http.conftest import Served, settings
+from tests.http.held import HeldWorkers
+from tests.http.models import commit_doubler
+
+CALL: dict[str, Any] = {"model": "doubler", "inputs": {"x": [1, 2, 3, 4]}}
+
+
+@pytest_asyncio.fixture
+async def workers() -> HeldWorkers:
+    return HeldWorkers()
+
+
+@pytest_asyncio.fixture
+async def held(scratch: Path, workers: HeldWorkers) -> AsyncIterator[Served]:
+    """One node with a mailbox of four places, whose worker finishes no call by itself."""
+    few = settings(scratch, nodes=1, mailbox_items=4, max_batch_size=1)
+    async with (
+        running_server(few, workers) as (platform, url),
+        aiohttp.ClientSession() as session,
+    ):
+        served = Served(platform, url, Api(session, url, JSON, str(scratch)))
+        await commit_doubler(served.api)
+        yield served
+        workers.release()
+
+
+async def flooded(served: Served) -> list[asyncio.Task[Reply]]:
+    """Calls of the tenant "flood" until one is refused."""
+    calls: list[asyncio.Task[Reply]] = []
+    mailbox = _mailbox(served)
+    start = mailbox["accepted"]
+    async with asyncio.timeout(10):
+        while not mailbox["refused"]:
+            calls.append(
+                asyncio.create_task(served.api.post("/call", CALL, headers={"X-Tenant": "flood"}))
+            )
+            while mailbox["accepted"] + mailbox["refused"] - start < len(calls):
+                await asyncio.sleep(0)
+                mailbox = _mailbox(served)
+            for _ in range(50):  # what waits goes to the worker, if there is room
+                await asyncio.sleep(0)
+    return calls
+
+
+def _mailbox(served: Served) -> dict[str, Any]:
+    (node,) = served.platform.cluster.nodes.values()
+    facts: dict[str, Any] = node.status()["mailbox"]
+    return facts
+
+
+async def test_a_flood_of_one_tenant_leaves_another_its_place(
+    held: Served, workers: HeldWorkers
+) -> None:
+    flood = await flooded(held)
+    other = asyncio.create_task(held.api.post("/call", {**CALL, "tenant": "other"}))
+    async with asyncio.timeout(10):
+        while not any(call.done() and call.result().status == 429 for call in flood):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    workers.release()
+    assert (await other).status == 200
+    replies = await asyncio.gather(*flood)
+    refused = [reply for reply in replies if reply.status == 429]
+    assert [(reply.code, int(reply.headers["Retry-After"]) >= 1) for reply in refused] == [
+        ("quota", True)
+    ]
+    assert {reply.status for reply in replies} == {200, 429, 503}
+
+
+@pytest.mark.parametrize("name", ["", "A", "a b", "x" * 65])
+async def test_a_tenant_has_a_name_like_any_other(api: Api, name: str) -> None:
+    by_header = await api.post("/call", {"x": [1]}, headers={"X-Tenant": name})
+    by_field = await api.post("/call", {"inputs": {"x": [1]}, "tenant": name})
+    by_job = await api.post("/batch", {"model": "m", "dataset": "d", "tenant": name})
+    for reply in (by_header, by_field, by_job):
+        assert (reply.status, reply.code) == (422, "invalid_name")
+        assert "tenant" in reply.detail
+
+
+async def test_a_tenant_that_is_no_text_is_refused(api: Api) -> None:
+    assert (await api.post("/call", {"inputs": {"x": [1]}, "tenant": 5})).status == 422
+    assert (await api.post("/batch", {"model": "m", "dataset": "d", "tenant": 5})).status == 422
+
+
+async def test_a_clients_tenant_goes_with_all_it_asks(
+    held: Served, workers: HeldWorkers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers.release()
+    (node,) = held.platform.cluster.nodes.values()
+    seen: list[str] = []
+    submit = node.submit
+
+    def noted(*asked: Any) -> WorkItem:
+        seen.append(asked[3].tenant)
+        return submit(*asked)
+
+    monkeypatch.setattr(node, "submit", noted)
+    async with AsyncClient(held.url, tenant="shop") as client:
+        await client.call({"x": [1.0, 2.0, 3.0, 4.0]}, model="doubler")
+    monkeypatch.setenv("AIAAS_TENANT", "lab")
+    async with AsyncClient(held.url) as client:
+        await client.call({"x": [1.0, 2.0, 3.0, 4.0]}, model="doubler")
+    assert seen == ["shop", "lab"]
+    with pytest.raises(InvalidNameError, match="tenant"):
+        AsyncClient(held.url, tenant="Not A Name")
