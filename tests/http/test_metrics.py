@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Mapping
 
 import pytest
@@ -11,6 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from aiaas_async.http.exposition import CONTENT_TYPE
 from aiaas_async.http.families import FAMILIES
 from aiaas_async.http.metrics import Readings
+from aiaas_async.jobs.board import Running
+from aiaas_async.jobs.record import JobRecord
 from tests.http.conftest import Served
 from tests.http.models import commit_doubler
 from tests.http.raw import head, talk
@@ -181,3 +184,22 @@ async def test_a_name_with_quotes_and_breaks_cannot_break_the_text(served: Serve
 def test_what_is_not_in_the_table_cannot_be_told() -> None:
     with pytest.raises(KeyError):
         Readings().take("aiaas_surprise", 1.0)
+
+
+async def test_running_training_tells_its_steps_and_its_speed(served: Served) -> None:
+    record = JobRecord(id="a1", kind="train", state="running", request={}, created_at=0.0)
+    job = Running(record)
+    job.events.add("progress", {"step": 7, "samples_per_second": 123.5})
+    served.platform.jobs._jobs["a1"] = job
+    found = series(await scrape(served))
+    assert at(found, "aiaas_jobs", kind="train", state="running") == 1
+    assert at(found, "aiaas_job_steps", job="a1") == 7
+    assert at(found, "aiaas_job_samples_per_second", job="a1") == 123.5
+
+
+@pytest.mark.parametrize("served", [{"stall_ms": 20.0}], indirect=True)
+async def test_a_stalled_loop_is_counted(served: Served) -> None:
+    watch, give_up = served.platform.loop, time.monotonic() + 10
+    while not watch.stalls and time.monotonic() < give_up:
+        time.sleep(0.001)  # noqa: ASYNC251 - what must never be done
+    assert at(series(await scrape(served)), "aiaas_loop_stalls_total") >= 1
