@@ -25,7 +25,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--environments", type=Path, default=environments.DEFAULT_FOLDER)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--works", default="", help="only works whose name has this in it")
+    parser.add_argument(
+        "--works", default="", help="only works whose name has one of these in it, by |"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of peers.md and .svg")
     parser.add_argument("--lock", type=Path, help="hold this file's lock while measuring")
     return parser.parse_args()
@@ -60,7 +62,8 @@ def run(names: list[str], asked: argparse.Namespace) -> Measured:
     missing = absent(asked.environments)
     measured.said += [f"{name}: not installed" for name in missing if not names or name in names]
     wanted = [setting for setting in SETTINGS if _takes_part(setting, names, missing)]
-    chosen = [work for work in works.WORKS if asked.works in work.name]
+    parts = asked.works.split("|")
+    chosen = [work for work in works.WORKS if any(part in work.name for part in parts)]
     field = Field(asked.environments, folder, measured)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
