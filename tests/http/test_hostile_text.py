@@ -50,7 +50,8 @@ async def test_hostile_text_in_every_field_changes_nothing_outside(
         for method in ("GET", "DELETE", "POST", "PUT"):
             reply = await sent_as_is(served, method, in_place(path, quoted))
             assert reply.status < 500, path
-    assert names_in(scratch) == before
+    # POST /nodes lets one join, which the server notes under a name of its own.
+    assert [name for name in names_in(scratch) if name != "nodes.json"] == before
     folders = names_in(scratch / "artifacts")
     assert all(re.fullmatch(r"[0-9a-f]{2}|incoming", name) for name in folders)
 
