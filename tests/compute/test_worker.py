@@ -44,7 +44,12 @@ async def test_inspecting_and_loading_say_the_same(source: WorkerSource, tmp_pat
     inspected = await worker.submit(Inspect(classifier(tmp_path)))
     loaded = await worker.submit(load_classifier(tmp_path))
     found = msgspec.convert(inspected.facts, Inspected)
-    assert found == msgspec.convert(loaded.facts, Inspected)
+    again = msgspec.convert(loaded.facts, Inspected)
+    assert (found.inputs, found.outputs, found.nbytes) == (
+        again.inputs,
+        again.outputs,
+        again.nbytes,
+    )
     assert found.inputs == network().inputs
     assert found.outputs == network().outputs
     worker.kill()

@@ -102,8 +102,11 @@ class Registry(RuleBasedStateMachine):
         error = self.alias_error(name, alias, version, expected)
         record = self.do(lambda d: d.set_alias(name, alias, version, expected), error)
         if error is None:
+            if self.aliases.get((name, alias)) == version:  # nothing changed
+                assert record.revision == self.seen[name, alias]
+                return
             self.aliases[name, alias] = version
-            assert record.revision >= self.revisions.get(name, 0)
+            assert record.revision > self.revisions.get(name, 0)
             self.revisions[name] = self.seen[name, alias] = record.revision
 
     def alias_error(
