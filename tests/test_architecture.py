@@ -42,6 +42,7 @@ MACHINERY: Final = {"actors", "jobs", "registry", "compute", "node", "deploy", "
 PLACES: Final[dict[str, set[str]]] = {
     "numpy": NUMBERS | {"service", "client", "cli"},
     "msgpack": {"wire"},
+    "simdjson": {"wire"},
     "aiohttp": {"http", "client"},
     "asyncio": MACHINERY | {"client", "cli"},
     "prometheus_client": set(),

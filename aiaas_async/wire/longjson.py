@@ -1,30 +1,28 @@
 """A long JSON body, read where it stalls nobody: its arrays of numbers apart from the rest.
 
-2.9 MB of numbers take 15 ms to become an array, and a thread would hold the interpreter for as
-long. So a process of its own reads them (`service/readers.py`), and what goes back to the event
+2.9 MB of numbers take milliseconds to become an array, and a thread would hold the interpreter for
+as long. So a process of its own reads them (`service/readers.py`), and what goes back to the event
 loop is arrays, which cost nothing to pass on, and the little that is left.
 """
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 
-from aiaas_async.errors import TooLargeError
-from aiaas_async.messages import MAX_DIMENSIONS
+from aiaas_async.errors import MalformedError, TooLargeError
 from aiaas_async.wire.codecs import decode_json
+from aiaas_async.wire.jsonnumbers import read_numbers
 from aiaas_async.wire.tensors import Array
 
 LONG_BYTES: Final = 1 << 16  # 0.4 ms of JSON
 MAX_REST: Final = 1 << 20  # bytes of the rest
-_LEAST: Final = 64  # numbers of a list worth an array of its own
-_LEVELS: Final = MAX_DIMENSIONS + 1
+_LEAST: Final = 256  # bytes of a list worth an array of its own
 _MAX_DEPTH: Final = 4  # of objects that hold lists: {"inputs": {"x": […]}} has two
+_OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_NULL: Final = msgspec.Raw(b"null")
 
 
 class Apart(msgspec.Struct):
@@ -37,22 +35,21 @@ class Apart(msgspec.Struct):
 
 def read_apart(body: bytes | memoryview) -> tuple[Apart, dict[str, Array]]:
     """Raises `MalformedError`, and `TooLargeError` where more than `MAX_REST` is no numbers."""
-    value = decode_json(bytes(body))
-    places: list[list[str]] = []
+    text = bytes(body)
+    if text.lstrip()[:1] != b"{":
+        decode_json(text)  # what is no JSON is refused as such, however long
+    apart = Apart(b"", [])
     arrays: dict[str, Array] = {}
-    for holder, key, path in _lists(value, ()):
-        numbers = _numbers(holder[key])
-        if numbers is not None:
-            arrays[str(len(arrays))] = numbers
-            places.append([*path, key])
-            holder[key] = None
-    rest = msgspec.json.encode(value)
-    if len(rest) > MAX_REST:
+    apart.rest = bytes(_without_numbers(text, (), apart.places, arrays))
+    if len(apart.rest) > MAX_REST:
         raise TooLargeError(
-            f"the JSON body holds {len(rest)} bytes that are no lists of numbers, {MAX_REST} are "
-            "allowed; send less at once, or use MessagePack"
+            f"the JSON body holds {len(apart.rest)} bytes that are no lists of numbers, {MAX_REST} "
+            "are allowed; send less at once, or use MessagePack"
         )
-    return Apart(rest, places), arrays
+    # Of two values under one key one is gone by now, and its colon with it.
+    if text.count(b":") != apart.rest.count(b":"):
+        raise MalformedError("the JSON body repeats a key: give each once")
+    return apart, arrays
 
 
 def put_together(found: Apart, arrays: Mapping[str, Array]) -> Any:
@@ -66,34 +63,26 @@ def put_together(found: Apart, arrays: Mapping[str, Array]) -> Any:
     return value
 
 
-def _lists(value: Any, path: Sequence[str]) -> Iterator[tuple[dict[str, Any], str, Sequence[str]]]:
-    """(object, key, the keys that lead to the object) of every list in an object."""
-    if not isinstance(value, dict) or len(path) >= _MAX_DEPTH:
-        return
-    for key, held in value.items():
-        if isinstance(held, list):
-            yield value, key, path
-        else:
-            yield from _lists(held, (*path, key))
-
-
-def _numbers(raw: list[Any]) -> Array | None:
-    """`raw`, nested evenly, as int64 if all its numbers are whole, else float64; None for what is
-    something else, or short: that is read, or refused, as the lists of short bodies are."""
-    shape, flat = [len(raw)], raw
-    while flat and type(flat[0]) is list:
-        if len(shape) == _LEVELS or set(map(type, flat)) != {list}:
-            return None
-        lengths = set(map(len, flat))
-        if len(lengths) != 1:
-            return None
-        shape.append(lengths.pop())
-        flat = list(chain.from_iterable(flat))
-    kinds = set(map(type, flat))
-    if len(flat) < _LEAST or not kinds <= {int, float}:
-        return None
+def _without_numbers(
+    text: bytes, path: Sequence[str], places: list[list[str]], arrays: dict[str, Array]
+) -> bytes:
+    """`text` with null for every long list of numbers in its objects; those go to `arrays`."""
+    if len(path) == _MAX_DEPTH or text.lstrip()[:1] != b"{":
+        return text
     try:
-        numbers = array("q" if kinds == {int} else "d", flat)
-    except OverflowError:
-        return None
-    return np.frombuffer(numbers, np.int64 if kinds == {int} else np.float64).reshape(shape)
+        value = _OBJECT.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        decode_json(text)
+        raise
+    for key, raw in value.items():
+        held = bytes(raw)
+        if len(held) < _LEAST:
+            continue
+        numbers = read_numbers(held) if held[:1] == b"[" else None
+        if numbers is None:
+            value[key] = msgspec.Raw(_without_numbers(held, (*path, key), places, arrays))
+        else:
+            arrays[str(len(arrays))] = numbers
+            places.append([*path, key])
+            value[key] = _NULL
+    return msgspec.json.encode(value)

@@ -20,8 +20,9 @@ from aiaas_async.errors import InputError
 from aiaas_async.formats.dtypes import NUMPY
 from aiaas_async.messages import MAX_DIMENSIONS, TensorSpec
 from aiaas_async.names import clip
+from aiaas_async.wire import lists
 from aiaas_async.wire.arrays import MAX_STRING_ARRAY_BYTES
-from aiaas_async.wire.lists import read_floats
+from aiaas_async.wire.jsonnumbers import read_floats
 
 Array = NDArray[Any]
 
@@ -43,6 +44,7 @@ DATATYPES: Final = {
     "string": BYTES,
 }
 _DTYPES: Final = {DATATYPES[name]: dtype for name, dtype in NUMPY.items()}
+_FLOATS: Final = ("FP32", "FP64")
 _NAMES: Final = {dtype: name for name, dtype in _DTYPES.items()}
 _BFLOAT16: Final = np.dtype("<u2")  # the upper half of a float32
 _CODES: Final = {"i": "bhiq", "u": "BHIQ"}  # of `array.array`, by size
@@ -161,6 +163,11 @@ def raw_shape(spec: TensorSpec, datatype: str, nbytes: int, model: str) -> list[
 
 def read_json(raw: bytes, name: str, datatype: str, shape: Sequence[int]) -> Array:
     """A tensor from JSON, nested or flat."""
+    if datatype in _FLOATS and (found := read_floats(raw)) is not None:
+        if found.size != math.prod(shape):
+            raise _misshapen()
+        with np.errstate(over="ignore"):  # what is too large becomes infinite
+            return found.astype(_DTYPES[datatype]).reshape(shape)
     try:
         values = msgspec.json.decode(raw)
     except _UNREADABLE as error:
@@ -181,8 +188,12 @@ def from_values(values: Any, name: str, datatype: str, shape: Sequence[int]) -> 
     except _UNREADABLE as error:
         raise _unparsed(name, error) from None
     if len(found) != math.prod(shape):
-        raise InputError("Unable to parse 'data': Shape does not match true shape of 'data' field")
+        raise _misshapen()
     return found.reshape(shape)
+
+
+def _misshapen() -> InputError:
+    return InputError("Unable to parse 'data': Shape does not match true shape of 'data' field")
 
 
 def _unparsed(name: str, error: Exception) -> InputError:
@@ -206,7 +217,7 @@ def _flat(raw: Any) -> list[Any]:
 def _numbers(flat: list[Any], datatype: str) -> Array:
     dtype = _DTYPES[datatype]
     if dtype.kind == "f":
-        return read_floats(flat, dtype)
+        return lists.read_floats(flat, dtype)
     if dtype.kind == "b":
         return np.array(_typed(flat, bool), dtype)
     code = _CODES[dtype.kind][dtype.itemsize.bit_length() - 1]
