@@ -49,7 +49,8 @@ async def test_a_worker_serves_on_beside_files_that_fail_to_load(tmp_path: Path)
     async with worker_of() as worker:
         inspected = await worker.submit(Inspect(files(tmp_path, data)))
         loaded = await worker.submit(Load("m", files(tmp_path, data)))
-        assert inspected.facts == loaded.facts
+        # Whether it draws numbers is asked of the file alone.
+        assert {**inspected.facts, "deterministic": False} == loaded.facts
         for number in range(0, len(data), 5):
             damaged = data[:number] + bytes([data[number] ^ 0x91]) + data[number + 1 :]
             try:  # a byte of a weight or a name may change without harm
