@@ -133,8 +133,6 @@ class Node:
         item = WorkItem(message, cost, deadline, self._loop, origin)
         if origin.flow == CALLS:
             self.called_at = item.enqueued_at
-        if isinstance(message, Call):
-            item.priority = origin.priority or message.priority
         if isinstance(message, Call | Scanning):
             item.expected_s = self.rates.expected_s(message.servable.id, message.rows)
             # A job's tasks come no faster than they are done, and take turns with the calls.

@@ -49,7 +49,6 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     arrays: Mapping[str, Array]
     rows: int
     outputs: tuple[str, ...] | None = None
-    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
