@@ -20,21 +20,14 @@ from aiaas_async.actors.mailbox import Mailbox
 from aiaas_async.actors.supervisor import supervise
 from aiaas_async.compute.base import Answer, WorkerSource
 from aiaas_async.compute.frames import Pieces
-from aiaas_async.compute.jobs import (
-    Differentiate,
-    Infer,
-    Load,
-    OpenStream,
-    Scan,
-    StreamJob,
-    Unload,
-)
+from aiaas_async.compute.jobs import Differentiate, Infer, Load, Scan, StreamJob, Unload
 from aiaas_async.compute.streams import gone
 from aiaas_async.errors import AiaasError, InternalError, StoppingError, WorkerDiedError
 from aiaas_async.names import ModelRef
 from aiaas_async.node.coalesce import Batch
 from aiaas_async.node.company import Company
 from aiaas_async.node.limits import NodeLimits
+from aiaas_async.node.lone import Lone, job_of
 from aiaas_async.node.quarantine import Quarantine
 from aiaas_async.node.residency import Residency
 from aiaas_async.node.seat import WorkerSeat
@@ -166,12 +159,8 @@ class Node:
                     batch = await self._batch(item, item.message)
                     taken = batch.items
                     await self._infer(batch)
-                case Scanning():
-                    await self._scan(item, item.message)
-                case Differentiation():
-                    await self._differentiate(item, item.message)
-                case StreamStep():
-                    await self._take_step(item, item.message)
+                case Scanning() | Differentiation() | StreamStep():
+                    await self._run_alone(item, item.message)
                 case Hold():
                     item.answer(await self._hold(item.message))
                     self._settle(1)
@@ -211,41 +200,15 @@ class Node:
         self._company.sent(future, self.rates.expected_s(servable.id, batch.rows))
         future.add_done_callback(lambda done: self._on_batch(batch, submitted, done))
 
-    async def _scan(self, item: WorkItem, asked: Scanning) -> None:
-        servable, picked = asked.servable, asked.picked
-        await self._ensure_loaded(servable)
-        submitted = time.perf_counter()
-        job = Scan(
-            servable.id,
-            asked.files,
-            asked.start,
-            asked.stop,
-            asked.outputs,
-            servable.inputs,
-            servable.allow_nonfinite,
-        )
-        pieces = [] if picked is None else [Pieces("rows", (picked,))]
-        future = await self._submit(job, pieces, servable, [item])
-        future.add_done_callback(lambda done: self._on_alone(item, submitted, done))
-
-    async def _differentiate(self, item: WorkItem, asked: Differentiation) -> None:
+    async def _run_alone(self, item: WorkItem, asked: Lone) -> None:
         servable = asked.servable
-        await self._ensure_loaded(servable)
-        submitted = time.perf_counter()
-        job = Differentiate(servable.id, asked.wrt, asked.loss, asked.output)
-        pieces = [Pieces(name, (array,)) for name, array in asked.arrays.items()]
-        future = await self._submit(job, pieces, servable, [item])
-        future.add_done_callback(lambda done: self._on_alone(item, submitted, done))
-
-    async def _take_step(self, item: WorkItem, step: StreamStep) -> None:
-        servable = step.servable
-        if isinstance(step.job, OpenStream):
+        if not isinstance(asked, StreamStep) or asked.begins:
             await self._ensure_loaded(servable)
         elif servable.id not in self._residency:
             raise gone()
         submitted = time.perf_counter()
-        pieces = [Pieces(name, (array,)) for name, array in step.arrays.items()]
-        future = await self._submit(step.job, pieces, servable, [item])
+        job, pieces = job_of(asked)
+        future = await self._submit(job, pieces, servable, [item])
         future.add_done_callback(lambda done: self._on_alone(item, submitted, done))
 
     async def _submit(
