@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from aiaas_async.actors.mailbox import Mailbox
 from aiaas_async.actors.supervisor import supervise
 from aiaas_async.compute.base import Answer, WorkerSource
 from aiaas_async.compute.frames import Pieces
@@ -45,7 +44,6 @@ from aiaas_async.node.work import (
     WorkItem,
     request_ids,
 )
-from aiaas_async.schedule.disciplines import make_discipline
 from aiaas_async.schedule.origin import A_CALL, CALLS, Origin
 from aiaas_async.schedule.rates import Rates
 
@@ -59,13 +57,9 @@ class Node:
         self, node_id: str, source: WorkerSource, limits: NodeLimits, quarantine: Quarantine
     ) -> None:
         self.id = node_id
-        self._limits = limits
+        self.limits = limits
         self._quarantine = quarantine
-        self._mailbox: Mailbox[WorkItem] = Mailbox(
-            limits.mailbox_items,
-            limits.mailbox_bytes,
-            make_discipline(limits.schedule, limits.tenants),
-        )
+        self._mailbox = limits.mailbox()
         self.rates = Rates()
         self.called_at = -math.inf  # the loop's time of the last call
         self._residency = Residency(limits.memory)
@@ -229,8 +223,8 @@ class Node:
     def _end_by(self, items: Sequence[WorkItem]) -> float:
         deadlines = [item.deadline for item in items if item.deadline is not None]
         now = self._loop.time()
-        latest = max(deadlines, default=now + self._limits.load_timeout_s)
-        return max(latest, now + self._limits.patience_s) + self._limits.overtime_s
+        latest = max(deadlines, default=now + self.limits.load_timeout_s)
+        return max(latest, now + self.limits.patience_s) + self.limits.overtime_s
 
     async def _ensure_loaded(self, servable: Servable) -> None:
         if servable.id in self._residency:
@@ -238,14 +232,14 @@ class Node:
         for victim in self._residency.room_for(servable.nbytes):
             await self._unload(victim)
             self.statistics.evictions += 1
-        await self._seat.do(Load(servable.id, servable.artifact), self._limits.load_timeout_s)
+        await self._seat.do(Load(servable.id, servable.artifact), self.limits.load_timeout_s)
         self._residency.add(servable.id, servable.nbytes)
         self.statistics.loads += 1
         self._loaded_as[servable.id] = self.statistics.loads
 
     async def _unload(self, model: str) -> None:
         self._residency.remove(model)
-        await self._seat.do(Unload(model), self._limits.load_timeout_s)
+        await self._seat.do(Unload(model), self.limits.load_timeout_s)
 
     async def _hold(self, asked: Hold) -> Result:
         servable = asked.servable
@@ -359,7 +353,7 @@ class Node:
             "loaded": sorted(self._residency),
             "pinned": sorted(self._residency.pinned),
             "memory": {"budget": self._residency.budget, "used": self._residency.used},
-            "schedule": self._limits.schedule,
+            "schedule": self.limits.schedule,
             "mailbox": asdict(self._mailbox.statistics()),
             "workers_started": self._seat.started,
             "statistics": asdict(self.statistics),
