@@ -200,10 +200,6 @@ def tenant_of(request: web.Request, body: Mapping[str, Any] | None = None) -> st
     return TENANT if asked is None else check_name(asked, "tenant")
 
 
-def text_query(request: web.Request, name: str) -> str | None:
-    return request.query.get(name)
-
-
 def whole_query(request: web.Request, name: str, default: int, maximum: int) -> int:
     """A whole number of the query string between 0 and `maximum`."""
     raw = request.query.get(name)

@@ -57,7 +57,7 @@ async def exposition(platform: Platform, tally: Tally, budget: BodyBudget) -> by
     _read_jobs(readings, platform)
     _read_http(readings, tally, budget)
     waiting: Counter[ModelRef] = sum(
-        (node.waiting() for node in platform.cluster.nodes.values()), Counter()
+        (node.waiting() for node in platform.cluster.nodes.values()), platform.deployments.waiting()
     )
     versions = list(platform.models.statistics.items())
     workers = {node.worker_pid: node.id for node in platform.cluster.nodes.values()}

@@ -19,12 +19,14 @@ from aiaas_async.http.exchange import (
     answer_codec,
     read_object,
     reply,
+    tenant_of,
     timeout_of,
     whole_query,
 )
 from aiaas_async.messages import render_metadata
 from aiaas_async.names import ModelRef, clip
 from aiaas_async.registry.records import AliasRecord, Traffic, VersionRecord
+from aiaas_async.schedule.origin import Origin
 from aiaas_async.service.calls import Wrt, check_wrt
 
 _DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/]+={0,2}):")
@@ -133,8 +135,9 @@ async def _differentiate(request: web.Request, wrt: Wrt | None) -> web.StreamRes
     body, codec = await read_object(request)
     info = request.match_info
     asked = wrt or check_wrt(body.get("wrt", "both"))
+    origin = Origin(tenant=tenant_of(request))
     record, result = await request.app[PLATFORM].calls.differentiate(
-        info["name"], info["version"], body, asked, timeout_of(request, body)
+        info["name"], info["version"], body, asked, timeout_of(request, body), origin
     )
     answer: dict[str, Any] = {
         "model": record.ref.name,
@@ -267,8 +270,3 @@ def render_alias(record: AliasRecord) -> dict[str, Any]:
         "previous": list(record.previous),
         **msgspec.to_builtins(record.traffic),
     }
-
-
-def ref_of(request: web.Request) -> ModelRef:
-    info = request.match_info
-    return ModelRef(info["name"], info["version"])

@@ -15,25 +15,23 @@ from aiohttp import web
 
 from aiaas_async.errors import InvalidError, MethodError, NotFoundError
 from aiaas_async.http.body import read_body
-from aiaas_async.http.exchange import BUDGET, PLATFORM, tenant_of, timeout_of
+from aiaas_async.http.exchange import BUDGET, PLATFORM, timeout_of
 from aiaas_async.http.request import Handler, found_by
 from aiaas_async.http.v2compression import compressed
 from aiaas_async.http.v2config import config_of
 from aiaas_async.http.v2exchange import (
+    call_for,
     control_object,
     count_unread,
     found_record,
     ready_record,
     reply,
-    time_for,
     unsupported,
-    urgency,
 )
 from aiaas_async.http.v2generate import generate, generate_stream
 from aiaas_async.http.v2logging import change_log_settings, log_settings
 from aiaas_async.http.v2models import (
     V2,
-    called_version,
     index,
     load,
     metadata_of,
@@ -43,7 +41,7 @@ from aiaas_async.http.v2models import (
 from aiaas_async.http.v2trace import TRACER, change_trace_settings, timestamps, trace_settings
 from aiaas_async.http.wholereply import WholeReply
 from aiaas_async.registry.records import VersionRecord
-from aiaas_async.service.calls import CallAnswer, CallRequest
+from aiaas_async.service.calls import CallAnswer
 from aiaas_async.wire.open_inference import (
     HEADER_LENGTH,
     InferRequest,
@@ -51,7 +49,6 @@ from aiaas_async.wire.open_inference import (
     takes_long,
     tensors_at,
 )
-from aiaas_async.wire.sequences import control_arrays
 from aiaas_async.wire.v2reply import InferReply, write_reply, writes_long
 
 # Of a bytes object's data, as CPython lays it out.
@@ -152,7 +149,9 @@ async def infer(request: web.Request) -> web.StreamResponse:
         count_unread(request, record, error, started)
         raise
     read = time.perf_counter_ns()
-    answer = await request.app[PLATFORM].calls.call(_call(request, asked, record))
+    outputs = tuple(output.name for output in asked.outputs)
+    call = call_for(request, record, asked.inputs, asked.terms, outputs)
+    answer = await request.app[PLATFORM].calls.call(call)
     written = time.perf_counter_ns()
     response = await compressed(request, await _answer(asked, answer))
     tracer = request.app[TRACER]
@@ -171,22 +170,6 @@ async def _asked(request: web.Request, record: VersionRecord) -> InferRequest:
     if not takes_long(body, length, model):
         return read_request(body, length, model)
     return await request.app[PLATFORM].readers.read_infer(body, length, model)
-
-
-def _call(request: web.Request, asked: InferRequest, record: VersionRecord) -> CallRequest:
-    model, inputs = request.app[V2].model_for(record), asked.inputs
-    if model.controls:
-        rows = len(next(iter(inputs.values())))
-        inputs |= control_arrays(model.controls, asked.terms.mark, rows, model.name)
-    return CallRequest(
-        inputs=inputs,
-        model=record.ref.name,
-        version=called_version(request.app, record, request.match_info.get("version")),
-        timeout_s=time_for(request, asked.terms),
-        outputs=tuple(output.name for output in asked.outputs),
-        tenant=tenant_of(request),
-        priority=urgency(asked.terms),
-    )
 
 
 async def _answer(asked: InferRequest, answer: CallAnswer) -> web.Response:

@@ -19,6 +19,7 @@ from aiaas_async.http.exchange import (
 )
 from aiaas_async.messages import render_metadata
 from aiaas_async.names import LATEST, clip
+from aiaas_async.schedule.origin import Origin
 from aiaas_async.service.calls import CallAnswer, CallRequest
 
 _FIELDS = frozenset({"model", "version", "inputs", "key", "timeout_ms", "outputs", "tenant"})
@@ -57,7 +58,8 @@ def _call_request(request: web.Request, body: dict[str, Any]) -> CallRequest:
     """The full form has `inputs` (an object of values); anything else is just the inputs."""
     inputs = body.get("inputs")
     if not isinstance(inputs, Mapping) or _is_tensor(inputs):
-        return CallRequest(body, timeout_s=timeout_of(request, {}), tenant=tenant_of(request))
+        origin = Origin(tenant=tenant_of(request))
+        return CallRequest(body, timeout_s=timeout_of(request, {}), origin=origin)
     unknown = [field for field in body if field not in _FIELDS]
     if unknown:
         raise InvalidError(
@@ -72,7 +74,7 @@ def _call_request(request: web.Request, body: dict[str, Any]) -> CallRequest:
         key=_text(body, "key"),
         timeout_s=timeout_of(request, body),
         outputs=_outputs(body),
-        tenant=tenant_of(request, body),
+        origin=Origin(tenant=tenant_of(request, body)),
     )
 
 

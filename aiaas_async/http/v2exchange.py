@@ -4,6 +4,7 @@ versions by the names in the path."""
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -12,14 +13,17 @@ from aiohttp import web
 from aiaas_async import errors
 from aiaas_async.errors import AiaasError, MethodError
 from aiaas_async.http.body import read_body
-from aiaas_async.http.exchange import BUDGET, CONTROL_BYTES, PLATFORM, timeout_of
+from aiaas_async.http.exchange import BUDGET, CONTROL_BYTES, PLATFORM, tenant_of, timeout_of
 from aiaas_async.http.exchange import answering as answering_by
 from aiaas_async.http.request import Handler
 from aiaas_async.http.status import headers_of
 from aiaas_async.http.tally import RouteTally
-from aiaas_async.http.v2models import find, ready_version
+from aiaas_async.http.v2models import V2, called_version, find, ready_version
 from aiaas_async.http.wholereply import WholeReply
 from aiaas_async.registry.records import VersionRecord
+from aiaas_async.schedule.origin import Origin
+from aiaas_async.service.calls import CallRequest
+from aiaas_async.wire.sequences import control_arrays
 from aiaas_async.wire.v2parameters import Terms
 
 # The nearest class up the tree that stands here decides; what the reference server has no
@@ -110,13 +114,35 @@ def count_unread(
     statistics.failed(error, time.perf_counter_ns() - started)
 
 
-def time_for(request: web.Request, terms: Terms) -> float:
+def call_for(
+    request: web.Request,
+    record: VersionRecord,
+    inputs: Mapping[str, Any],
+    terms: Terms,
+    outputs: tuple[str, ...] | None = None,
+) -> CallRequest:
+    """The call of `record` that a request of the protocol stands for."""
+    model = request.app[V2].model_for(record)
+    if model.controls:
+        rows = len(next(iter(inputs.values())))
+        inputs = {**inputs, **control_arrays(model.controls, terms.mark, rows, model.name)}
+    return CallRequest(
+        inputs=inputs,
+        model=record.ref.name,
+        version=called_version(request.app, record, request.match_info.get("version")),
+        timeout_s=_time_for(request, terms),
+        outputs=outputs,
+        origin=Origin(tenant=tenant_of(request), priority=_urgency(terms)),
+    )
+
+
+def _time_for(request: web.Request, terms: Terms) -> float:
     """Seconds that the request may take."""
     wanted = {"timeout_ms": terms.timeout_us / 1000} if terms.timeout_us else {}
     return timeout_of(request, wanted)
 
 
-def urgency(terms: Terms) -> int:
+def _urgency(terms: Terms) -> int:
     """The platform's priority, of which the highest goes first: above 0 for requests that name
     one, of which the protocol has the lowest go first."""
     return _LAST_PRIORITY - min(terms.priority, _LAST_PRIORITY - 1) if terms.priority else 0

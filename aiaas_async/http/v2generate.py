@@ -15,19 +15,16 @@ from aiaas_async.errors import AiaasError
 from aiaas_async.http.exchange import PLATFORM
 from aiaas_async.http.v2compression import compressed
 from aiaas_async.http.v2exchange import (
+    call_for,
     control_body,
     count_unread,
     ready_record,
     reply,
-    time_for,
-    urgency,
 )
-from aiaas_async.http.v2models import V2, called_version
+from aiaas_async.http.v2models import V2
 from aiaas_async.names import ModelRef
 from aiaas_async.registry.records import VersionRecord
-from aiaas_async.service.calls import CallRequest
 from aiaas_async.service.streams import Part
-from aiaas_async.wire.sequences import control_arrays
 from aiaas_async.wire.v2generate import GenerateRequest, read_generate, write_generated
 
 
@@ -35,7 +32,8 @@ async def generate(request: web.Request) -> web.StreamResponse:
     """The whole answer, as one object."""
     record = ready_record(request)
     asked = await _asked(request, record)
-    answer = await request.app[PLATFORM].calls.call(_call(request, asked, record))
+    call = call_for(request, record, asked.inputs, asked.terms)
+    answer = await request.app[PLATFORM].calls.call(call)
     head = _head(asked, ModelRef(answer.model, answer.version))
     return await compressed(request, reply(write_generated(head, answer.outputs)))
 
@@ -45,7 +43,7 @@ async def generate_stream(request: web.Request) -> web.StreamResponse:
     other; afterwards it is the last event."""
     record = ready_record(request)
     asked = await _asked(request, record)
-    call = _call(request, asked, record)
+    call = call_for(request, record, asked.inputs, asked.terms)
     ref, parts = await request.app[PLATFORM].calls.stream(call)
     async with aclosing(parts):
         return await _send(request, _events(parts, _head(asked, ref)), call.timeout_s)
@@ -106,21 +104,6 @@ async def _asked(request: web.Request, record: VersionRecord) -> GenerateRequest
     except BaseException as error:
         count_unread(request, record, error, started)
         raise
-
-
-def _call(request: web.Request, asked: GenerateRequest, record: VersionRecord) -> CallRequest:
-    model = request.app[V2].model_for(record)
-    inputs = dict(asked.inputs)
-    if model.controls:
-        rows = len(next(iter(inputs.values())))
-        inputs |= control_arrays(model.controls, asked.terms.mark, rows, model.name)
-    return CallRequest(
-        inputs=inputs,
-        model=record.ref.name,
-        version=called_version(request.app, record, request.match_info.get("version")),
-        timeout_s=time_for(request, asked.terms),
-        priority=urgency(asked.terms),
-    )
 
 
 def _head(asked: GenerateRequest, ref: ModelRef) -> dict[str, str]:

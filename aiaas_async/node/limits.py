@@ -1,9 +1,13 @@
-"""What a node may hold, and how long it waits."""
+"""What a node may hold, how long it waits, and the order in which it takes what waits."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from aiaas_async.actors.mailbox import Mailbox
+from aiaas_async.node.work import WorkItem
+from aiaas_async.schedule.disciplines import make_discipline
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,3 +24,8 @@ class NodeLimits:
     overtime_s: float = 0.25
     schedule: str = "fair"
     tenants: Mapping[str, float] = field(default_factory=dict)
+
+    def mailbox(self) -> Mailbox[WorkItem]:
+        """An empty mailbox within these limits."""
+        order = make_discipline(self.schedule, self.tenants)
+        return Mailbox(self.mailbox_items, self.mailbox_bytes, order)

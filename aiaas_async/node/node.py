@@ -16,25 +16,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from aiaas_async.actors.mailbox import Mailbox
 from aiaas_async.actors.supervisor import supervise
 from aiaas_async.compute.base import Answer, WorkerSource
 from aiaas_async.compute.frames import Pieces
-from aiaas_async.compute.jobs import (
-    Differentiate,
-    Infer,
-    Load,
-    OpenStream,
-    Scan,
-    StreamJob,
-    Unload,
-)
+from aiaas_async.compute.jobs import Differentiate, Infer, Load, Scan, StreamJob, Unload
 from aiaas_async.compute.streams import gone
 from aiaas_async.errors import AiaasError, InternalError, StoppingError, WorkerDiedError
 from aiaas_async.names import ModelRef
 from aiaas_async.node.coalesce import Batch
 from aiaas_async.node.company import Company
 from aiaas_async.node.limits import NodeLimits
+from aiaas_async.node.lone import Lone, job_of
 from aiaas_async.node.quarantine import Quarantine
 from aiaas_async.node.residency import Residency
 from aiaas_async.node.seat import WorkerSeat
@@ -52,7 +44,6 @@ from aiaas_async.node.work import (
     WorkItem,
     request_ids,
 )
-from aiaas_async.schedule.disciplines import make_discipline
 from aiaas_async.schedule.origin import A_CALL, CALLS, Origin
 from aiaas_async.schedule.rates import Rates
 
@@ -66,13 +57,9 @@ class Node:
         self, node_id: str, source: WorkerSource, limits: NodeLimits, quarantine: Quarantine
     ) -> None:
         self.id = node_id
-        self._limits = limits
+        self.limits = limits
         self._quarantine = quarantine
-        self._mailbox: Mailbox[WorkItem] = Mailbox(
-            limits.mailbox_items,
-            limits.mailbox_bytes,
-            make_discipline(limits.schedule, limits.tenants),
-        )
+        self._mailbox = limits.mailbox()
         self.rates = Rates()
         self.called_at = -math.inf  # the loop's time of the last call
         self._residency = Residency(limits.memory)
@@ -133,8 +120,6 @@ class Node:
         item = WorkItem(message, cost, deadline, self._loop, origin)
         if origin.flow == CALLS:
             self.called_at = item.enqueued_at
-        if isinstance(message, Call):
-            item.priority = origin.priority or message.priority
         if isinstance(message, Call | Scanning):
             item.expected_s = self.rates.expected_s(message.servable.id, message.rows)
             # A job's tasks come no faster than they are done, and take turns with the calls.
@@ -168,12 +153,8 @@ class Node:
                     batch = await self._batch(item, item.message)
                     taken = batch.items
                     await self._infer(batch)
-                case Scanning():
-                    await self._scan(item, item.message)
-                case Differentiation():
-                    await self._differentiate(item, item.message)
-                case StreamStep():
-                    await self._take_step(item, item.message)
+                case Scanning() | Differentiation() | StreamStep():
+                    await self._run_alone(item, item.message)
                 case Hold():
                     item.answer(await self._hold(item.message))
                     self._settle(1)
@@ -213,41 +194,15 @@ class Node:
         self._company.sent(future, self.rates.expected_s(servable.id, batch.rows))
         future.add_done_callback(lambda done: self._on_batch(batch, submitted, done))
 
-    async def _scan(self, item: WorkItem, asked: Scanning) -> None:
-        servable, picked = asked.servable, asked.picked
-        await self._ensure_loaded(servable)
-        submitted = time.perf_counter()
-        job = Scan(
-            servable.id,
-            asked.files,
-            asked.start,
-            asked.stop,
-            asked.outputs,
-            servable.inputs,
-            servable.allow_nonfinite,
-        )
-        pieces = [] if picked is None else [Pieces("rows", (picked,))]
-        future = await self._submit(job, pieces, servable, [item])
-        future.add_done_callback(lambda done: self._on_alone(item, submitted, done))
-
-    async def _differentiate(self, item: WorkItem, asked: Differentiation) -> None:
+    async def _run_alone(self, item: WorkItem, asked: Lone) -> None:
         servable = asked.servable
-        await self._ensure_loaded(servable)
-        submitted = time.perf_counter()
-        job = Differentiate(servable.id, asked.wrt, asked.loss, asked.output)
-        pieces = [Pieces(name, (array,)) for name, array in asked.arrays.items()]
-        future = await self._submit(job, pieces, servable, [item])
-        future.add_done_callback(lambda done: self._on_alone(item, submitted, done))
-
-    async def _take_step(self, item: WorkItem, step: StreamStep) -> None:
-        servable = step.servable
-        if isinstance(step.job, OpenStream):
+        if not isinstance(asked, StreamStep) or asked.begins:
             await self._ensure_loaded(servable)
         elif servable.id not in self._residency:
             raise gone()
         submitted = time.perf_counter()
-        pieces = [Pieces(name, (array,)) for name, array in step.arrays.items()]
-        future = await self._submit(step.job, pieces, servable, [item])
+        job, pieces = job_of(asked)
+        future = await self._submit(job, pieces, servable, [item])
         future.add_done_callback(lambda done: self._on_alone(item, submitted, done))
 
     async def _submit(
@@ -268,8 +223,8 @@ class Node:
     def _end_by(self, items: Sequence[WorkItem]) -> float:
         deadlines = [item.deadline for item in items if item.deadline is not None]
         now = self._loop.time()
-        latest = max(deadlines, default=now + self._limits.load_timeout_s)
-        return max(latest, now + self._limits.patience_s) + self._limits.overtime_s
+        latest = max(deadlines, default=now + self.limits.load_timeout_s)
+        return max(latest, now + self.limits.patience_s) + self.limits.overtime_s
 
     async def _ensure_loaded(self, servable: Servable) -> None:
         if servable.id in self._residency:
@@ -277,14 +232,14 @@ class Node:
         for victim in self._residency.room_for(servable.nbytes):
             await self._unload(victim)
             self.statistics.evictions += 1
-        await self._seat.do(Load(servable.id, servable.artifact), self._limits.load_timeout_s)
+        await self._seat.do(Load(servable.id, servable.artifact), self.limits.load_timeout_s)
         self._residency.add(servable.id, servable.nbytes)
         self.statistics.loads += 1
         self._loaded_as[servable.id] = self.statistics.loads
 
     async def _unload(self, model: str) -> None:
         self._residency.remove(model)
-        await self._seat.do(Unload(model), self._limits.load_timeout_s)
+        await self._seat.do(Unload(model), self.limits.load_timeout_s)
 
     async def _hold(self, asked: Hold) -> Result:
         servable = asked.servable
@@ -398,7 +353,7 @@ class Node:
             "loaded": sorted(self._residency),
             "pinned": sorted(self._residency.pinned),
             "memory": {"budget": self._residency.budget, "used": self._residency.used},
-            "schedule": self._limits.schedule,
+            "schedule": self.limits.schedule,
             "mailbox": asdict(self._mailbox.statistics()),
             "workers_started": self._seat.started,
             "statistics": asdict(self.statistics),

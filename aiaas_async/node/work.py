@@ -11,7 +11,7 @@ import msgspec
 
 from aiaas_async.actors.envelope import Envelope
 from aiaas_async.compute.frames import Array
-from aiaas_async.compute.jobs import ArtifactFiles, InputFile, StreamJob
+from aiaas_async.compute.jobs import ArtifactFiles, InputFile, OpenStream, StreamJob
 from aiaas_async.messages import TensorSpec
 from aiaas_async.names import ModelRef
 from aiaas_async.requestid import REQUEST_ID
@@ -49,7 +49,6 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     arrays: Mapping[str, Array]
     rows: int
     outputs: tuple[str, ...] | None = None
-    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +58,11 @@ class StreamStep:
     servable: Servable
     job: StreamJob
     arrays: Mapping[str, Array] = field(default_factory=dict)
+
+    @property
+    def begins(self) -> bool:
+        """Whether it is the first."""
+        return isinstance(self.job, OpenStream)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from aiaas_async.errors import AmbiguousError, InvalidError
 from aiaas_async.names import LATEST, ModelRef, clip
 from aiaas_async.node.work import Call, Differentiation, Hold, Result, Servable, cost_of
 from aiaas_async.registry.records import AliasRecord, VersionRecord
-from aiaas_async.schedule.origin import SHADOW, TENANT, Origin
+from aiaas_async.schedule.origin import A_CALL, SHADOW, Origin
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.deployments import Deployments
 from aiaas_async.service.models import Models
@@ -46,8 +46,7 @@ class CallRequest(msgspec.Struct, frozen=True, gc=False):
     key: str | None = None
     timeout_s: float = 30.0
     outputs: tuple[str, ...] | None = None
-    tenant: str = TENANT
-    priority: int = 0
+    origin: Origin = A_CALL
 
 
 class CallAnswer(msgspec.Struct, frozen=True, gc=False):
@@ -106,14 +105,13 @@ class Calls:
         """The answer to `message`, from where its version is served."""
         servable = message.servable
         if servable.stateful:
-            return self._sequences.ask(message, deadline)
+            return self._sequences.ask(message, deadline, request.origin)
         self._shadow(request, batch)
-        origin = Origin(tenant=request.tenant)
         deployment = self._deployments.ready(servable.ref)
         if deployment is not None:
-            return self._deployments.call(deployment, message, deadline, origin)
+            return self._deployments.call(deployment, message, deadline, request.origin)
         key, cost = request.key or servable.id, cost_of(batch.arrays)
-        return self._cluster.ask(key, message, cost, deadline, origin)
+        return self._cluster.ask(key, message, cost, deadline, request.origin)
 
     async def stream(self, request: CallRequest) -> tuple[ModelRef, AsyncGenerator[Part, None]]:
         """What answers, and the parts of its answer; they lead with the batch dimension. A version
@@ -127,7 +125,8 @@ class Calls:
         except BaseException as error:
             self._models.statistics.of(record.ref).failed(error, time.perf_counter_ns() - started)
             raise
-        return record.ref, self._counted(message, self._streams.parts(message, deadline), started)
+        parts = self._streams.parts(message, deadline, request.origin)
+        return record.ref, self._counted(message, parts, started)
 
     async def _counted(
         self, message: Call, parts: AsyncGenerator[Part, None], started: int
@@ -149,7 +148,7 @@ class Calls:
         servable = await self._servable(record)
         batch = read_inputs(request.inputs, servable.inputs, servable.allow_nonfinite)
         outputs = _outputs(servable, request.outputs)
-        return batch, Call(servable, batch.arrays, batch.count, outputs, request.priority)
+        return batch, Call(servable, batch.arrays, batch.count, outputs)
 
     def _resolve(self, request: CallRequest) -> VersionRecord:
         catalog = self._models.catalog
@@ -202,7 +201,13 @@ class Calls:
         return await self._cluster.ask(servable.id, Hold(servable, pin), 0, deadline)
 
     async def differentiate(
-        self, name: str, version: str, body: Mapping[str, Any], wrt: Wrt, timeout_s: float
+        self,
+        name: str,
+        version: str,
+        body: Mapping[str, Any],
+        wrt: Wrt,
+        timeout_s: float,
+        origin: Origin = A_CALL,
     ) -> tuple[VersionRecord, Result]:
         """Loss and gradients. `body` has inputs and targets, and perhaps loss and output."""
         deadline = asyncio.get_running_loop().time() + timeout_s
@@ -214,7 +219,8 @@ class Calls:
             value = read_array(raw, f"target {clip(target)}")
             arrays[f"targets/{target}"] = value if inputs.batched else value[None]
         message = Differentiation(servable, arrays, wrt, _text(body, "loss"), _text(body, "output"))
-        return record, await self._cluster.ask(servable.id, message, cost_of(arrays), deadline)
+        cost = cost_of(arrays)
+        return record, await self._cluster.ask(servable.id, message, cost, deadline, origin)
 
 
 def _answer(servable: Servable, batch: Batch, result: Result) -> CallAnswer:

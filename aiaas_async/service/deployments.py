@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -30,7 +31,7 @@ from aiaas_async.errors import (
 )
 from aiaas_async.formats.files import replacing
 from aiaas_async.names import LATEST, ModelRef, clip
-from aiaas_async.node.work import Call, Result, Servable
+from aiaas_async.node.work import Call, Result
 from aiaas_async.registry.records import VersionRecord
 from aiaas_async.schedule.origin import A_CALL, CALLS, Origin
 from aiaas_async.service.caching import ResponseCache
@@ -77,6 +78,12 @@ class Deployment:
         if self.arrived is not None:
             return "moving"
         return "failed" if self.reason else "loading"
+
+    @property
+    def waiting_here(self) -> int:
+        """Calls that no node has yet: they wait for a pass, or for the move to end."""
+        passes = None if self.placement is None else self.placement.passes
+        return self.waiting + (0 if passes is None else passes.waiting())
 
     async def placed(self, deadline: float) -> Placement:
         """Where it is, once it is anywhere. Raises `DeadlineError`, `OverloadedError`, or
@@ -129,6 +136,10 @@ class Deployments:
         """Why `ref` may not go: it is deployed."""
         found = self._by_ref.get(ref)
         return None if found is None else f"deployment {found.id}"
+
+    def waiting(self) -> Counter[ModelRef]:
+        """Calls that wait here, by version: for a pass, or for a deployment that moves."""
+        return Counter({ref: found.waiting_here for ref, found in self._by_ref.items()})
 
     def all(self) -> list[Deployment]:
         return list(self._by_ref.values())
@@ -240,15 +251,10 @@ class Deployments:
 
     async def _place(self, record: VersionRecord, spec: DeploymentSpec) -> Placement:
         found, facts = await self._plan(record, spec.request)
-        whole = Servable(
-            ref=record.ref,
-            artifact=self._models.artifact_of(record),
-            inputs=record.metadata.inputs,
-            outputs=record.metadata.outputs,
-            nbytes=record.nbytes,
+        whole = replace(
+            self._models.form(record.metadata, record.files, record.nbytes),
             max_batch_size=found.request.max_batch_size,
             max_delay_s=spec.max_delay_ms / 1000,
-            allow_nonfinite=record.metadata.allow_nonfinite,
         )
         return await place_balanced(found, facts, whole, self._cluster.nodes)
 
@@ -294,10 +300,18 @@ class Deployments:
         ]
         await asyncio.to_thread(_write, self._file, msgspec.json.encode(stored))
 
-    async def stop(self) -> None:
+    async def settled(self) -> None:
         """Wait for what drains."""
         if self._draining:
             await asyncio.wait(self._draining)
+
+    async def stop(self, grace_s: float) -> None:
+        """Let what drains end within `grace_s` seconds; then no pass is begun any more."""
+        if self._draining:
+            await asyncio.wait(self._draining, timeout=grace_s)
+        for found in self.all():
+            if found.placement is not None and found.placement.passes is not None:
+                await found.placement.passes.stop()
 
 
 def parse_spec(body: Mapping[str, Any]) -> DeploymentSpec:
@@ -320,6 +334,7 @@ def parse_spec(body: Mapping[str, Any]) -> DeploymentSpec:
 def render(deployment: Deployment) -> dict[str, Any]:
     """The JSON-like form of a deployment."""
     placement, cache = deployment.placement, deployment.cache
+    passes = None if placement is None else placement.passes
     return {
         "id": deployment.id,
         "model": deployment.ref.name,
@@ -329,6 +344,7 @@ def render(deployment: Deployment) -> dict[str, Any]:
         "max_delay_ms": deployment.spec.max_delay_ms,
         "cache_mb": deployment.spec.cache_mb,
         "cache": None if cache is None else msgspec.to_builtins(cache.statistics()),
+        "mailbox": None if passes is None else asdict(passes.statistics()),
         "plan": None if placement is None else placement.plan.to_data(),
     }
 

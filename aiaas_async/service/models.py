@@ -210,6 +210,7 @@ class Models:
             self._check_unused(record.ref)
         if version is None:
             await self._writer.mutate(lambda draft: draft.delete_model(name))
+            self._batching_of.pop(name, None)
         else:
             await self._writer.mutate(lambda draft: draft.delete_version(records[0].ref))
         for record in records:

@@ -10,42 +10,42 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
 
 import numpy as np
 
-from aiaas_async.actors.mailbox import Mailbox
+from aiaas_async.actors.mailbox import MailboxStatistics
 from aiaas_async.actors.supervisor import supervise
 from aiaas_async.compute.frames import Array
 from aiaas_async.errors import AiaasError, InternalError, StoppingError
 from aiaas_async.node.coalesce import Batch
 from aiaas_async.node.company import Company
+from aiaas_async.node.limits import NodeLimits
 from aiaas_async.node.work import Call, Result, WorkItem, cost_of
-from aiaas_async.schedule.disciplines import make_discipline
 from aiaas_async.schedule.origin import A_CALL, Origin
-
-MAX_WAITING: Final = 1024
-MAX_BYTES: Final = 256 << 20
+from aiaas_async.schedule.rates import Rates
 
 # The answer to a call by a deadline (loop time); where it came from.
 Pass = Callable[[Call, float, Origin], Awaitable[Result]]
 
 
 class Passes:
-    """Gathers calls and runs each batch with `run`; who is next the schedule `schedule` says."""
+    """Gathers calls and runs each batch with `run`. How much may wait, and who is next, the
+    `limits` of its nodes say: what waits here waits in their stead."""
 
-    def __init__(self, run: Pass, schedule: str = "fair") -> None:
+    def __init__(self, run: Pass, limits: NodeLimits) -> None:
         self._run = run
-        self._mailbox: Mailbox[WorkItem] = Mailbox(
-            MAX_WAITING, MAX_BYTES, make_discipline(schedule)
-        )
+        self._mailbox = limits.mailbox()
+        self._rates = Rates()
         self._company = Company(self._mailbox.__len__)
         self._loop = asyncio.get_running_loop()
-        self._task = asyncio.create_task(supervise("passes", self._serve, self._give_up))
+        self._task = asyncio.create_task(
+            supervise("passes", self._serve, self._give_up), name="passes"
+        )
 
     async def call(self, call: Call, deadline: float, origin: Origin = A_CALL) -> Result:
         """The answer to `call`. Raises `OverloadedError` when too much waits."""
         item = WorkItem(call, cost_of(call.arrays), deadline, self._loop, origin)
+        item.expected_s = self._rates.expected_s(call.servable.id, call.rows)
         self._mailbox.put_nowait(item)
         return await item.reply
 
@@ -82,7 +82,9 @@ class Passes:
         except Exception:
             self._fail(batch, InternalError("a pass met a defect of its own"))
             raise
-        self._company.ended(len(batch.items), time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        self._company.ended(len(batch.items), seconds)
+        self._rates.record(batch.servable.id, batch.rows, seconds)
         for item, arrays in zip(batch.items, batch.split(result.arrays), strict=True):
             queued = started - item.arrived + result.queue_s
             item.answer(Result(result.node, arrays, {}, queued, result.compute_s, batch.rows))
@@ -102,6 +104,13 @@ class Passes:
 
     def _give_up(self, _: BaseException) -> None:
         self._mailbox.close(StoppingError("this deployment failed too often and is out of service"))
+
+    def waiting(self) -> int:
+        """Calls that wait for a pass."""
+        return sum(not item.abandoned for item in self._mailbox)
+
+    def statistics(self) -> MailboxStatistics:
+        return self._mailbox.statistics()
 
     async def stop(self) -> None:
         """End; who still waits is told so."""

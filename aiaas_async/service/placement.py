@@ -65,7 +65,7 @@ class Placement:
 
     def replica(self) -> tuple[Node, Servable]:
         """The replica with the least to do. Raises `InvalidError` when the version is split."""
-        if self.plan.nodes[0].submodel is not None:
+        if self.plan.split:
             raise InvalidError(
                 "this version is deployed in several pieces; answers in parts and sequences need "
                 "one that is whole"
@@ -106,7 +106,7 @@ async def place(plan: Plan, whole: Servable, nodes: Mapping[str, Node]) -> Place
     chosen = tuple(nodes[placed.node] for placed in plan.nodes)
     placement = Placement(plan, chosen, tuple(servables))
     if plan.tensor is not None:
-        placement.passes = Passes(partial(_call_pieces, placement))
+        placement.passes = Passes(partial(_call_pieces, placement), chosen[0].limits)
     try:
         await _together(
             _ask(node, Hold(servable, pin=True))
@@ -125,7 +125,7 @@ async def place_balanced(
 ) -> Placement:
     """As `place`; a pipeline is cut by what its stages take, where that is worth loading anew."""
     placement = await place(plan, whole, nodes)
-    if plan.nodes[0].submodel is None or plan.tensor is not None:
+    if not plan.split or plan.tensor is not None:
         return placement
     free = {each.node: nodes[each.node].free_bytes + each.nbytes for each in plan.nodes}
     try:

@@ -20,7 +20,10 @@ from aiaas_async.node.seat import WorkerSeat
 from aiaas_async.wire.longjson import Apart, put_together
 from aiaas_async.wire.open_inference import InferRequest, Model
 
-MAX_WAITING: Final = 256  # bodies; their bytes are bounded where they are received
+# At a reader, the one that it reads included. A body's share of what requests may hold is given
+# back once it has arrived.
+MAX_WAITING: Final = 256
+MAX_BYTES: Final = 256 << 20
 PATIENCE_S: Final = 10.0  # 16 MiB of JSON take 0.1 s
 
 
@@ -30,7 +33,16 @@ class _Desk:
     def __init__(self, source: WorkerSource) -> None:
         self.seat = WorkerSeat(source, lambda: None)
         self.places = asyncio.Semaphore(JOBS_UNDER_WAY)
-        self.load = 0
+        self.load = self.nbytes = 0
+
+    def check(self, nbytes: int) -> None:
+        """Raises `OverloadedError` where a body of `nbytes` is one too many; the first never is."""
+        if self.load >= MAX_WAITING or (self.load and self.nbytes + nbytes > MAX_BYTES):
+            raise OverloadedError(
+                f"{self.load} long JSON bodies of {self.nbytes} bytes wait to be read; try later, "
+                "or use MessagePack",
+                retry_after=1.0,
+            )
 
 
 class Readers:
@@ -68,13 +80,10 @@ class Readers:
 
     async def _do_once(self, job: ReadJson | ReadInfer, body: bytes | memoryview) -> Answer:
         desk = min(self._desks, key=lambda each: each.load)
-        if desk.load >= MAX_WAITING:
-            raise OverloadedError(
-                f"{desk.load} long JSON bodies wait to be read; try later, or use MessagePack",
-                retry_after=1.0,
-            )
+        desk.check(len(body))
         pieces = Pieces("body", (np.frombuffer(body, np.uint8),))
         desk.load += 1
+        desk.nbytes += len(body)
         try:
             async with asyncio.timeout(PATIENCE_S), desk.places:
                 worker = await desk.seat.free()
@@ -84,6 +93,7 @@ class Readers:
             raise OverloadedError("a long JSON body could not be read in time") from None
         finally:
             desk.load -= 1
+            desk.nbytes -= len(body)
 
     async def _open(self) -> None:
         """Start the readers, once."""

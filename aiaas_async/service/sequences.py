@@ -17,6 +17,7 @@ import msgspec
 from aiaas_async.errors import DeadlineError, InputError, OverloadedError, WorkerError
 from aiaas_async.node.node import Node
 from aiaas_async.node.work import Call, Result, Servable, cost_of
+from aiaas_async.schedule.origin import Origin
 from aiaas_async.service.seating import Seating
 from aiaas_async.wire.sequences import Mark, mark_of
 
@@ -48,7 +49,7 @@ class Sequences:
     def __len__(self) -> int:
         return len(self._known)
 
-    async def ask(self, call: Call, deadline: float) -> Result:
+    async def ask(self, call: Call, deadline: float, origin: Origin) -> Result:
         """The answer to `call` of a stateful version, when those before it have theirs.
 
         Raises `InputError` for a sequence that has not begun, `WorkerError` when its state is
@@ -62,7 +63,7 @@ class Sequences:
         found.waiting += 1
         try:
             async with asyncio.timeout_at(deadline), found.turn:
-                return await _run(found, call, mark, deadline)
+                return await _run(found, call, deadline, origin)
         except TimeoutError:
             raise DeadlineError("the calls before this one in its sequence took too long") from None
         finally:
@@ -101,13 +102,14 @@ class Sequences:
             del self._known[key]
 
 
-async def _run(found: _Sequence, call: Call, mark: Mark, deadline: float) -> Result:
+async def _run(found: _Sequence, call: Call, deadline: float, origin: Origin) -> Result:
     """`call`, whose turn it is."""
+    mark = mark_of(call.arrays)
     if not mark.start and found.state_of is None:
         raise _not_begun(call.servable, mark)
     before = None if mark.start else found.state_of
     message = msgspec.structs.replace(call, servable=found.servable)
-    result = await found.node.submit(message, cost_of(call.arrays), deadline).reply
+    result = await found.node.submit(message, cost_of(call.arrays), deadline, origin).reply
     now = found.node.incarnation(found.servable.id)
     if before is not None and before != now:
         found.state_of = None

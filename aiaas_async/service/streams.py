@@ -27,13 +27,15 @@ class Streams:
     def __init__(self, seating: Seating) -> None:
         self._seating = seating
 
-    async def parts(self, call: Call, deadline: float) -> AsyncGenerator[Part, None]:
+    async def parts(
+        self, call: Call, deadline: float, origin: Origin
+    ) -> AsyncGenerator[Part, None]:
         """The parts of the answer to `call`. Close the iterator, unless it came to its end.
 
         Raises what `Calls.call` raises, also between parts.
         """
         node, servable = self._seating.seat(call.servable, call.servable.id)
-        stream = _Stream(node, servable, deadline, call.priority)
+        stream = _Stream(node, servable, deadline, origin)
         await stream.open(call)
         try:
             stream.ask_next()
@@ -48,9 +50,9 @@ class _Stream:
     """The server's end of a stream on a node. `_ahead` is the part that was asked for; None after
     the last."""
 
-    def __init__(self, node: Node, servable: Servable, deadline: float, priority: int) -> None:
-        self._node, self._servable, self._deadline = node, servable, deadline
-        self._priority = priority
+    def __init__(self, node: Node, servable: Servable, deadline: float, origin: Origin) -> None:
+        self._node, self._servable = node, servable
+        self._deadline, self._origin = deadline, origin
         self._id = secrets.token_hex(8)
         self._ahead: WorkItem | None = None
 
@@ -86,7 +88,7 @@ class _Stream:
     def _submit(self, job: StreamJob, arrays: Mapping[str, Array] = _NONE) -> WorkItem:
         message = StreamStep(self._servable, job, arrays)
         cost = cost_of(arrays)
-        return self._node.submit(message, cost, self._deadline, Origin(priority=self._priority))
+        return self._node.submit(message, cost, self._deadline, self._origin)
 
 
 def _look_at(reply: asyncio.Future[Result]) -> None:

@@ -146,7 +146,7 @@ async def test_a_deployment_is_replaced_under_load_without_a_failed_call(
     statuses = {status for found in await asyncio.gather(*callers) for status in found}
     assert statuses == {200}
     assert first["id"] == second["id"] == third["id"]
-    await served.platform.deployments.stop()
+    await served.platform.deployments.settled()
     nodes = (await api.get("/nodes")).value["nodes"]
     assert [len(node["loaded"]) for node in nodes] == [1, 1]
 
@@ -205,7 +205,7 @@ async def test_a_deleted_deployment_frees_its_pieces_and_the_version_still_answe
     assert in_use.status == 409
     assert placed["id"] in in_use.detail
     assert (await api.delete(f"/deployments/{placed['id']}")).status == 204
-    await served.platform.deployments.stop()
+    await served.platform.deployments.settled()
     assert all(not n["loaded"] for n in (await api.get("/nodes")).value["nodes"])
     assert (await call(api)).status == 200
 

@@ -14,13 +14,20 @@ import pytest_asyncio
 from aiaas_async import AsyncClient
 from aiaas_async.errors import InvalidNameError
 from aiaas_async.http.server import running_server
-from aiaas_async.node.work import WorkItem
+from aiaas_async.node.node import Node
+from aiaas_async.node.work import Message, WorkItem
+from aiaas_async.schedule.origin import A_CALL, Origin
 from aiaas_async.wire.codecs import JSON
 from tests.http.api import Api, Reply
 from tests.http.conftest import Served, settings
+from tests.http.examples import EXAMPLES, RUNTIMES
 from tests.http.held import HeldWorkers
-from tests.http.models import commit_doubler
+from tests.http.models import commit_doubler, doubler
+from tests.http.v2server import serving
+from tests.http.writers import RUNTIMES as WRITERS
+from tests.http.writers import WRITER
 
+SEQUENCE = "simple_string_dyna_sequence"
 CALL: dict[str, Any] = {"model": "doubler", "inputs": {"x": [1, 2, 3, 4]}}
 
 
@@ -98,6 +105,39 @@ async def test_a_tenant_has_a_name_like_any_other(api: Api, name: str) -> None:
 async def test_a_tenant_that_is_no_text_is_refused(api: Api) -> None:
     assert (await api.post("/call", {"inputs": {"x": [1]}, "tenant": 5})).status == 422
     assert (await api.post("/batch", {"model": "m", "dataset": "d", "tenant": 5})).status == 422
+
+
+ASKED: list[tuple[str, dict[str, Any]]] = [
+    ("/call", CALL),
+    ("/models/doubler/versions/1.0/loss", {**CALL, "targets": {"doubled": [1, 2, 3, 4]}}),
+    ("/v2/models/writer/generate", {"text_input": "a b", "repeat": 1}),
+    ("/v2/models/writer/generate_stream", {"text_input": "a b", "repeat": 1}),
+    (
+        f"/v2/models/{SEQUENCE}/infer",
+        {
+            "inputs": [{"name": "INPUT", "datatype": "INT32", "shape": [1, 1], "data": [1]}],
+            "parameters": {"sequence_id": "7", "sequence_start": True, "sequence_end": True},
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), ASKED, ids=[path for path, _ in ASKED])
+async def test_whatever_is_asked_waits_as_its_tenants_work(
+    scratch: Path, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, Any]
+) -> None:
+    seen: list[Origin] = []
+    submit = Node.submit
+
+    def noted(node: Node, message: Message, cost: int, deadline: float | None, *more: Any) -> Any:
+        seen.append(*more or (A_CALL,))
+        return submit(node, message, cost, deadline, *more)
+
+    async with serving(scratch, {**RUNTIMES, **WRITERS}, doubler(), WRITER, *EXAMPLES[-3:]) as held:
+        monkeypatch.setattr(Node, "submit", noted)
+        answer = await held.api.post(path, body, headers={"X-Tenant": "shop"})
+    assert answer.status == 200, answer.value
+    assert {origin.tenant for origin in seen} == {"shop"}
 
 
 async def test_a_clients_tenant_goes_with_all_it_asks(

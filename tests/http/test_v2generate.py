@@ -188,8 +188,8 @@ async def test_too_many_streams_are_refused_and_gone_ones_make_room(writing: Ser
 async def test_a_stream_that_takes_too_long_ends_with_an_error(writing: Served) -> None:
     original = Node.submit
 
-    def submit(self: Node, message: Any, *more: Any) -> Any:
-        item = original(self, message, *more)
+    def submit(self: Node, message: Any, cost: int, deadline: float | None, *more: Any) -> Any:
+        item = original(self, message, cost, deadline, *more)
         if Writer.written > before + 1:
             item.expire()
         return item

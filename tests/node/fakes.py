@@ -82,6 +82,8 @@ class FakeWorker:
     def kill(self) -> None:
         self._dead.set()
         for position, job in enumerate(self.waiting):
+            if job.future.done():  # cancelled
+                continue
             job.future.set_exception(WorkerDiedError("dead", {"started": position == 0}))
         self.waiting.clear()
 

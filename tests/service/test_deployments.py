@@ -15,7 +15,7 @@ import pytest
 from aiaas_async.compute.pool import WorkerForks
 from aiaas_async.compute.process import WorkerProcess
 from aiaas_async.deploy.plan import Plan
-from aiaas_async.errors import DeadlineError, MemoryBudgetError
+from aiaas_async.errors import DeadlineError, MemoryBudgetError, OverloadedError
 from aiaas_async.formats.safetensors import write_tensors
 from aiaas_async.names import ModelRef
 from aiaas_async.nn.layer import Array
@@ -155,7 +155,7 @@ async def test_a_pipeline_is_cut_by_what_its_stages_take_on_this_machine(
         answer = await platform.calls.call(CallRequest({"x": x}, "deep"))
         expected = Network.from_spec(graph).predict({}, {"x": x})["l5"]
         np.testing.assert_array_equal(answer.outputs["l5"], expected)
-        await platform.deployments.stop()
+        await platform.deployments.settled()
         loaded = [len(node.status()["loaded"]) for node in platform.cluster.nodes.values()]
         assert loaded == [1, 1]
 
@@ -182,6 +182,36 @@ async def test_a_better_cut_that_does_not_fit_leaves_the_one_that_does(
         sizes = [node.nbytes for node in deployed.placement.plan.nodes]
         assert sizes[0] == sizes[1]
         await check(platform, expected)
+
+
+async def test_calls_of_a_divided_version_wait_as_the_settings_say_and_are_seen(
+    start: Start, tmp_path: Path
+) -> None:
+    async with start(schedule="priority", mailbox_items=2) as platform:
+        expected = await pushed(platform, tmp_path)
+        deployed = await platform.deployments.deploy(asked("tensor", max_batch_size=5))
+        await check(platform, expected)
+        assert render(deployed)["mailbox"]["accepted"] == 1
+        calls = [asyncio.create_task(check(platform, expected)) for _ in range(5)]
+        while not all(call.done() for call in calls):
+            assert platform.deployments.waiting()[deployed.ref] <= 2
+            await asyncio.sleep(0)
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        refused = [each for each in outcomes if isinstance(each, OverloadedError)]
+        assert len(refused) == render(deployed)["mailbox"]["refused"] > 0
+
+
+@pytest.mark.parametrize("split", SPLITS)
+async def test_a_platform_that_ends_leaves_nothing_of_a_deployment_running(
+    start: Start, tmp_path: Path, split: str
+) -> None:
+    before = asyncio.all_tasks()
+    async with start(nodes=2) as platform:
+        expected = await pushed(platform, tmp_path)
+        await platform.deployments.deploy(asked(split))
+        await platform.deployments.deploy(asked(split))
+        await check(platform, expected)
+    assert asyncio.all_tasks() == before
 
 
 async def test_a_call_waits_for_one_that_moves_only_until_its_deadline() -> None:

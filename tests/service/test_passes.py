@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from aiaas_async.errors import DeadlineError, InputError, StoppingError
+from aiaas_async.errors import DeadlineError, InputError, OverloadedError, StoppingError
+from aiaas_async.node.limits import NodeLimits
 from aiaas_async.node.work import Call, Result
 from aiaas_async.schedule.origin import Origin
 from aiaas_async.service.passes import Passes
@@ -38,7 +39,7 @@ def pieces() -> Pieces:
 
 @pytest_asyncio.fixture
 async def passes(pieces: Pieces) -> AsyncIterator[Passes]:
-    made = Passes(pieces)
+    made = Passes(pieces, NodeLimits())
     yield made
     await made.stop()
 
@@ -107,7 +108,7 @@ async def test_an_expired_call_is_answered_and_costs_no_pass(
 
 
 async def test_who_waits_when_it_stops_is_told_so(pieces: Pieces) -> None:
-    passes, model = Passes(pieces), servable()
+    passes, model = Passes(pieces, NodeLimits()), servable()
     pieces.go.clear()
     asked = [asyncio.create_task(passes.call(call(model), in_a_minute())) for _ in range(2)]
     await turns()
@@ -117,3 +118,52 @@ async def test_who_waits_when_it_stops_is_told_so(pieces: Pieces) -> None:
     answers = await asyncio.gather(*asked, return_exceptions=True)
     assert {type(answer) for answer in answers} == {StoppingError}
     assert pieces.rows == [2]
+
+
+async def test_how_many_may_wait_for_a_pass_their_nodes_limits_say(pieces: Pieces) -> None:
+    passes, model = Passes(pieces, NodeLimits(mailbox_items=2)), servable(max_batch_size=1)
+    pieces.go.clear()
+    asked = [asyncio.create_task(passes.call(call(model), in_a_minute()))]
+    await turns()
+    asked += [asyncio.create_task(passes.call(call(model), in_a_minute())) for _ in range(2)]
+    await turns()
+    with pytest.raises(OverloadedError):
+        await passes.call(call(model), in_a_minute())
+    assert (passes.waiting(), passes.statistics().refused) == (2, 1)
+    pieces.go.set()
+    await asyncio.gather(*asked)
+    assert (passes.waiting(), passes.statistics().accepted) == (0, 3)
+    await passes.stop()
+
+
+async def served_by(limits: NodeLimits, pieces: Pieces, *origins: Origin) -> list[Origin]:
+    """The order in which calls that wait behind another are served."""
+    passes, model, served = Passes(pieces, limits), servable(max_batch_size=1), []
+
+    async def ask(origin: Origin) -> None:
+        await passes.call(call(model), in_a_minute(), origin)
+        served.append(origin)
+
+    pieces.go.clear()
+    first = asyncio.create_task(passes.call(call(model), in_a_minute()))
+    await turns()
+    asked = [asyncio.create_task(ask(origin)) for origin in origins]
+    await turns()
+    pieces.go.set()
+    await asyncio.gather(first, *asked)
+    await passes.stop()
+    return served
+
+
+async def test_the_schedule_of_the_nodes_says_whose_pass_is_next(pieces: Pieces) -> None:
+    low, high = Origin(), Origin(priority=5)
+    assert await served_by(NodeLimits(schedule="priority"), pieces, low, high) == [high, low]
+    assert await served_by(NodeLimits(schedule="fifo"), pieces, low, high) == [low, high]
+
+
+async def test_tenants_share_the_passes_by_their_weights(pieces: Pieces) -> None:
+    light, heavy = Origin(tenant="light"), Origin(tenant="heavy")
+    waiting = [*[light] * 12, *[heavy] * 12]
+    equal = await served_by(NodeLimits(), pieces, *waiting)
+    weighted = await served_by(NodeLimits(tenants={"heavy": 4.0}), pieces, *waiting)
+    assert (equal[-1], weighted[-1]) == (heavy, light)
