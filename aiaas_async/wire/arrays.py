@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 
 import msgspec
@@ -17,11 +18,9 @@ from aiaas_async.formats.dtypes import NUMPY
 from aiaas_async.messages import TensorSpec
 from aiaas_async.names import clip
 from aiaas_async.wire.lists import read_floats
-from aiaas_async.wire.tensors import Array, is_tensor, unpack_tensor
+from aiaas_async.wire.tensors import Array, check_texts, is_tensor, unpack_tensor
 
 _FLOAT: Final = np.dtype(np.float32)
-# A string array is as wide as its longest string: 10,000 short ones and a long one would be huge.
-MAX_STRING_ARRAY_BYTES: Final = 64 << 20
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
@@ -103,6 +102,7 @@ def read_array(raw: Any, what: str, dtype: str | None = None) -> Array:
     try:
         if wanted is not None and wanted.kind == "f" and type(raw) is list and not _is_text(raw):
             return read_floats(raw, wanted)
+        _check_leaves(raw, what)
         array = np.array(raw)
     except (ValueError, TypeError, OverflowError):
         raise InputError(
@@ -110,6 +110,17 @@ def read_array(raw: Any, what: str, dtype: str | None = None) -> Array:
             f"numbers; got {clip(raw)}"
         ) from None
     return _settle(array, raw, what)
+
+
+def _check_leaves(raw: Any, what: str) -> None:
+    """Raise `InputError` for texts that numpy would make too large an array of. What is ragged is
+    left to it: it makes no array of that."""
+    flat, kinds = [raw], {type(raw)}
+    while kinds == {list}:
+        flat = list(chain.from_iterable(flat))
+        kinds = set(map(type, flat))
+    if str in kinds:
+        check_texts((leaf for leaf in flat if type(leaf) is str), len(flat), what)
 
 
 def _is_text(raw: Any) -> bool:
@@ -144,7 +155,6 @@ def _convert(array: Array, spec: TensorSpec) -> Array:
     if spec.dtype == "string":
         if kind != "U":
             raise _mistyped(array, spec)
-        _check_string_bytes(array, spec)
         return array
     wanted = NUMPY[spec.dtype]
     if array.dtype == wanted:
@@ -172,14 +182,6 @@ def _narrowed(array: Array, wanted: np.dtype[Any], spec: TensorSpec) -> Array:
                 f"{spec.dtype} holds {limits.min} to {limits.max}"
             )
     return array.astype(wanted)
-
-
-def _check_string_bytes(array: Array, spec: TensorSpec) -> None:
-    if array.nbytes > MAX_STRING_ARRAY_BYTES:
-        raise InputError(
-            f"input {spec.name!r}: {array.size} strings of up to {array.dtype.itemsize // 4} "
-            "characters are too large together; send fewer at once"
-        )
 
 
 def _check_finite(array: Array, spec: TensorSpec) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -27,6 +27,8 @@ _NAMES: Final = {dtype: name for name, dtype in NUMPY.items()}
 _FROM_MSGPACK_NUMPY: Final = {dtype.str: dtype for dtype in NUMPY.values()}
 _LENGTH_BYTES: Final = 4
 MAX_STRINGS: Final = 131_072  # of a tensor: each takes 0.3 us to read
+# An array of texts is as wide as its longest: 10,000 short ones and a long one would be huge.
+MAX_STRING_ARRAY_BYTES: Final = 64 << 20
 _MSGPACK_NUMPY_KEYS: Final = ("nd", "type", "shape", "data")
 
 
@@ -131,7 +133,19 @@ def _unpack_strings(value: Mapping[str, Any], what: str) -> Array:
         raise InputError(f"{what}: a string is not UTF-8") from None
     if at != len(data):
         raise InputError(f"{what}: data has {len(data) - at} bytes after the last string")
+    check_texts(found, len(found), what)
     return np.array(found, dtype=np.str_).reshape(shape)
+
+
+def check_texts(texts: Iterable[str], count: int, what: str) -> None:
+    """Raise `InputError` where an array of `count` values, `texts` among them, would be too large.
+    Before it is made: 60 KB of one long text and many short ones would take 640 MB."""
+    longest = max(map(len, texts), default=0)
+    if 4 * longest * count > MAX_STRING_ARRAY_BYTES:
+        raise InputError(
+            f"{what}: {count} strings of up to {longest} characters are too large together; send "
+            "fewer at once"
+        )
 
 
 def pack_strings(strings: list[str]) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from aiaas_async.formats.dtypes import NUMPY
 from aiaas_async.messages import MAX_DIMENSIONS, TensorSpec
 from aiaas_async.names import clip
 from aiaas_async.wire import lists
-from aiaas_async.wire.arrays import MAX_STRING_ARRAY_BYTES
 from aiaas_async.wire.jsonnumbers import read_floats
+from aiaas_async.wire.tensors import check_texts
 
 Array = NDArray[Any]
 
@@ -129,13 +129,8 @@ def _text(raw: bytes, name: str) -> str:
 
 
 def _texts(found: list[str], name: str) -> Array:
-    width = max(map(len, found), default=0) or 1
-    if 4 * width * len(found) > MAX_STRING_ARRAY_BYTES:
-        raise InputError(
-            f"{len(found)} strings of up to {width} characters are too large together for "
-            f"inference input '{name}'; send fewer at once"
-        )
-    return np.array(found, dtype=f"<U{width}")
+    check_texts(found, len(found), f"inference input '{name}'")
+    return np.array(found, dtype=np.str_)
 
 
 def raw_shape(spec: TensorSpec, datatype: str, nbytes: int, model: str) -> list[int]:

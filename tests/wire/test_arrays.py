@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from aiaas_async.errors import InputError
 from aiaas_async.messages import TensorSpec
 from aiaas_async.wire.arrays import read_array, read_inputs, squeeze
-from aiaas_async.wire.tensors import pack_tensor
+from aiaas_async.wire.tensors import pack_strings, pack_tensor
 
 X = TensorSpec("x", "float32", (2, 3))
 ITEM: list[list[float]] = [[1, 2, 3], [4, 5, 6.5]]
@@ -121,3 +122,24 @@ def test_outputs_of_a_single_item_lose_the_batch_dimension() -> None:
     assert squeeze(arrays, batched=False)["label"] == 7
     assert squeeze(arrays, batched=False)["logits"].shape == (3,)
     assert squeeze(arrays, batched=True)["logits"].shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        ["x" * 20_000] + ["y"] * 8_000,
+        [["x"] * 4_000, ["y"] * 3_999 + ["z" * 20_000]],
+        [1] * 8_000 + ["x" * 20_000],
+    ],
+)
+def test_many_texts_beside_a_long_one_are_refused_before_they_take_memory(raw: Any) -> None:
+    no_array = mock.patch.object(np, "array", side_effect=AssertionError("an array was made"))
+    with no_array, pytest.raises(InputError, match="too large together"):
+        read_array(raw, "input 'x'")
+
+
+def test_a_tensor_of_many_texts_and_a_long_one_is_refused_before_it_takes_memory() -> None:
+    tensor = pack_strings(["x" * 20_000] + ["y"] * 8_000)
+    no_array = mock.patch.object(np, "array", side_effect=AssertionError("an array was made"))
+    with no_array, pytest.raises(InputError, match="too large together"):
+        read_array(tensor, "input 'x'")
