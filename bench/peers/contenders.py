@@ -151,6 +151,7 @@ SETTINGS = (
         {"AIAAS_NODES": "1", "AIAAS_WORKER_THREADS": "2"},
         works=lambda work: work.model in ("large", "lite0"),
     ),
+    Setting("ours, split", "ours-split", None, _ours, works=lambda work: work.model == "large"),
     Setting("FastAPI", "fastapi", "fastapi", _script("fastapi_app.py")),
     Setting(
         "MLServer, own route",
@@ -234,12 +235,14 @@ _LITE0 = {
 }
 
 
-def push_models(running: Running, folder: Path) -> None:
+def push_models(setting: Setting, running: Running, folder: Path) -> None:
     """Ours takes its models over HTTP, once a server."""
     with Client(f"http://127.0.0.1:{running.port}") as client:
         for name in ("small", "image", "large"):
             client.push(name, "1", folder / "ours" / name)
         client.push("lite0", "1", folder / "lite0.onnx", _LITE0)
+        if setting.server == "ours-split":
+            client.deploy("large", mode="distributed", split="tensor")
 
 
 def absent(folder: Path) -> list[str]:

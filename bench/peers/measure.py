@@ -58,7 +58,7 @@ class Field:
             return False
         self.servers[setting.server] = running
         if setting.peer is None:
-            contenders.push_models(running, self._folder)
+            contenders.push_models(setting, running, self._folder)
         else:
             version = environments.version_of(self._environments, setting.peer)
             self._measured.versions[setting.server] = version
