@@ -165,6 +165,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = {}
 
     @property
+    def folder(self) -> Path:
+        """`data_dir` as an absolute path."""
+        return Path(self.data_dir).expanduser().absolute()
+
+    @property
     def node_count(self) -> int:
         return self.nodes or len(os.sched_getaffinity(0))
 
