@@ -14,7 +14,13 @@ from typing import Final
 
 import msgspec
 
-from aiaas_async.errors import DeadlineError, InputError, OverloadedError, WorkerError
+from aiaas_async.errors import (
+    DeadlineError,
+    InputError,
+    OverloadedError,
+    StoppingError,
+    WorkerError,
+)
 from aiaas_async.node.node import Node
 from aiaas_async.node.work import Call, Result, Servable, cost_of
 from aiaas_async.schedule.origin import Origin
@@ -109,16 +115,25 @@ async def _run(found: _Sequence, call: Call, deadline: float, origin: Origin) ->
         raise _not_begun(call.servable, mark)
     before = None if mark.start else found.state_of
     message = msgspec.structs.replace(call, servable=found.servable)
-    result = await found.node.submit(message, cost_of(call.arrays), deadline, origin).reply
+    try:
+        result = await found.node.submit(message, cost_of(call.arrays), deadline, origin).reply
+    except StoppingError:  # its node leaves; a start finds it another
+        found.state_of = None
+        if before is None:
+            raise
+        raise _lost(call.servable, mark) from None
     now = found.node.incarnation(found.servable.id)
     if before is not None and before != now:
         found.state_of = None
-        raise WorkerError(
-            f"what {call.servable.id} knew of sequence {mark.id!r} was lost with its worker; start "
-            "it again"
-        )
+        raise _lost(call.servable, mark)
     found.state_of = None if mark.end else now
     return result
+
+
+def _lost(servable: Servable, mark: Mark) -> WorkerError:
+    return WorkerError(
+        f"what {servable.id} knew of sequence {mark.id!r} was lost with its worker; start it again"
+    )
 
 
 def _not_begun(servable: Servable, mark: Mark) -> InputError:

@@ -74,6 +74,17 @@ async def test_a_start_begins_anew_and_an_end_is_the_last(summing: Served) -> No
     )
 
 
+async def test_a_sequence_whose_node_left_is_begun_on_another_at_once(summing: Served) -> None:
+    platform = summing.platform
+    assert value_of(await add(summing, 4, "7", sequence_start=True)) == 4
+    (known,) = platform.calls._sequences._known.values()
+    await platform.membership.leave(known.node.id)
+    answer = await add(summing, 1, "7")
+    assert (answer.status, "start it again" in answer.error) == (503, True)
+    assert value_of(await add(summing, 2, "7", sequence_start=True)) == 2
+    assert value_of(await add(summing, 3, "7", sequence_end=True)) == 12
+
+
 async def test_a_state_that_died_with_its_worker_is_not_answered_from_nothing(
     summing: Served,
 ) -> None:
