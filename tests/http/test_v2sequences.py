@@ -78,7 +78,8 @@ async def test_a_sequence_whose_node_left_is_begun_on_another_at_once(summing: S
     platform = summing.platform
     assert value_of(await add(summing, 4, "7", sequence_start=True)) == 4
     (known,) = platform.calls._sequences._known.values()
-    await platform.membership.leave(known.node.id)
+    assert known.seat is not None
+    await platform.membership.leave(known.seat[0].id)
     answer = await add(summing, 1, "7")
     assert (answer.status, "start it again" in answer.error) == (503, True)
     assert value_of(await add(summing, 2, "7", sequence_start=True)) == 2
