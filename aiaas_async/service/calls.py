@@ -75,7 +75,7 @@ class Calls:
         self._tracing = tracing
         self.shadows = Shadows()
         seating = Seating(cluster, deployments)
-        self._streams, self._sequences = Streams(seating), Sequences(seating)
+        self._streams, self.sequences = Streams(seating), Sequences(seating)
 
     async def call(self, request: CallRequest) -> CallAnswer:
         """Raises whatever is wrong with the request, the version, or the compute."""
@@ -105,7 +105,7 @@ class Calls:
         """The answer to `message`, from where its version is served."""
         servable = message.servable
         if servable.stateful:
-            return self._sequences.ask(message, deadline, request.origin)
+            return self.sequences.ask(message, deadline, request.origin)
         self._shadow(request, batch)
         return self._send(request.key or servable.id, message, deadline, request.origin)
 
