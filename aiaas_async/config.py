@@ -113,7 +113,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         int, _whole(0, 1 << 30, "MiB that all uploaded files may take; 0: what the disk has")
     ] = 0
     in_flight_body_mb: Annotated[
-        int, _whole(1, 1 << 20, "MiB of request bodies held in memory at once; beyond, 503")
+        int, _whole(1, 1 << 20, "MiB of request bodies that may arrive at once; beyond, 503")
     ] = 1024
     read_timeout_s: Annotated[
         float, _number(0.1, 3600.0, "time a body has to arrive, or an upload's next piece")
@@ -163,6 +163,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     runtimes: Annotated[
         dict[str, RuntimeSettings], _text("own runtimes: [runtimes.NAME] target = 'module:Class'")
     ] = {}
+
+    @property
+    def folder(self) -> Path:
+        """`data_dir` as an absolute path."""
+        return Path(self.data_dir).expanduser().absolute()
 
     @property
     def node_count(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from aiohttp import web
@@ -96,7 +95,7 @@ def make_server(platform: Platform) -> web.Server:
     app[BUDGET] = BodyBudget(platform.settings.in_flight_body_mb << 20, pace_of(platform.settings))
     app[V2] = OpenInference()
     app[LOGS] = Logs()
-    app[TRACER] = Tracer(Path(platform.settings.data_dir).expanduser().absolute() / TRACES)
+    app[TRACER] = Tracer(platform.settings.folder / TRACES)
     app[TALLY] = tally = Tally()
     traces = platform.tracing
     rows = [

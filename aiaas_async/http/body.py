@@ -29,8 +29,8 @@ _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
 class BodyBudget:
-    """Bytes of bodies that may be in memory at once, over all connections, and the pace at which
-    each must come."""
+    """Bytes of bodies that may be on their way at once, over all connections, and the pace at which
+    each must come. What has arrived is bounded where it waits next: at a reader, in a mailbox."""
 
     def __init__(self, limit: int, pace: Pace = AT_EASE) -> None:
         self.limit, self.used = limit, 0
@@ -40,7 +40,7 @@ class BodyBudget:
         """Raises `OverloadedError` when the server holds too many bodies already."""
         if self.used and self.used + nbytes > self.limit:
             raise OverloadedError(
-                f"{self.used} bytes of request bodies are in memory already; try again later",
+                f"{self.used} bytes of request bodies are on their way already; try again later",
                 retry_after=1.0,
             )
         self.used += nbytes

@@ -19,7 +19,6 @@ from aiaas_async.errors import (
     InternalError,
     InvalidError,
     MalformedError,
-    MethodError,
     TooLargeError,
 )
 from aiaas_async.http.body import BodyBudget, read_body
@@ -110,15 +109,17 @@ def refusal(request: web.BaseRequest, error: AiaasError) -> web.Response:
     status = status_of(error)
     codec = _codec_of_errors(request)
     media = "application/problem+json" if codec is JSON else codec.content_type
-    headers = headers_of(error, status)
-    if isinstance(error, MethodError):
-        headers["Allow"] = ", ".join(error.details["allowed"])
     response = web.Response(
         body=codec.encode(problem(error, status)),
         status=status,
         content_type=media,
-        headers=headers,
+        headers=headers_of(error, status),
     )
+    return refused_with(request, response)
+
+
+def refused_with(request: web.BaseRequest, response: web.Response) -> web.Response:
+    """`response` as the refusal of `request`, whose body may not have been read to its end."""
     if not request.content.at_eof():
         # The rest of a refused body is not read: the connection cannot be used again.
         response.force_close()

@@ -121,6 +121,11 @@ _PLATFORM: Final = [
     Family("aiaas_job_samples_per_second", "gauge", "Speed of running training jobs.", ("job",)),
     Family("aiaas_versions", "gauge", "Registered versions.", ("state",)),
     Family("aiaas_deployments", "gauge", "Deployments.", ("state",)),
+    Family("aiaas_cache_entries", "gauge", "Answers remembered for a deployment.", _VERSION),
+    Family("aiaas_cache_bytes", "gauge", "Bytes of answers remembered.", _VERSION),
+    Family("aiaas_cache_budget_bytes", "gauge", "Bytes that they may take.", _VERSION),
+    Family("aiaas_cache_evictions_total", "counter", "Answers that made room.", _VERSION),
+    Family("aiaas_sequences", "gauge", "Sequences under way."),
     Family("aiaas_shadow_calls_total", "counter", "Copies for shadow versions.", ("outcome",)),
     Family("aiaas_registry_waiting", "gauge", "Changes that wait for the registry's disk."),
     Family("aiaas_registry_transactions_total", "counter", "Transactions of the registry."),
@@ -141,8 +146,10 @@ _HTTP: Final = [
     Family("aiaas_http_request_duration_seconds", "histogram", "Time of requests.", _ROUTE),
     Family("aiaas_http_requests_in_flight", "gauge", "Requests under way."),
     Family("aiaas_http_connections", "gauge", "Open connections."),
-    Family("aiaas_http_body_bytes_in_flight", "gauge", "Bytes of request bodies in memory."),
-    Family("aiaas_http_body_bytes_limit", "gauge", "Bytes of request bodies allowed in memory."),
+    Family("aiaas_http_body_bytes_in_flight", "gauge", "Bytes of request bodies that arrive."),
+    Family(
+        "aiaas_http_body_bytes_limit", "gauge", "Bytes of request bodies that may arrive at once."
+    ),
 ]
 
 FAMILIES: Final = {

@@ -18,6 +18,7 @@ from aiaas_async.http.exposition import Sample, Summary, Value, lines
 from aiaas_async.http.families import FAMILIES
 from aiaas_async.http.tally import Tally
 from aiaas_async.names import ModelRef
+from aiaas_async.service.caching import CacheStatistics
 from aiaas_async.service.host import CpuMeter, descendants, memory, process_figures
 from aiaas_async.service.platform import Platform
 from aiaas_async.service.statistics import VersionStatistics
@@ -151,6 +152,10 @@ def _read_platform(readings: Readings, platform: Platform) -> None:
     placed = Counter(deployment.state for deployment in platform.deployments.all())
     for place, count in placed.items():
         readings.take("aiaas_deployments", count, place)
+    for deployment in platform.deployments.all():
+        if deployment.cache is not None:
+            _read_cache(readings, deployment.ref, deployment.cache.statistics())
+    readings.take("aiaas_sequences", len(platform.calls.sequences))
     for outcome, count in asdict(platform.calls.shadows.statistics).items():
         readings.take("aiaas_shadow_calls_total", count, outcome)
     for name, value in asdict(platform.registry.statistics()).items():
@@ -158,6 +163,13 @@ def _read_platform(readings: Readings, platform: Platform) -> None:
         readings.take(f"aiaas_registry_{name}{suffix}", value)
     readings.take("aiaas_loop_lag_seconds", platform.loop.lag)
     readings.take("aiaas_loop_stalls_total", platform.loop.stalls)
+
+
+def _read_cache(readings: Readings, ref: ModelRef, cache: CacheStatistics) -> None:
+    readings.take("aiaas_cache_entries", cache.entries, *ref)
+    readings.take("aiaas_cache_bytes", cache.bytes, *ref)
+    readings.take("aiaas_cache_budget_bytes", cache.budget, *ref)
+    readings.take("aiaas_cache_evictions_total", cache.evictions, *ref)
 
 
 def _read_jobs(readings: Readings, platform: Platform) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 
 from aiohttp import web
 
+from aiaas_async import __version__
 from aiaas_async.errors import InvalidError, MethodError, NotFoundError
 from aiaas_async.http.body import read_body
 from aiaas_async.http.exchange import BUDGET, PLATFORM, timeout_of
@@ -85,8 +86,6 @@ async def ready(request: web.Request) -> web.StreamResponse:
 
 
 async def server_metadata(request: web.Request) -> web.StreamResponse:
-    from aiaas_async import __version__  # noqa: PLC0415 - the package's own, once it is complete
-
     extensions = list(EXTENSIONS)
     if request.app[PLATFORM].settings.schedule == "priority":
         extensions.append(SCHEDULE_POLICY)

@@ -21,6 +21,7 @@ from aiaas_async.messages import render_metadata
 from aiaas_async.names import LATEST, clip
 from aiaas_async.schedule.origin import Origin
 from aiaas_async.service.calls import CallAnswer, CallRequest
+from aiaas_async.wire.tensors import is_tensor
 
 _FIELDS = frozenset({"model", "version", "inputs", "key", "timeout_ms", "outputs", "tenant"})
 
@@ -57,7 +58,7 @@ async def call(request: web.Request) -> web.StreamResponse:
 def _call_request(request: web.Request, body: dict[str, Any]) -> CallRequest:
     """The full form has `inputs` (an object of values); anything else is just the inputs."""
     inputs = body.get("inputs")
-    if not isinstance(inputs, Mapping) or _is_tensor(inputs):
+    if not isinstance(inputs, Mapping) or is_tensor(inputs):
         origin = Origin(tenant=tenant_of(request))
         return CallRequest(body, timeout_s=timeout_of(request, {}), origin=origin)
     unknown = [field for field in body if field not in _FIELDS]
@@ -76,10 +77,6 @@ def _call_request(request: web.Request, body: dict[str, Any]) -> CallRequest:
         outputs=_outputs(body),
         origin=Origin(tenant=tenant_of(request, body)),
     )
-
-
-def _is_tensor(value: Mapping[str, Any]) -> bool:
-    return {"dtype", "shape", "data"} <= value.keys()
 
 
 def _text(body: Mapping[str, Any], field: str) -> str | None:

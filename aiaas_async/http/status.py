@@ -57,8 +57,14 @@ def problem(error: errors.AiaasError, status: int) -> dict[str, Any]:
 
 
 def headers_of(error: errors.AiaasError, status: int) -> dict[str, str]:
-    """Retry-After in whole seconds (RFC 9110), rounded up; 503 always has one."""
+    """Retry-After in whole seconds (RFC 9110), rounded up; 503 always has one. Allow, where the
+    method was wrong."""
+    headers = {}
+    if isinstance(error, errors.MethodError):
+        headers["Allow"] = ", ".join(error.details["allowed"])
     wait = error.retry_after
     if wait is None and status == 503:
         wait = 1.0
-    return {} if wait is None else {"Retry-After": str(max(1, int(-(-wait // 1))))}
+    if wait is not None:
+        headers["Retry-After"] = str(max(1, int(-(-wait // 1))))
+    return headers

@@ -11,9 +11,16 @@ import msgspec
 from aiohttp import web
 
 from aiaas_async import errors
-from aiaas_async.errors import AiaasError, MethodError
+from aiaas_async.errors import AiaasError
 from aiaas_async.http.body import read_body
-from aiaas_async.http.exchange import BUDGET, CONTROL_BYTES, PLATFORM, tenant_of, timeout_of
+from aiaas_async.http.exchange import (
+    BUDGET,
+    CONTROL_BYTES,
+    PLATFORM,
+    refused_with,
+    tenant_of,
+    timeout_of,
+)
 from aiaas_async.http.exchange import answering as answering_by
 from aiaas_async.http.request import Handler
 from aiaas_async.http.status import headers_of
@@ -54,14 +61,8 @@ def answering(handler: Handler, tally: RouteTally) -> Handler:
 def refusal(request: web.Request, error: AiaasError) -> web.Response:
     """`error` as the protocol has it."""
     status = next(_STATUS[cls] for cls in type(error).__mro__ if cls in _STATUS)
-    headers = headers_of(error, status)
-    if isinstance(error, MethodError):
-        headers["Allow"] = ", ".join(error.details["allowed"])
-    response = reply({"error": error.message}, status, headers)
-    if not request.content.at_eof():
-        # The rest of a refused body is not read: the connection cannot be used again.
-        response.force_close()
-    return response
+    response = reply({"error": error.message}, status, headers_of(error, status))
+    return refused_with(request, response)
 
 
 def reply(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

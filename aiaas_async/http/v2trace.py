@@ -59,6 +59,7 @@ class Tracer:
         self._models: dict[str, Scope] = {}
         self._ids = itertools.count(1)
         self._written = self._files = self._in_file = 0
+        self._full = False
         self.on = False  # whether any scope traces: asked for every request
 
     def value(self, model: str | None, name: str) -> Any:
@@ -110,7 +111,9 @@ class Tracer:
         """Append a trace to the file whose turn it is."""
         line = msgspec.json.encode({"id": next(self._ids), **trace}) + b"\n"
         if self._written + len(line) > MOST_BYTES:
-            logger.warning("%d MiB of traces were written; there are no more", MOST_BYTES >> 20)
+            if not self._full:
+                logger.warning("%d MiB of traces were written; there are no more", MOST_BYTES >> 20)
+            self._full = True
             return
         self._written += len(line)
         frequency = self.value(model, "log_frequency")

@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, ParamSpec, TypeVar
 
 import msgspec
@@ -136,14 +136,8 @@ class ResponseCache:
     def statistics(self) -> CacheStatistics:
         """A copy of the counts as of now."""
         held = self._responses.statistics()
-        return msgspec.convert(
-            {
-                **msgspec.to_builtins(self._counts),
-                "evictions": held.evictions,
-                "entries": held.entries,
-                "bytes": held.nbytes,
-            },
-            CacheStatistics,
+        return replace(
+            self._counts, evictions=held.evictions, entries=held.entries, bytes=held.nbytes
         )
 
     def __repr__(self) -> str:

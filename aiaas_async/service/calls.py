@@ -75,7 +75,7 @@ class Calls:
         self._tracing = tracing
         self.shadows = Shadows()
         seating = Seating(cluster, deployments)
-        self._streams, self._sequences = Streams(seating), Sequences(seating)
+        self._streams, self.sequences = Streams(seating), Sequences(seating)
 
     async def call(self, request: CallRequest) -> CallAnswer:
         """Raises whatever is wrong with the request, the version, or the compute."""
@@ -105,13 +105,18 @@ class Calls:
         """The answer to `message`, from where its version is served."""
         servable = message.servable
         if servable.stateful:
-            return self._sequences.ask(message, deadline, request.origin)
+            return self.sequences.ask(message, deadline, request.origin)
         self._shadow(request, batch)
-        deployment = self._deployments.ready(servable.ref)
+        return self._send(request.key or servable.id, message, deadline, request.origin)
+
+    def _send(
+        self, key: str, message: Call, deadline: float, origin: Origin
+    ) -> Coroutine[Any, Any, Result]:
+        """By its version's deployment if it has one, else to the node for `key`."""
+        deployment = self._deployments.ready(message.servable.ref)
         if deployment is not None:
-            return self._deployments.call(deployment, message, deadline, request.origin)
-        key, cost = request.key or servable.id, cost_of(batch.arrays)
-        return self._cluster.ask(key, message, cost, deadline, request.origin)
+            return self._deployments.call(deployment, message, deadline, origin)
+        return self._cluster.ask(key, message, cost_of(message.arrays), deadline, origin)
 
     async def stream(self, request: CallRequest) -> tuple[ModelRef, AsyncGenerator[Part, None]]:
         """What answers, and the parts of its answer; they lead with the batch dimension. A version
@@ -185,11 +190,7 @@ class Calls:
         servable = await self._servable(record)
         check_batch(batch, servable.inputs)
         message = Call(servable, batch.arrays, batch.count, _outputs(servable, None))
-        cost, origin = cost_of(batch.arrays), Origin(SHADOW)
-        deployment = self._deployments.ready(servable.ref)
-        if deployment is not None:
-            return await self._deployments.call(deployment, message, deadline, origin)
-        return await self._cluster.ask(servable.id, message, cost, deadline, origin)
+        return await self._send(servable.id, message, deadline, Origin(SHADOW))
 
     async def _servable(self, record: VersionRecord) -> Servable:
         return self._models.servable_now(record) or await self._models.servable(record)

@@ -99,7 +99,7 @@ def _tracing(settings: Settings) -> Tracing | None:
 
 
 def _data_directory(settings: Settings) -> Path:
-    path = Path(settings.data_dir).expanduser().absolute()
+    path = settings.folder
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:

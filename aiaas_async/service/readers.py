@@ -20,8 +20,7 @@ from aiaas_async.node.seat import WorkerSeat
 from aiaas_async.wire.longjson import Apart, put_together
 from aiaas_async.wire.open_inference import InferRequest, Model
 
-# At a reader, the one that it reads included. A body's share of what requests may hold is given
-# back once it has arrived.
+# At a reader, the one that it reads included.
 MAX_WAITING: Final = 256
 MAX_BYTES: Final = 256 << 20
 PATIENCE_S: Final = 10.0  # 16 MiB of JSON take 0.1 s

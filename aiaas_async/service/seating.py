@@ -7,17 +7,21 @@ from aiaas_async.node.work import Servable
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.deployments import Deployments
 
+# The node, and what it serves the version as.
+Seat = tuple[Node, Servable]
+
 
 class Seating:
     def __init__(self, cluster: Cluster, deployments: Deployments) -> None:
         self._cluster, self._deployments = cluster, deployments
 
-    def seat(self, servable: Servable, key: str) -> tuple[Node, Servable]:
-        """A node for `servable`: by its deployment's replicas if it has some, else by `key`.
+    async def seat(self, servable: Servable, key: str, deadline: float) -> Seat:
+        """A node for `servable`: by its deployment's replicas if it is deployed, else by `key`.
 
-        Raises `InvalidError` for a version whose deployment splits it, `StoppingError`.
+        Raises `InvalidError` for a version whose deployment splits it, `StoppingError`; and
+        `DeadlineError`, `OverloadedError` for one whose deployment moves.
         """
         deployment = self._deployments.ready(servable.ref)
-        if deployment is not None and deployment.placement is not None:
-            return deployment.placement.replica()
-        return self._cluster.route(key), servable
+        if deployment is None:
+            return self._cluster.route(key), servable
+        return (await deployment.placed(deadline)).replica()

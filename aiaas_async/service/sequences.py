@@ -14,11 +14,16 @@ from typing import Final
 
 import msgspec
 
-from aiaas_async.errors import DeadlineError, InputError, OverloadedError, WorkerError
-from aiaas_async.node.node import Node
+from aiaas_async.errors import (
+    DeadlineError,
+    InputError,
+    OverloadedError,
+    StoppingError,
+    WorkerError,
+)
 from aiaas_async.node.work import Call, Result, Servable, cost_of
 from aiaas_async.schedule.origin import Origin
-from aiaas_async.service.seating import Seating
+from aiaas_async.service.seating import Seat, Seating
 from aiaas_async.wire.sequences import Mark, mark_of
 
 MAX_SEQUENCES: Final = 10_000
@@ -29,10 +34,10 @@ _Key = tuple[str, int | str]
 
 @dataclass(slots=True)
 class _Sequence:
-    """`state_of` is the load of the version that holds its state; None: it has not begun."""
+    """`state_of` is the load of the version that holds its state; None: it has not begun. `seat`
+    is None until its first call's turn, and when the node has left."""
 
-    node: Node
-    servable: Servable
+    seat: Seat | None = None
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     waiting: int = 0
     used: float = 0.0
@@ -63,7 +68,9 @@ class Sequences:
         found.waiting += 1
         try:
             async with asyncio.timeout_at(deadline), found.turn:
-                return await _run(found, call, deadline, origin)
+                if found.seat is None:
+                    found.seat = await self._seat(key, call.servable, deadline)
+                return await _run(found, found.seat, call, deadline, origin)
         except TimeoutError:
             raise DeadlineError("the calls before this one in its sequence took too long") from None
         finally:
@@ -81,17 +88,17 @@ class Sequences:
                 raise _not_begun(servable, mark)
             if len(self._known) >= MAX_SEQUENCES:
                 raise OverloadedError(f"{MAX_SEQUENCES} sequences are under way already")
-            found = self._known[key] = _Sequence(*self._seat(key, servable))
+            found = self._known[key] = _Sequence()
         if found.waiting >= MAX_WAITING:
             raise OverloadedError(f"{MAX_WAITING} calls of sequence {mark.id!r} wait already")
         found.used = now
         self._known.move_to_end(key)
         return found
 
-    def _seat(self, key: _Key, servable: Servable) -> tuple[Node, Servable]:
+    async def _seat(self, key: _Key, servable: Servable, deadline: float) -> Seat:
         """A place for a new sequence. Its calls share no batch, not even with other sequences:
         the calls of a failed batch are run again, and a state would be moved on twice."""
-        node, seated = self._seating.seat(servable, f"{key[0]}/{key[1]}")
+        node, seated = await self._seating.seat(servable, f"{key[0]}/{key[1]}", deadline)
         return node, replace(seated, max_batch_size=1, max_delay_s=0.0)
 
     def _forget_idle(self, now: float) -> None:
@@ -102,23 +109,33 @@ class Sequences:
             del self._known[key]
 
 
-async def _run(found: _Sequence, call: Call, deadline: float, origin: Origin) -> Result:
+async def _run(found: _Sequence, seat: Seat, call: Call, deadline: float, origin: Origin) -> Result:
     """`call`, whose turn it is."""
     mark = mark_of(call.arrays)
     if not mark.start and found.state_of is None:
         raise _not_begun(call.servable, mark)
     before = None if mark.start else found.state_of
-    message = msgspec.structs.replace(call, servable=found.servable)
-    result = await found.node.submit(message, cost_of(call.arrays), deadline, origin).reply
-    now = found.node.incarnation(found.servable.id)
+    node, servable = seat
+    message = msgspec.structs.replace(call, servable=servable)
+    try:
+        result = await node.submit(message, cost_of(call.arrays), deadline, origin).reply
+    except StoppingError:  # its node leaves; a start finds it another
+        found.state_of = found.seat = None
+        if before is None:
+            raise
+        raise _lost(call.servable, mark) from None
+    now = node.incarnation(servable.id)
     if before is not None and before != now:
         found.state_of = None
-        raise WorkerError(
-            f"what {call.servable.id} knew of sequence {mark.id!r} was lost with its worker; start "
-            "it again"
-        )
+        raise _lost(call.servable, mark)
     found.state_of = None if mark.end else now
     return result
+
+
+def _lost(servable: Servable, mark: Mark) -> WorkerError:
+    return WorkerError(
+        f"what {servable.id} knew of sequence {mark.id!r} was lost with its worker; start it again"
+    )
 
 
 def _not_begun(servable: Servable, mark: Mark) -> InputError:

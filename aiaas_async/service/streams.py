@@ -34,7 +34,7 @@ class Streams:
 
         Raises what `Calls.call` raises, also between parts.
         """
-        node, servable = self._seating.seat(call.servable, call.servable.id)
+        node, servable = await self._seating.seat(call.servable, call.servable.id, deadline)
         stream = _Stream(node, servable, deadline, origin)
         await stream.open(call)
         try:

@@ -1,3 +1,7 @@
+"""An envelope gets exactly one answer, by its deadline at the latest."""
+
+from __future__ import annotations
+
 import asyncio
 
 import pytest

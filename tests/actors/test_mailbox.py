@@ -1,3 +1,7 @@
+"""A mailbox is bounded in items and bytes, and whoever it took or refused gets an answer."""
+
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field

@@ -1,3 +1,7 @@
+"""A task that fails is started again a few times, and then given up."""
+
+from __future__ import annotations
+
 import logging
 
 import pytest

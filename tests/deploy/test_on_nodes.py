@@ -18,8 +18,6 @@ from aiaas_async.compute.base import WorkerSource
 from aiaas_async.compute.frames import Array
 from aiaas_async.compute.inloop import InLoopWorkers
 from aiaas_async.compute.jobs import ArtifactFiles
-from aiaas_async.compute.pool import WorkerForks
-from aiaas_async.compute.process import WorkerProcess
 from aiaas_async.deploy.execute import Run, execute, warm
 from aiaas_async.deploy.plan import ModelFacts, Plan, PlanRequest, plan
 from aiaas_async.errors import MemoryBudgetError
@@ -30,6 +28,7 @@ from aiaas_async.node.limits import NodeLimits
 from aiaas_async.node.node import Node
 from aiaas_async.node.quarantine import Quarantine
 from aiaas_async.node.work import Call, Hold, Servable, cost_of
+from tests.compute.kept import KeptForks
 from tests.nn.graphs import Option, normal, spec
 
 SPLITS = ["pipeline", "tensor"]
@@ -134,18 +133,6 @@ async def test_a_model_larger_than_a_node_s_budget_answers_when_split(
     found, run = await deployed(make, InLoopWorkers(), tmp_path, split, made)
     await warm(found, run)
     await asyncio.gather(*(check(found, run, rows, rows) for rows in (1, 3, 8, 30)))
-
-
-class KeptForks(WorkerForks):
-    """Knows the workers it made."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.made: list[WorkerProcess] = []
-
-    async def spawn(self, nice: int = 0) -> WorkerProcess:
-        self.made.append(await super().spawn(nice))
-        return self.made[-1]
 
 
 @pytest.mark.real

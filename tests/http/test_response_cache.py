@@ -42,6 +42,10 @@ async def test_equal_calls_are_remembered_and_counted(served: Served) -> None:
     for what, count in (("hits", 3), ("misses", 2)):
         row = f'nv_cache_num_{what}_per_model{{model="doubler",version="1.0"}} {count}'
         assert row in text.replace(".0\n", "\n")
+    for what in ("entries", "bytes", "budget", "evictions"):
+        row = 'aiaas_cache_{}{{model="doubler",version="1.0"}} {}'
+        suffix = {"budget": "budget_bytes", "evictions": "evictions_total"}.get(what, what)
+        assert row.format(suffix, cache[what]) in text.replace(".0\n", "\n")
     assert {name: cache[name] for name in ("hits", "misses", "evictions", "entries")} == {
         "hits": 3,
         "misses": 2,

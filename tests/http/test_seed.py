@@ -223,3 +223,19 @@ async def test_a_key_picks_the_node_that_the_ring_says(api: Api) -> None:
         owner = (await api.get(f"/ring?key={key}")).value["owner"]
         reply = await api.post("/call", {"inputs": {"x": [1, 2, 3, 4]}, "key": key})
         assert reply.value["timing"]["node"] == owner
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        {"dtype": "float32", "shape": [1], "data": bytes(4)},
+        {"nd": True, "type": "<f4", "shape": [1], "data": bytes(4)},
+    ],
+    ids=["ours", "msgpack-numpy"],
+)
+async def test_a_tensor_that_is_called_inputs_is_an_input(
+    served: Served, tensor: dict[str, Any]
+) -> None:
+    reply = await served.speaking(MSGPACK).post("/call", {"inputs": tensor})
+    assert (reply.status, reply.code) == (404, "no_match")
+    assert "'inputs'" in reply.detail

@@ -1,3 +1,7 @@
+"""Each error of the tree has its status, its headers and its form."""
+
+from __future__ import annotations
+
 import pytest
 
 from aiaas_async import errors
@@ -49,3 +53,8 @@ def test_retry_after_is_in_whole_seconds_rounded_up() -> None:
 def test_a_503_always_says_when_to_come_back() -> None:
     assert headers_of(errors.WorkerDiedError("x"), 503) == {"Retry-After": "1"}
     assert headers_of(errors.InputError("x"), 422) == {}
+
+
+def test_a_wrong_method_is_told_the_right_ones() -> None:
+    error = errors.MethodError("x", {"allowed": ["GET", "PUT"]})
+    assert headers_of(error, 405) == {"Allow": "GET, PUT"}

@@ -182,13 +182,14 @@ async def test_a_model_has_settings_of_its_own_until_they_are_taken_back(served:
 
 
 async def test_no_more_is_traced_than_the_disk_is_given(
-    served: Served, monkeypatch: pytest.MonkeyPatch
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     await commit_doubler(served.api)
     await ask(served, "POST", TRACE, {"trace_level": ["TIMESTAMPS"], "trace_rate": "1"})
     monkeypatch.setattr(v2trace, "MOST_BYTES", 600)
     await infer(served, 3)
     assert len(traces(served)) == 1
+    assert caplog.text.count("there are no more") == 1, "not for every request"
 
 
 @pytest.mark.parametrize(
@@ -237,6 +238,15 @@ async def test_a_load_may_set_how_calls_are_batched(served: Served) -> None:
     servable = await served.platform.models.servable(record)
     assert (servable.max_batch_size, servable.max_delay_s) == (3, 5e-6)
     assert (await ask(served, "POST", LOAD, shown | {"max_batch_size": 4})).status == 200
+    assert (await ask(served, "GET", "/v2/models/doubler/config")).value["max_batch_size"] == 32
+
+
+async def test_how_a_models_calls_are_batched_is_forgotten_with_the_model(served: Served) -> None:
+    await commit_doubler(served.api)
+    parameters = {"config": json.dumps({"max_batch_size": 3})}
+    assert (await ask(served, "POST", LOAD, {"parameters": parameters})).status == 200
+    assert (await ask(served, "DELETE", "/models/doubler")).status == 204
+    await commit_doubler(served.api)
     assert (await ask(served, "GET", "/v2/models/doubler/config")).value["max_batch_size"] == 32
 
 

@@ -59,7 +59,7 @@ async def test_many_sequences_keep_apart_and_on_their_nodes(summing: Served) -> 
 
     found = await asyncio.gather(*(run(n) for n in range(1, 20)))
     assert found == [[n, 2 * n, 3 * n, 4 * n, 5 * n] for n in range(1, 20)]
-    assert len(summing.platform.calls._sequences) == 0
+    assert len(summing.platform.calls.sequences) == 0
 
 
 async def test_a_start_begins_anew_and_an_end_is_the_last(summing: Served) -> None:
@@ -72,6 +72,20 @@ async def test_a_start_begins_anew_and_an_end_is_the_last(summing: Served) -> No
         f"inference request for sequence 7 to model '{NAME}' must specify the START flag on the "
         "first request of the sequence",
     )
+
+
+async def test_a_sequence_whose_node_left_is_begun_on_another_at_once(summing: Served) -> None:
+    platform = summing.platform
+    assert value_of(await add(summing, 4, "7", sequence_start=True)) == 4
+    metrics = (await summing.api.get("/metrics")).value.decode()
+    assert "\naiaas_sequences 1" in metrics
+    (known,) = platform.calls.sequences._known.values()
+    assert known.seat is not None
+    await platform.membership.leave(known.seat[0].id)
+    answer = await add(summing, 1, "7")
+    assert (answer.status, "start it again" in answer.error) == (503, True)
+    assert value_of(await add(summing, 2, "7", sequence_start=True)) == 2
+    assert value_of(await add(summing, 3, "7", sequence_end=True)) == 12
 
 
 async def test_a_state_that_died_with_its_worker_is_not_answered_from_nothing(
@@ -108,7 +122,7 @@ async def test_idle_sequences_are_forgotten(
     assert value_of(await add(summing, 4, "7", sequence_start=True)) == 4
     monkeypatch.setattr(sequences, "IDLE_S", -1.0)
     assert (await add(summing, 1, "7")).status == 400
-    assert len(summing.platform.calls._sequences) == 0
+    assert len(summing.platform.calls.sequences) == 0
 
 
 async def test_sequences_and_those_who_wait_are_bounded(

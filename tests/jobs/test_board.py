@@ -1,3 +1,7 @@
+"""Jobs are accepted, run, cancelled, restored and forgotten."""
+
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Sequence
 from typing import Any

@@ -1,3 +1,7 @@
+"""A node makes batches of what waits, and gives each request exactly one answer."""
+
+from __future__ import annotations
+
 import asyncio
 import logging
 import math

@@ -1,3 +1,7 @@
+"""A version that keeps killing its worker is refused for a while."""
+
+from __future__ import annotations
+
 import pytest
 
 from aiaas_async.errors import QuarantinedError

@@ -1,3 +1,7 @@
+"""Within the budget the least recently used goes first; what is pinned or under way stays."""
+
+from __future__ import annotations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

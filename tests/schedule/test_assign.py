@@ -1,3 +1,7 @@
+"""Each policy of assignment chooses the node it promises."""
+
+from __future__ import annotations
+
 from collections import Counter
 
 import pytest

@@ -1,3 +1,7 @@
+"""The backlog hands out every item once, whoever steals, leaves or fails."""
+
+from __future__ import annotations
+
 from collections import Counter
 
 import pytest

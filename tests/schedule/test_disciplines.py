@@ -1,3 +1,7 @@
+"""Each discipline takes what waits in the order it promises, and loses nothing."""
+
+from __future__ import annotations
+
 import itertools
 from collections import Counter
 

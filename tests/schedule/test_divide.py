@@ -1,3 +1,7 @@
+"""Tasks cover each shard's items once and are as long as they should be."""
+
+from __future__ import annotations
+
 import math
 
 from hypothesis import given

@@ -1,3 +1,7 @@
+"""What a row takes follows what was measured lately."""
+
+from __future__ import annotations
+
 import pytest
 
 from aiaas_async.schedule.rates import UNKNOWN_S, Rates

@@ -1,3 +1,7 @@
+"""Calls that would wait too long are refused while an overload stands."""
+
+from __future__ import annotations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

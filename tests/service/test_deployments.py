@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aiaas_async.compute.pool import WorkerForks
-from aiaas_async.compute.process import WorkerProcess
 from aiaas_async.deploy.plan import Plan
 from aiaas_async.errors import DeadlineError, MemoryBudgetError, OverloadedError
 from aiaas_async.formats.safetensors import write_tensors
@@ -26,6 +24,7 @@ from aiaas_async.service.calls import CallRequest
 from aiaas_async.service.deployments import Deployment, DeploymentSpec, render
 from aiaas_async.service.placement import Placement
 from aiaas_async.service.platform import Platform
+from tests.compute.kept import KeptForks
 from tests.nn.graphs import spec
 from tests.service.conftest import Start
 
@@ -259,18 +258,6 @@ async def test_a_version_is_replaced_only_once_the_new_one_can_answer(
         assert platform.deployments.ready(ModelRef("deep", "1")) is first
         assert first.placement is old
         await check(platform, expected)
-
-
-class KeptForks(WorkerForks):
-    """Knows the workers it made."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.made: list[WorkerProcess] = []
-
-    async def spawn(self, nice: int = 0) -> WorkerProcess:
-        self.made.append(await super().spawn(nice))
-        return self.made[-1]
 
 
 def mapped(pid: int, where: Callable[[str], bool]) -> int:
