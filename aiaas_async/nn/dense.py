@@ -51,7 +51,7 @@ class Dense(Layer, frozen=True):
             return [dx], []
         rows = dy.reshape(-1, self.units)
         grads = [saved.reshape(rows.shape[0], -1).T @ rows]
-        return [dx], [*grads, rows.sum(axis=0)] if self.use_bias else grads
+        return [dx], [*grads, np.ones(len(rows), rows.dtype) @ rows] if self.use_bias else grads
 
 
 class Embedding(Layer, frozen=True):

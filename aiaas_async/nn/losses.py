@@ -45,11 +45,10 @@ def cross_entropy(y: Array, target: Array) -> tuple[float, Array]:
         gradient *= target.sum(axis=-1, keepdims=True)
         gradient -= target
     else:
-        classes = _class_numbers(y, target)
-        at = np.arange(classes.size), classes
-        chosen = shifted.reshape(-1, y.shape[-1])[at] - np.log(total).reshape(-1)
-        loss = -float(chosen.sum(dtype=np.float64))
-        gradient.reshape(-1, y.shape[-1])[at] -= 1
+        at = np.arange(0, y.size, y.shape[-1]) + _class_numbers(y, target)
+        loss = float(np.log(total).sum(dtype=np.float64))
+        loss -= float(shifted.reshape(-1).take(at).sum(dtype=np.float64))
+        gradient.reshape(-1)[at] -= 1
     gradient *= _at(y, scale)
     return loss * scale, gradient
 

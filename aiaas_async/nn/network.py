@@ -20,6 +20,7 @@ from aiaas_async.errors import ArtifactError, GraphError
 from aiaas_async.messages import TensorSpec
 from aiaas_async.nn.admission import admit
 from aiaas_async.nn.dependence import Dependence, chosen_parameters, dependence, trainable
+from aiaas_async.nn.descent import Descent, descent
 from aiaas_async.nn.graph import Graph, Node, near, parse_graph, render_graph
 from aiaas_async.nn.initial import draw, feeds_rectifier
 from aiaas_async.nn.layer import Array, Mode, Need, Shape
@@ -48,7 +49,7 @@ class Network:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     _nodes: Mapping[str, Node]
-    _dependence: Dependence
+    reach: Dependence
     _frozen: frozenset[str] = frozenset()
 
     @classmethod
@@ -70,7 +71,7 @@ class Network:
         names = [name for node in self.graph.nodes for name in trainable(node)]
         frozen = frozenset(names) - chosen_parameters(self.graph, patterns)
         found = replace(dependence(self.graph, frozen), fed=frozenset())
-        return replace(self, _dependence=found, _frozen=frozen)
+        return replace(self, reach=found, _frozen=frozen)
 
     def trained(self, node: Node) -> list[str]:
         """The node's parameters that a training changes by gradients."""
@@ -171,25 +172,24 @@ class Network:
             self._check_differentiable(name, cache)
             flow[name] = dout
         grads: Params = {}
-        for node in reversed(self.graph.nodes):
-            if node.name not in flow:
-                continue
-            dy = flow.pop(node.name)
-            need = self._need(node, wrt_inputs, wrt_params)
-            if not (need.inputs or need.parameters):
+        way = _descent(self, cache.outputs, wrt_inputs, wrt_params)
+        for back in way.steps:
+            node = back.node
+            dy = flow.pop(node.name, None)
+            if dy is None:
                 continue
             given = [params[name] for name in node.parameters]
-            dxs, dparams = node.layer.backward(dy, cache.saved[node.name], given, need)
-            named = zip(trainable(node) if need.parameters else (), dparams, strict=True)
-            grads.update((name, grad) for name, grad in named if name not in self._frozen)
+            dxs, dparams = node.layer.backward(dy, cache.saved[node.name], given, back.need)
+            grads.update(zip(back.gradients, dparams, strict=True))
             for source, dx in zip(node.inputs, dxs, strict=True):
                 if dx is not None:
                     flow[source] = flow[source] + dx if source in flow else dx
-        if wrt_params:
-            for name in self._untouched(grads):
-                grads[name] = np.zeros_like(params[name])
         names = [spec.name for spec in self.inputs] if wrt_inputs else []
-        return {name: flow[name] for name in names if name in flow}, grads
+        asked = {
+            name: grads[name] if name in grads else np.zeros_like(params[name])
+            for name in way.trained
+        }
+        return {name: flow[name] for name in names if name in flow}, asked
 
     def _run(
         self, params: Mapping[str, Array], inputs: Mapping[str, Array], mode: Mode, cache: Cache
@@ -198,10 +198,11 @@ class Network:
         values = self._given(route, params, inputs)
         for step in route.steps:
             node, layer = step.node, step.node.layer
-            if self._frozen and node.name not in self._dependence.trained:
-                continue
             mode.own = step.own
-            mode.training = training and (not node.parameters or bool(self.trained(node)))
+            if self._frozen:
+                if node.name not in self.reach.trained:
+                    continue
+                mode.training = training and (not node.parameters or bool(self.trained(node)))
             xs = [values[source] for source in node.inputs]
             ps = [params[name] for name in node.parameters]
             values[node.name], cache.saved[node.name] = layer.forward(xs, ps, mode)
@@ -218,7 +219,7 @@ class Network:
         before the first trained one predict."""
         if not self._frozen:
             return admit(self.inputs, route.read, inputs, _dtype_of(params))
-        trained, nodes = self._dependence.trained, [step.node for step in route.steps]
+        trained, nodes = self.reach.trained, [step.node for step in route.steps]
         read = {source for node in nodes if node.name in trained for source in node.inputs}
         values = admit(self.inputs, read, inputs, _dtype_of(params))
         wanted = read.union(route.outputs)
@@ -233,14 +234,6 @@ class Network:
                 raise GraphError(f"there is no layer {name!r} to read{near(name, self._nodes)}")
         return tuple(dict.fromkeys(outputs))
 
-    def _need(self, node: Node, wrt_inputs: bool, wrt_params: bool) -> Need:
-        fed, trained = self._dependence.fed, self._dependence.trained
-        inputs = any(
-            (wrt_inputs and source in fed) or (wrt_params and source in trained)
-            for source in node.inputs
-        )
-        return Need(inputs, wrt_params and bool(self.trained(node)))
-
     def _check_differentiable(self, name: str, cache: Cache) -> None:
         if name not in cache.outputs:
             raise GraphError(
@@ -249,13 +242,19 @@ class Network:
         if not self._nodes[name].layer.DIFFERENTIABLE:
             raise GraphError(f"{name!r} has no gradient; take the layer before it")
 
-    def _untouched(self, grads: Params) -> list[str]:
-        return [name for name in self.trained_parameters if name not in grads]
-
 
 @lru_cache(maxsize=64)  # asked once a call
 def _route(network: Network, outputs: tuple[str, ...], *, keep: bool) -> Route:
     return route_to(network.graph, outputs, keep=keep)
+
+
+@lru_cache(maxsize=64)
+def _descent(
+    network: Network, outputs: tuple[str, ...], wrt_inputs: bool, wrt_params: bool
+) -> Descent:
+    nodes = (step.node for step in _route(network, outputs, keep=True).steps)
+    need, trained = Need(wrt_inputs, wrt_params), network.trained_parameters
+    return descent(nodes, network.reach, trained, need)
 
 
 def _dtype_of(params: Mapping[str, Array]) -> np.dtype[Any] | None:

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
 from aiaas_async.nn.layer import Array, Borders, Gradients, Layer, Mode, Need, Pair, Shape, rank
 from aiaas_async.nn.windows import (
     Padding,
+    Slices,
     Window,
     along,
+    groups,
     infer_image,
     output_size,
     pad,
     pads,
+    pixels,
+    taken,
     unpad,
 )
+
+
+# Of images whose gradients are computed at once, about a common L2 cache: on 128 images of
+# 28x28x16 that takes 2.4 ms, and with fewer at once numpy's calls cost as much as they save.
+GROUP_BYTES: Final = 1024 * 1024
 
 
 class _Pool(Layer, frozen=True):
@@ -57,30 +66,39 @@ class MaxPool(_Pool, frozen=True):
 
     def backward(self, dy: Array, saved: Any, ps: Sequence[Array], need: Need) -> Gradients:
         padded, tall, y, around = saved
-        dpadded = self._to_largest(self._to_largest(dy, tall, y, 1), padded, tall, 0)
+        dpadded = np.empty(padded.shape, dy.dtype)
+        for at in groups(len(dy), padded[:1].nbytes, GROUP_BYTES):
+            dtall = np.empty(tall[at].shape, dy.dtype)
+            self._to_largest(dy[at], tall[at], y[at], 1, dtall)
+            self._to_largest(dtall, padded[at], tall[at], 0, dpadded[at])
         return [unpad(dpadded, around)], []
 
     def _largest(self, x: Array, side: int, out: Pair) -> Array:
         first, *others = along(side, self.kernel, self.steps, out)
-        y: Array = x[first].copy()
+        y = x[first].copy() if side == 0 else taken(x, first)
         for at in others:
-            np.maximum(y, x[at], out=y)
+            np.maximum(y, x[at] if side == 0 else taken(x, at), out=y)
         return y
 
-    def _to_largest(self, dy: Array, x: Array, y: Array, side: int) -> Array:
-        """Hand dy to the first element of x in each window that equals the window's y."""
-        step, size = self.steps[side], self.kernel[side]
-        covered = step == size and y.shape[1 + side] * step == x.shape[1 + side]
-        dx, left = (np.empty if covered else np.zeros)(x.shape, dy.dtype), dy
+    def _to_largest(self, dy: Array, x: Array, y: Array, side: int, dx: Array) -> None:
+        """Hand dy, in dx, to the first element of x in each window that equals the window's y."""
+        step, size, left = self.steps[side], self.kernel[side], dy
+        if step != size or y.shape[1 + side] * step != x.shape[1 + side]:
+            dx[:] = 0
         *places, last = along(side, self.kernel, self.steps, y.shape[1:3])
         for at in places:
-            share = np.empty_like(left)
-            np.equal(x[at], y, out=share, casting="unsafe")
-            share *= left
+            share = ((x[at] if side == 0 else taken(x, at)) == y) * left
             left = left - share
-            dx[at] = dx[at] + share if step < size else share
-        dx[last] = dx[last] + left if step < size else left
-        return dx
+            self._hand(dx, at, share, side)
+        self._hand(dx, last, left, side)
+
+    def _hand(self, dx: Array, at: Slices, share: Array, side: int) -> None:
+        if self.steps[side] < self.kernel[side]:
+            dx[at] += share
+        elif side == 0:
+            dx[at] = share
+        else:
+            pixels(dx)[at] = pixels(np.ascontiguousarray(share))
 
 
 class AvgPool(_Pool, frozen=True):

@@ -70,7 +70,7 @@ class Kept:
         return self._count
 
     def take(self, indices: Indices) -> dict[str, Array]:
-        return {name: array[indices] for name, array in self._arrays.items()}
+        return {name: array.take(indices, axis=0) for name, array in self._arrays.items()}
 
 
 def kept_if_small(items: Items) -> Items:

@@ -34,7 +34,8 @@ def trainer(shapes: Mapping[str, tuple[int, ...]], layers: list[dict[str, Any]])
         nonlocal params, state
         loss = 0.0
         for at in batches(len(images)):
-            found, cache = network.forward(params, {"image": images[at]}, training=True)
+            inputs = {"image": images.take(at, axis=0)}
+            found, cache = network.forward(params, inputs, training=True)
             loss, dy = cross_entropy(found["logits"], labels[at])
             _, grads = network.backward(
                 params, cache, {"logits": dy}, wrt_inputs=False, wrt_params=True
