@@ -20,6 +20,7 @@ from aiaas_async.http.tally import RouteTally
 from aiaas_async.http.v2models import find, ready_version
 from aiaas_async.http.wholereply import WholeReply
 from aiaas_async.registry.records import VersionRecord
+from aiaas_async.wire.numerals import decode
 from aiaas_async.wire.v2parameters import Terms
 
 # The nearest class up the tree that stands here decides; what the reference server has no
@@ -84,7 +85,7 @@ async def control_object(request: web.Request) -> dict[str, Any]:
     if not body.strip():
         return {}
     try:
-        return msgspec.json.decode(body, type=dict[str, Any])
+        return msgspec.convert(decode(body), dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise errors.MalformedError("failed to parse the request JSON buffer") from None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Final
 
 import msgspec
@@ -18,46 +18,53 @@ import numpy as np
 from aiaas_async.errors import TooLargeError
 from aiaas_async.messages import MAX_DIMENSIONS
 from aiaas_async.wire.codecs import decode_json
+from aiaas_async.wire.numerals import decode
 from aiaas_async.wire.tensors import Array
 
 LONG_BYTES: Final = 1 << 16  # 0.4 ms of JSON
 MAX_REST: Final = 1 << 20  # bytes of the rest
+MAX_ARRAYS: Final = 256  # the bound of a body's fields
+REST: Final = "rest"
 _LEAST: Final = 64  # numbers of a list worth an array of its own
 _LEVELS: Final = MAX_DIMENSIONS + 1
 _MAX_DEPTH: Final = 4  # of objects that hold lists: {"inputs": {"x": […]}} has two
 
 
 class Apart(msgspec.Struct):
-    """`rest` is the value, as JSON, with null wherever one of the arrays was; `places` are the
-    keys that lead there, array by array, which are named "0", "1", …"""
+    """`rest` is the value with null wherever one of the arrays was; `places` are the keys that
+    lead there, array by array, which are named "0", "1", …"""
 
-    rest: bytes
+    rest: Any
     places: list[list[str]]
 
 
-def read_apart(body: bytes | memoryview) -> tuple[Apart, dict[str, Array]]:
-    """Raises `MalformedError`, and `TooLargeError` where more than `MAX_REST` is no numbers."""
+def read_apart(body: bytes | memoryview) -> dict[str, Array]:
+    """The arrays, and as one more, `REST`, the bytes of what is left.
+
+    Raises `MalformedError`, and `TooLargeError` where more than `MAX_REST` is no numbers."""
     value = decode_json(bytes(body))
     places: list[list[str]] = []
     arrays: dict[str, Array] = {}
-    for holder, key, path in _lists(value, ()):
+    for holder, key, path in islice(_lists(value, ()), MAX_ARRAYS):
         numbers = _numbers(holder[key])
         if numbers is not None:
             arrays[str(len(arrays))] = numbers
             places.append([*path, key])
             holder[key] = None
-    rest = msgspec.json.encode(value)
+    rest = msgspec.json.encode(Apart(value, places))
     if len(rest) > MAX_REST:
         raise TooLargeError(
             f"the JSON body holds {len(rest)} bytes that are no lists of numbers, {MAX_REST} are "
             "allowed; send less at once, or use MessagePack"
         )
-    return Apart(rest, places), arrays
+    arrays[REST] = np.frombuffer(rest, np.uint8)
+    return arrays
 
 
-def put_together(found: Apart, arrays: Mapping[str, Array]) -> Any:
+def put_together(arrays: Mapping[str, Array]) -> Any:
     """The value as it was, but for numpy arrays in place of the lists."""
-    value = decode_json(found.rest)
+    found = msgspec.convert(decode(arrays[REST].tobytes()), Apart)
+    value = found.rest
     for number, place in enumerate(found.places):
         holder = value
         for key in place[:-1]:

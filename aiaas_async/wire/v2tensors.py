@@ -21,6 +21,7 @@ from aiaas_async.formats.dtypes import NUMPY
 from aiaas_async.messages import MAX_DIMENSIONS, TensorSpec
 from aiaas_async.names import clip
 from aiaas_async.wire.lists import read_floats
+from aiaas_async.wire.numerals import decode
 from aiaas_async.wire.tensors import check_texts
 
 Array = NDArray[Any]
@@ -157,7 +158,7 @@ def raw_shape(spec: TensorSpec, datatype: str, nbytes: int, model: str) -> list[
 def read_json(raw: bytes, name: str, datatype: str, shape: Sequence[int]) -> Array:
     """A tensor from JSON, nested or flat."""
     try:
-        values = msgspec.json.decode(raw)
+        values = decode(raw)
     except _UNREADABLE as error:
         raise _unparsed(name, error) from None
     return from_values(values, name, datatype, shape)
