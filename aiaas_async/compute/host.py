@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from aiaas_async.compute.frames import Array
 from aiaas_async.compute.jobs import (
+    WITHOUT_INPUTS,
     ArtifactFiles,
     CloseStream,
     Differentiate,
@@ -207,12 +209,11 @@ class Host:
 
 def _read(job: ReadJson | ReadInfer, body: memoryview) -> Part:
     if isinstance(job, ReadJson):
-        apart, numbers = read_apart(body)
-        return Part(msgspec.structs.asdict(apart), numbers)
+        return Part(arrays=read_apart(body))
     model = ProtocolModel(job.model, job.inputs, job.outputs)
     asked = read_request(body, job.header_length, model)
-    facts: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(asked, inputs={}))
-    return Part(facts, dict(asked.inputs))
+    facts = msgspec.msgpack.encode(msgspec.structs.replace(asked, inputs={}))
+    return Part(arrays={**asked.inputs, WITHOUT_INPUTS: np.frombuffer(facts, np.uint8)})
 
 
 def failure(error: Exception) -> Failed:

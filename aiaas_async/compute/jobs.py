@@ -6,7 +6,7 @@ Nothing on the line is pickled, and a worker never sees bytes a client chose as 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -136,14 +136,17 @@ class TrainPart(msgspec.Struct, frozen=True, tag="train_part"):
     memory: str
 
 
+WITHOUT_INPUTS: Final = ""  # the name of no input
+
+
 class ReadJson(msgspec.Struct, frozen=True, tag="read_json"):
-    """Read the JSON in the array "body": the answer's facts are `longjson.Apart`, its arrays the
-    numbers."""
+    """Read the JSON in the array "body": the answer's arrays are those of `longjson.py`."""
 
 
 class ReadInfer(msgspec.Struct, frozen=True, tag="read_infer"):
     """Read the infer request in the array "body"; the rest is what it is checked against. The
-    answer's facts are the request without its inputs, which are the arrays."""
+    answer's arrays are the inputs, and one more: the rest of the request, as MessagePack, of any
+    length, where an answer's facts are short."""
 
     header_length: str | None
     model: str

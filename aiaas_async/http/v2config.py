@@ -18,6 +18,7 @@ from aiaas_async.registry.records import VersionRecord
 from aiaas_async.service.models import BatchLimits
 from aiaas_async.service.platform import Platform
 from aiaas_async.service.sequences import IDLE_S, MAX_SEQUENCES
+from aiaas_async.wire.numerals import decode
 from aiaas_async.wire.sequences import END, ID, START, split_controls
 from aiaas_async.wire.v2tensors import BYTES, DATATYPES
 
@@ -112,8 +113,8 @@ def limits_for(platform: Platform, record: VersionRecord, parameters: Any) -> Ba
 
 def _parsed(config: Any) -> dict[str, Any]:
     try:
-        return msgspec.json.decode(config, type=dict[str, Any])
-    except (TypeError, msgspec.DecodeError, RecursionError):
+        return msgspec.convert(decode(config if isinstance(config, str) else b""), dict[str, Any])
+    except (msgspec.DecodeError, RecursionError):
         raise InvalidError("its configuration is not a JSON object") from None
 
 

@@ -30,6 +30,7 @@ from aiaas_async.http.wholereply import WholeReply
 from aiaas_async.registry.records import VersionRecord
 from aiaas_async.schedule.origin import Origin
 from aiaas_async.service.calls import CallRequest
+from aiaas_async.wire.numerals import decode
 from aiaas_async.wire.sequences import control_arrays
 from aiaas_async.wire.v2parameters import Terms
 
@@ -89,7 +90,7 @@ async def control_object(request: web.Request) -> dict[str, Any]:
     if not body.strip():
         return {}
     try:
-        return msgspec.json.decode(body, type=dict[str, Any])
+        return msgspec.convert(decode(body), dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise errors.MalformedError("failed to parse the request JSON buffer") from None
 

@@ -13,11 +13,11 @@ import numpy as np
 
 from aiaas_async.compute.base import Answer, WorkerSource
 from aiaas_async.compute.frames import Pieces
-from aiaas_async.compute.jobs import ReadInfer, ReadJson
+from aiaas_async.compute.jobs import WITHOUT_INPUTS, ReadInfer, ReadJson
 from aiaas_async.compute.slots import JOBS_UNDER_WAY
 from aiaas_async.errors import OverloadedError, StoppingError, WorkerDiedError
 from aiaas_async.node.seat import WorkerSeat
-from aiaas_async.wire.longjson import Apart, put_together
+from aiaas_async.wire.longjson import put_together
 from aiaas_async.wire.open_inference import InferRequest, Model
 
 # At a reader, the one that it reads included.
@@ -59,7 +59,7 @@ class Readers:
         Raises what reading it raises, `OverloadedError` when too many bodies wait.
         """
         answer = await self._do(ReadJson(), body)
-        return put_together(msgspec.convert(answer.facts, Apart), answer.arrays)
+        return put_together(answer.arrays)
 
     async def read_infer(
         self, body: bytes | memoryview, header_length: str | None, model: Model
@@ -67,8 +67,9 @@ class Readers:
         """An infer request of the Open Inference Protocol, as `read_request` reads it."""
         job = ReadInfer(header_length, model.name, model.inputs, model.outputs)
         answer = await self._do(job, body)
-        asked = msgspec.convert(answer.facts, InferRequest)
-        return msgspec.structs.replace(asked, inputs=answer.arrays)
+        inputs = dict(answer.arrays)
+        rest = msgspec.msgpack.decode(inputs.pop(WITHOUT_INPUTS).tobytes(), type=InferRequest)
+        return msgspec.structs.replace(rest, inputs=inputs)
 
     async def _do(self, job: ReadJson | ReadInfer, body: bytes | memoryview) -> Answer:
         await self._open()

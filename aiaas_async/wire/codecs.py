@@ -16,6 +16,7 @@ import numpy as np
 
 from aiaas_async.errors import MalformedError, TooLargeError, UnsupportedMediaError
 from aiaas_async.names import clip
+from aiaas_async.wire.numerals import decode
 from aiaas_async.wire.repeats import check_unique
 from aiaas_async.wire.skim import check_structure
 from aiaas_async.wire.tensors import pack_tensor
@@ -44,7 +45,7 @@ def decode_json(body: bytes) -> Any:
             "{dtype, shape, data} with base64 data, or use MessagePack"
         )
     try:
-        value = msgspec.json.decode(body)
+        value = decode(body)
         check_unique(body, value)
     except RecursionError:
         raise MalformedError("the JSON body is nested too deeply") from None

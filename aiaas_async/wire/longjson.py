@@ -11,50 +11,62 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 
 from aiaas_async.errors import MalformedError, TooLargeError
 from aiaas_async.wire.codecs import decode_json
 from aiaas_async.wire.jsonnumbers import read_numbers
+from aiaas_async.wire.numerals import decode
 from aiaas_async.wire.tensors import Array
 
 LONG_BYTES: Final = 1 << 16  # 0.4 ms of JSON
 MAX_REST: Final = 1 << 20  # bytes of the rest
+MAX_ARRAYS: Final = 256  # the bound of a body's fields
+REST: Final = "rest"
 _LEAST: Final = 256  # bytes of a list worth an array of its own
 _MAX_DEPTH: Final = 4  # of objects that hold lists: {"inputs": {"x": […]}} has two
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _NULL: Final = msgspec.Raw(b"null")
 
+Places = list[list[str]]
+
 
 class Apart(msgspec.Struct):
-    """`rest` is the value, as JSON, with null wherever one of the arrays was; `places` are the
-    keys that lead there, array by array, which are named "0", "1", …"""
+    """`rest` is the value with null wherever one of the arrays was; `places` are the keys that
+    lead there, array by array, which are named "0", "1", …"""
 
-    rest: bytes
-    places: list[list[str]]
+    rest: Any
+    places: Places
 
 
-def read_apart(body: bytes | memoryview) -> tuple[Apart, dict[str, Array]]:
-    """Raises `MalformedError`, and `TooLargeError` where more than `MAX_REST` is no numbers."""
+def read_apart(body: bytes | memoryview) -> dict[str, Array]:
+    """The arrays, and as one more, `REST`, the bytes of what is left.
+
+    Raises `MalformedError`, and `TooLargeError` where more than `MAX_REST` is no numbers."""
     text = bytes(body)
     if text.lstrip()[:1] != b"{":
         decode_json(text)  # what is no JSON is refused as such, however long
-    apart = Apart(b"", [])
+    places: Places = []
     arrays: dict[str, Array] = {}
-    apart.rest = bytes(_without_numbers(text, (), apart.places, arrays))
-    if len(apart.rest) > MAX_REST:
+    left = _without_numbers(text, (), places, arrays)
+    if len(left) > MAX_REST:
         raise TooLargeError(
-            f"the JSON body holds {len(apart.rest)} bytes that are no lists of numbers, {MAX_REST} "
-            "are allowed; send less at once, or use MessagePack"
+            f"the JSON body holds {len(left)} bytes that are no lists of numbers, {MAX_REST} are "
+            "allowed; send less at once, or use MessagePack"
         )
     # Of two values under one key one is gone by now, and its colon with it.
-    if text.count(b":") != apart.rest.count(b":"):
+    if text.count(b":") != left.count(b":"):
         raise MalformedError("the JSON body repeats a key: give each once")
-    return apart, arrays
+    decode_json(left)
+    rest = msgspec.json.encode(Apart(msgspec.Raw(left), places))
+    arrays[REST] = np.frombuffer(rest, np.uint8)
+    return arrays
 
 
-def put_together(found: Apart, arrays: Mapping[str, Array]) -> Any:
+def put_together(arrays: Mapping[str, Array]) -> Any:
     """The value as it was, but for numpy arrays in place of the lists."""
-    value = decode_json(found.rest)
+    found = msgspec.convert(decode(arrays[REST].tobytes()), Apart)
+    value = found.rest
     for number, place in enumerate(found.places):
         holder = value
         for key in place[:-1]:
@@ -64,7 +76,7 @@ def put_together(found: Apart, arrays: Mapping[str, Array]) -> Any:
 
 
 def _without_numbers(
-    text: bytes, path: Sequence[str], places: list[list[str]], arrays: dict[str, Array]
+    text: bytes, path: Sequence[str], places: Places, arrays: dict[str, Array]
 ) -> bytes:
     """`text` with null for every long list of numbers in its objects; those go to `arrays`."""
     if len(path) == _MAX_DEPTH or text.lstrip()[:1] != b"{":
@@ -76,7 +88,7 @@ def _without_numbers(
         raise
     for key, raw in value.items():
         held = bytes(raw)
-        if len(held) < _LEAST:
+        if len(held) < _LEAST or len(arrays) >= MAX_ARRAYS:
             continue
         numbers = read_numbers(held) if held[:1] == b"[" else None
         if numbers is None:

@@ -18,6 +18,7 @@ import numpy as np
 from aiaas_async.errors import InputError, MalformedError, TooLargeError
 from aiaas_async.messages import TensorSpec
 from aiaas_async.names import clip
+from aiaas_async.wire.numerals import finite
 from aiaas_async.wire.v2parameters import (
     Parameters,
     Terms,
@@ -95,7 +96,7 @@ class _Head(msgspec.Struct):
 
 
 _ONLY_BINARY: Final = {"binary_data_size"}
-_HEAD: Final = msgspec.json.Decoder(_Head)
+_HEAD: Final = msgspec.json.Decoder(_Head, float_hook=finite)
 
 
 def read_request(body: Body, header_length: str | None, model: Model) -> InferRequest:

@@ -22,6 +22,7 @@ from aiaas_async.messages import MAX_DIMENSIONS, TensorSpec
 from aiaas_async.names import clip
 from aiaas_async.wire import lists
 from aiaas_async.wire.jsonnumbers import read_floats
+from aiaas_async.wire.numerals import decode
 from aiaas_async.wire.tensors import check_texts
 
 Array = NDArray[Any]
@@ -164,7 +165,7 @@ def read_json(raw: bytes, name: str, datatype: str, shape: Sequence[int]) -> Arr
         with np.errstate(over="ignore"):  # what is too large becomes infinite
             return found.astype(_DTYPES[datatype]).reshape(shape)
     try:
-        values = msgspec.json.decode(raw)
+        values = decode(raw)
     except _UNREADABLE as error:
         raise _unparsed(name, error) from None
     return from_values(values, name, datatype, shape)

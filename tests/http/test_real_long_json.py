@@ -84,6 +84,15 @@ ENDLESS: dict[str, tuple[bytes, int]] = {
     "keys": (b"{" + b",".join(b'"%d":0' % n for n in range(800_000)) + b"}", 413),
     "text": (b'{"a":"' + b"x" * 9_000_000 + b'"}', 413),
     "no JSON": (b'{"a":' + b"1," * 2_000_000, 400),
+    "truths": (b'{"a":[' + b"true," * 180_000 + b"true]}", 404),
+    "texts": (b'{"a":[' + b'"abcdef",' * 90_000 + b'""]}', 404),
+    "lists that are empty": (b'{"a":[' + b"[]," * 300_000 + b"[]]}", 404),
+    "many arrays": (
+        b"{" + b",".join(b'"%d":[%s0]' % (n, b"0," * 99) for n in range(20_000)) + b"}",
+        413,
+    ),
+    "a long name": (b'{"%s":[%s0]}' % (b"n" * 450_000, b"0," * 99), 404),
+    "numbers that are slow to read": (b'{"a":[1e308' + b",1e308" * 2_000_000 + b"]}", 404),
 }
 
 
@@ -94,6 +103,33 @@ async def test_a_hostile_call_is_refused_without_a_stall(forked: Served, what: s
         reply = await forked.api.post("/call", raw=io.BytesIO(body), headers=JSON_HEADERS)
     assert reply.status == status, reply.value
     assert measured.worst_ms < STALL_MS
+
+
+@pytest.mark.parametrize("path", ["/call", "/v2/repository/index", "/v2/logging"])
+async def test_numbers_that_are_slow_to_read_stall_nobody(forked: Served, path: str) -> None:
+    size = 10_900 if path == "/call" else 170_000
+    body = b'{"a":[1e308' + b",1e308" * size + b"]}"
+    with stall() as measured:
+        answer = await ask(forked, "POST", path, body, JSON_HEADERS)
+    assert answer.status < 500
+    assert measured.worst_ms < 2 * STALL_MS
+
+
+async def test_long_texts_in_json_are_answered_like_short_ones(forked: Served) -> None:
+    await commit(forked, echo("string", -1))
+    texts = ["some text"] * 50_000
+    call = json.dumps({"model": "echo", "inputs": {"x0": [texts]}}).encode()
+    reply = await succeed(forked.api.post("/call", raw=io.BytesIO(call), headers=JSON_HEADERS))
+    assert reply.value["outputs"]["out_x0"] == [texts]
+
+
+async def test_an_infer_request_may_have_a_long_id(forked: Served) -> None:
+    await commit(forked, echo("float32", -1))
+    one = {"name": "x0", "datatype": "FP32", "shape": [1, 1], "data": [1.0]}
+    body, headers = body_of({"id": "i" * 300_000, "inputs": [one]}, b"")
+    answer = await ask(forked, "POST", "/v2/models/echo/infer", body, headers)
+    assert answer.status == 200
+    assert answer.value["id"] == "i" * 300_000
 
 
 async def test_a_long_batch_in_json_is_answered_like_a_short_one_and_stalls_nobody(

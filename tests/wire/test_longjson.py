@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiaas_async.errors import MalformedError, TooLargeError
-from aiaas_async.wire.longjson import MAX_REST, put_together, read_apart
+from aiaas_async.wire.longjson import MAX_ARRAYS, MAX_REST, REST, Apart, put_together, read_apart
 
 numbers = st.one_of(
     st.lists(st.integers(-(2**70), 2**70), max_size=200),
@@ -35,8 +35,7 @@ def plain(value: Any) -> Any:
 
 @given(st.dictionaries(st.text(max_size=4), values, max_size=4))
 def test_what_is_taken_apart_and_put_together_is_the_same(value: dict[str, Any]) -> None:
-    apart, arrays = read_apart(msgspec.json.encode(value))
-    assert plain(put_together(apart, arrays)) == value
+    assert plain(put_together(read_apart(msgspec.json.encode(value)))) == value
 
 
 def test_lists_of_numbers_leave_as_arrays_of_their_kind() -> None:
@@ -47,13 +46,14 @@ def test_lists_of_numbers_leave_as_arrays_of_their_kind() -> None:
         "ragged": [[1.0], [1.0, 2.0]] * 50,
         "truths": [True] * 100,
     }
-    apart, arrays = read_apart(msgspec.json.encode(body))
+    arrays = read_apart(msgspec.json.encode(body))
+    apart = msgspec.json.decode(arrays.pop(REST).tobytes(), type=Apart)
     assert apart.places == [["inputs", "whole"], ["inputs", "real"]]
     assert [(a.dtype.name, a.shape) for a in arrays.values()] == [
         ("int64", (50, 2)),
         ("float64", (100,)),
     ]
-    rest = msgspec.json.decode(apart.rest)
+    rest = apart.rest
     assert rest["inputs"] == {"whole": None, "real": None, "short": [1.0] * 5}
     assert rest["ragged"] == body["ragged"]
 
@@ -67,3 +67,10 @@ def test_more_than_a_mebibyte_that_is_no_numbers_is_refused() -> None:
 def test_what_is_no_json_is_malformed() -> None:
     with pytest.raises(MalformedError):
         read_apart(b'{"a": [1, 2')
+
+
+def test_the_arrays_apart_are_bounded_in_number() -> None:
+    body = {f"x{n}": [n] * 200 for n in range(MAX_ARRAYS + 50)}
+    arrays = read_apart(msgspec.json.encode(body))
+    assert len(arrays) == MAX_ARRAYS + 1
+    assert plain(put_together(arrays)) == body
