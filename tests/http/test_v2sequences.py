@@ -16,7 +16,7 @@ from aiaas_async.service import sequences
 from aiaas_async.service.calls import CallRequest
 from tests.http.conftest import Served
 from tests.http.examples import EXAMPLES, RUNTIMES
-from tests.http.test_open_inference import Answer, ask
+from tests.http.v2asking import Answer, ask
 from tests.http.v2server import serving
 
 NAME = "simple_string_dyna_sequence"
