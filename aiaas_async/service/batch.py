@@ -30,6 +30,7 @@ from aiaas_async.names import LATEST, check_name, clip
 from aiaas_async.node.work import Servable
 from aiaas_async.schedule.assign import ASSIGNMENTS
 from aiaas_async.schedule.origin import BATCH, TENANT, Origin
+from aiaas_async.service.asked import read_asked
 from aiaas_async.service.batchdata import Reader, Sink
 from aiaas_async.service.batchrun import BatchRun
 from aiaas_async.service.batchwiring import result_columns, wire
@@ -172,14 +173,7 @@ class BatchInference:
 
 def parse_batch(body: Mapping[str, Any]) -> BatchRequest:
     """Raises `InvalidError` naming the field at fault."""
-    for field in body:
-        if field not in BatchRequest.__struct_fields__:
-            known = ", ".join(BatchRequest.__struct_fields__)
-            raise InvalidError(f"a batch request has no field {clip(field)}; fields: {known}")
-    try:
-        request = msgspec.convert(dict(body), BatchRequest, strict=True)
-    except msgspec.ValidationError as error:
-        raise InvalidError(f"batch request: {error}") from error
+    request = read_asked(body, BatchRequest, "batch request")
     check_name(request.tenant, "tenant")
     if request.output_dataset is not None:
         check_name(request.output_dataset, "data set name")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -67,12 +69,10 @@ class Sequences:
         found = self._find(key, call.servable, mark)
         found.waiting += 1
         try:
-            async with asyncio.timeout_at(deadline), found.turn:
+            async with _turn(found, deadline):
                 if found.seat is None:
                     found.seat = await self._seat(key, call.servable, deadline)
                 return await _run(found, found.seat, call, deadline, origin)
-        except TimeoutError:
-            raise DeadlineError("the calls before this one in its sequence took too long") from None
         finally:
             found.waiting -= 1
             found.used = asyncio.get_running_loop().time()
@@ -107,6 +107,20 @@ class Sequences:
             if oldest.waiting or now - oldest.used < IDLE_S:
                 return
             del self._known[key]
+
+
+@asynccontextmanager
+async def _turn(found: _Sequence, deadline: float) -> AsyncIterator[None]:
+    """Wait for the calls before. Raises `DeadlineError`."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            await found.turn.acquire()
+    except TimeoutError:
+        raise DeadlineError("the calls before this one in its sequence took too long") from None
+    try:
+        yield
+    finally:
+        found.turn.release()
 
 
 async def _run(found: _Sequence, seat: Seat, call: Call, deadline: float, origin: Origin) -> Result:

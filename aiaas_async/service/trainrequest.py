@@ -9,7 +9,8 @@ import msgspec
 
 from aiaas_async.errors import InvalidError
 from aiaas_async.messages import Metadata, TensorSpec, parse_metadata
-from aiaas_async.names import LATEST, check_name, check_version, clip
+from aiaas_async.names import LATEST, check_name, check_version
+from aiaas_async.service.asked import read_asked
 from aiaas_async.training.gate import parse_gate
 from aiaas_async.training.plan import TrainingPlan
 
@@ -39,14 +40,7 @@ class TrainRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def parse_request(body: Mapping[str, Any]) -> TrainRequest:
     """Raises `InvalidError` naming the field at fault."""
-    for field in body:
-        if field not in TrainRequest.__struct_fields__:
-            known = ", ".join(TrainRequest.__struct_fields__)
-            raise InvalidError(f"a training request has no field {clip(field)}; fields: {known}")
-    try:
-        request = msgspec.convert(dict(body), TrainRequest, strict=True)
-    except msgspec.ValidationError as error:
-        raise InvalidError(f"training request: {error}") from error
+    request = read_asked(body, TrainRequest, "training request")
     check_name(request.model, "model name")
     check_version(request.version)
     if request.alias is not None:

@@ -2,80 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
-import io
 import json
 import re
 import time
 import zlib
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
-import aiohttp
 import numpy as np
 import pytest
-import pytest_asyncio
 from yarl import URL
 
-from aiaas_async.compute.inloop import InLoopWorkers
 from aiaas_async.http.open_inference import ROUTES
-from aiaas_async.http.server import running_server
 from aiaas_async.service.calls import CallAnswer, CallRequest, Calls
-from aiaas_async.wire.codecs import JSON
 from aiaas_async.wire.open_inference import HEADER_LENGTH
-from tests.http.api import LEAKS, Api
-from tests.http.conftest import PLAIN, Served, settings
-from tests.http.echo import RUNTIMES, echo, simple
-from tests.http.held import HeldWorkers
-from tests.http.models import OCTETS, commit_doubler, doubler, succeed
-
-ROWS = [[1.0, 2.0, 3.0, 4.0], [0.0, -1.0, 0.5, 8.0]]
-INFER = "/v2/models/doubler/infer"
-
-
-class Answer:
-    """A response of the protocol: its JSON, and the tensors that follow."""
-
-    def __init__(self, status: int, headers: Any, body: bytes) -> None:
-        self.status, self.headers, self.body = status, headers, body
-        assert LEAKS.search(body) is None
-        assert status != 500
-        length = int(headers.get(HEADER_LENGTH, len(body)))
-        self.value: Any = json.loads(body[:length]) if body else None
-        self.rest = body[length:]
-
-    @property
-    def error(self) -> str:
-        assert self.headers["Content-Type"] == "application/json"
-        assert self.value.keys() == {"error"}
-        text: str = self.value["error"]
-        return text
-
-
-async def ask(
-    served: Served, method: str, path: str, body: Any = b"", headers: Any = None
-) -> Answer:
-    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    async with served.api.session.request(
-        method, served.url + path, data=io.BytesIO(raw), headers=headers or {}
-    ) as response:
-        return Answer(response.status, response.headers, await response.read())
-
-
-def tensor(data: Any = ROWS, **more: Any) -> dict[str, Any]:
-    return {"name": "x", "shape": [2, 4], "datatype": "FP32", "data": data, **more}
-
-
-def body_of(head: Any, *parts: bytes) -> tuple[bytes, dict[str, str]]:
-    raw = json.dumps(head).encode()
-    return raw + b"".join(parts), {HEADER_LENGTH: str(len(raw))}
-
-
-BINARY = {"name": "x", "shape": [2, 4], "datatype": "FP32", "parameters": {"binary_data_size": 32}}
-BYTES = np.array(ROWS, np.float32).tobytes()
-DOUBLED = (2 * np.array(ROWS, np.float32)).tobytes()
+from tests.http.conftest import Served
+from tests.http.models import commit_doubler, doubler, succeed
+from tests.http.v2asking import BINARY, BYTES, DOUBLED, INFER, ROWS, Answer, ask, body_of, tensor
 
 
 @pytest.mark.parametrize("data", [ROWS, ROWS[0] + ROWS[1]], ids=["nested", "flat"])
@@ -316,69 +259,6 @@ async def test_every_route_refuses_other_hosts_and_methods_in_its_own_form(serve
         assert method in answer.headers["Allow"].split(", ")
 
 
-@pytest_asyncio.fixture
-async def echoing(scratch: Path) -> AsyncIterator[Served]:
-    """A server with the runtimes of `echo.py`."""
-    async with (
-        running_server(settings(scratch), InLoopWorkers(RUNTIMES)) as (platform, url),
-        aiohttp.ClientSession(auto_decompress=False, headers=PLAIN) as session,
-    ):
-        yield Served(platform, url, Api(session, url, JSON, str(scratch)))
-
-
-async def commit(served: Served, metadata: dict[str, Any]) -> None:
-    version = f"/models/{metadata['name']}/versions/1.0"
-    await succeed(served.api.post("/register", metadata))
-    await succeed(served.api.put(f"{version}/files/any", raw=b"any", headers=OCTETS))
-    await succeed(served.api.post(f"{version}/commit"))
-
-
-async def test_long_json_and_texts_are_read_and_written_beside_the_loop(echoing: Served) -> None:
-    await commit(echoing, echo("float32", -1, name="numbers"))
-    await commit(echoing, echo("string", -1, name="texts"))
-    values: dict[str, list[Any]] = {
-        "numbers": [float(n) for n in range(40_000)],
-        "texts": [f"text {n}" for n in range(40_000)],
-    }
-    for name, data in values.items():
-        kind = {"numbers": "FP32", "texts": "BYTES"}[name]
-        head = {"name": "x0", "datatype": kind, "shape": [1, len(data)], "data": data}
-        answer = await ask(echoing, "POST", f"/v2/models/{name}/infer", {"inputs": [head]})
-        assert answer.status == 200, answer.value
-        assert answer.value["outputs"][0]["data"] == data
-
-
-async def test_halves_have_no_json_on_the_way_back_either(echoing: Served) -> None:
-    await commit(echoing, echo("float16", 1))
-    one = {"name": "x0", "datatype": "FP16", "shape": [1, 1]}
-    body, headers = body_of({"inputs": [{**one, "parameters": {"binary_data_size": 2}}]}, b"\0\0")
-    answer = await ask(echoing, "POST", "/v2/models/echo/infer", body, headers)
-    assert answer.status == 400
-    assert answer.error.startswith("sending FP16 data via JSON is not supported")
-
-
-async def test_classes_of_texts_are_refused(echoing: Served) -> None:
-    await commit(echoing, echo("string", 1))
-    head = {
-        "inputs": [{"name": "x0", "datatype": "BYTES", "shape": [1, 1], "data": ["a"]}],
-        "outputs": [{"name": "out_x0", "parameters": {"classification": 1}}],
-    }
-    answer = await ask(echoing, "POST", "/v2/models/echo/infer", head)
-    assert (answer.status, answer.error) == (
-        400,
-        "class result not available for output 'out_x0' due to unsupported type 'BYTES'",
-    )
-
-
-async def test_inputs_of_different_batches_are_refused(echoing: Served) -> None:
-    await commit(echoing, simple("int32"))
-    one = {"name": "INPUT0", "datatype": "INT32", "shape": [1, 16], "data": [1] * 16}
-    other = {"name": "INPUT1", "datatype": "INT32", "shape": [2, 16], "data": [1] * 32}
-    answer = await ask(echoing, "POST", "/v2/models/simple/infer", {"inputs": [one, other]})
-    assert answer.status == 400
-    assert answer.error == "input 'INPUT1' batch size does not match other inputs for 'simple'"
-
-
 async def test_an_alias_in_the_path_shares_its_calls(served: Served) -> None:
     await commit_doubler(served.api)
     await succeed(served.api.post("/register", {**doubler(), "version": "2.0"}))
@@ -462,50 +342,3 @@ async def test_shared_memory_is_refused_in_words(served: Served, kind: str, regi
             501,
             f"the server does not support {kind} shared memory",
         )
-
-
-async def test_priorities_are_announced_where_they_count(scratch: Path) -> None:
-    async with (
-        running_server(settings(scratch, schedule="priority"), InLoopWorkers()) as (platform, url),
-        aiohttp.ClientSession(auto_decompress=False, headers=PLAIN) as session,
-    ):
-        served = Served(platform, url, Api(session, url, JSON, str(scratch)))
-        extensions = (await ask(served, "GET", "/v2")).value["extensions"]
-        assert "schedule_policy" in extensions
-
-
-async def test_the_lowest_priority_goes_first_and_what_names_none_goes_last(
-    scratch: Path,
-) -> None:
-    held = HeldWorkers()
-    async with (
-        running_server(settings(scratch, nodes=1, schedule="priority"), held) as (platform, url),
-        aiohttp.ClientSession(auto_decompress=False, headers=PLAIN) as session,
-    ):
-        served = Served(platform, url, Api(session, url, JSON, str(scratch)))
-        await commit_doubler(served.api)
-        (node,) = platform.cluster.nodes.values()
-        done: list[int | None] = []
-
-        async def call(priority: int | None, rows: int) -> None:
-            """Of its own number of rows, and too many to share a batch."""
-            named = {} if priority is None else {"priority": priority}
-            x = [[0.0] * 4] * rows
-            body = {"inputs": [tensor(x, shape=[rows, 4])], "parameters": named}
-            assert (await ask(served, "POST", INFER, body)).status == 200
-            done.append(priority)
-
-        tasks = []
-        for load, (priority, rows) in enumerate(
-            [(None, 32), (None, 31), (None, 32), (None, 31), (9, 32), (2**63, 31), (1, 32)], 1
-        ):
-            tasks.append(asyncio.create_task(call(priority, rows)))
-            while True:
-                if node.load == load:
-                    break
-                await asyncio.sleep(0)
-        held.release()
-        await asyncio.gather(*tasks)
-    waited = [priority for priority in done if priority is not None]
-    assert waited == [1, 9, 2**63]
-    assert done.index(1) <= 3  # two were with the worker, and one on its way, when it came

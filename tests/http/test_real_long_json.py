@@ -23,7 +23,8 @@ from tests.http.conftest import Served, settings
 from tests.http.echo import RUNTIMES, echo
 from tests.http.models import commit_doubler, succeed
 from tests.http.raw import stall
-from tests.http.test_open_inference import ask, body_of, commit
+from tests.http.v2asking import ask, body_of
+from tests.http.v2server import commit
 
 pytestmark = pytest.mark.real
 

@@ -19,7 +19,7 @@ from aiaas_async.http.v2compression import coding_for
 from aiaas_async.wire.open_inference import HEADER_LENGTH
 from tests.http.conftest import Served
 from tests.http.models import commit_doubler
-from tests.http.test_open_inference import BYTES, DOUBLED, INFER, body_of, tensor
+from tests.http.v2asking import BYTES, DOUBLED, INFER, body_of, tensor
 
 UNPACK: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.decompress, "deflate": zlib.decompress}
 

@@ -15,7 +15,7 @@ from aiaas_async.http import v2trace
 from aiaas_async.http.v2logging import PACKAGE, Levels
 from tests.http.conftest import Served
 from tests.http.models import commit_doubler
-from tests.http.test_open_inference import INFER, ask, tensor
+from tests.http.v2asking import INFER, ask, tensor
 
 LOGGING, TRACE = "/v2/logging", "/v2/trace/setting"
 

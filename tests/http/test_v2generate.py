@@ -19,7 +19,7 @@ from aiaas_async.service.calls import CallRequest
 from aiaas_async.testing import server
 from tests.http.conftest import Served
 from tests.http.models import doubler
-from tests.http.test_open_inference import ask
+from tests.http.v2asking import ask
 from tests.http.v2server import serving
 from tests.http.writers import FAIL, RUNTIMES, WRITER, Writer
 

@@ -16,7 +16,7 @@ from aiaas_async.service import sequences
 from aiaas_async.service.calls import CallRequest
 from tests.http.conftest import Served
 from tests.http.examples import EXAMPLES, RUNTIMES
-from tests.http.test_open_inference import Answer, ask
+from tests.http.v2asking import Answer, ask
 from tests.http.v2server import serving
 
 NAME = "simple_string_dyna_sequence"
@@ -174,6 +174,28 @@ async def test_other_surfaces_give_them_as_inputs(summing: Served) -> None:
     }
     with pytest.raises(InputError, match="must have one sequence_id"):
         await calls.call(CallRequest(rows, NAME))
+
+
+async def test_a_deadline_says_whether_it_passed_before_a_calls_turn_or_in_it(
+    summing: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert value_of(await add(summing, 4, "7", sequence_start=True)) == 4
+    (known,) = summing.platform.calls.sequences._known.values()
+    async with known.turn:
+        before = await add(summing, 1, "7", timeout=20_000)
+    assert (before.status, "before this one" in before.error) == (503, True)
+    submit = Node.submit
+
+    def slow(*asked: Any) -> Any:
+        item = submit(*asked)
+        item.expire()
+        return item
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Node, "submit", slow)
+        own = await add(summing, 1, "7")
+    assert (own.status, "not answered within" in own.error) == (503, True)
+    assert value_of(await add(summing, 1, "7")) == 5
 
 
 async def test_a_full_mailbox_is_no_end_of_a_sequence(
