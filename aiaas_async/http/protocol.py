@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiohttp import web
 
@@ -44,8 +44,8 @@ class Connection(web.RequestHandler):
         self._address = peer[0] if peer else ""
         refused = self._admission.admit(self._address)
         if refused is not None:
-            assert isinstance(transport, asyncio.Transport)
-            turned_away = TurnedAway(transport, self._admission)
+            # uvloop's transports are of no class of asyncio's.
+            turned_away = TurnedAway(cast("asyncio.Transport", transport), self._admission)
             transport.set_protocol(turned_away)
             turned_away.answer(refused)
             return

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 FOLDER: Final = "traces"
 FILE: Final = "trace.jsonl"
 MOST_BYTES: Final = 256 << 20  # of traces since the start; then no more are written
+MOST_FILES: Final = 1000  # a frequency of 1 would make one of each request; the last takes the rest
 _RANGES: Final = {
     "trace_rate": (0, 2**32 - 1),
     "trace_count": (-1, 2**31 - 1),
@@ -119,7 +120,7 @@ class Tracer:
         frequency = self.value(model, "log_frequency")
         name = f"{FILE}.{self._files}" if frequency else FILE
         self._in_file += 1
-        if frequency and self._in_file >= frequency:
+        if frequency and self._in_file >= frequency and self._files < MOST_FILES - 1:
             self._files, self._in_file = self._files + 1, 0
         try:
             await asyncio.to_thread(self._append, name, line)

@@ -1,7 +1,8 @@
 """A watch over the event loop: how late it takes up its turns, and what it did when it stalled.
 
 A thread asks the loop for a turn and times the answer. When none comes in time it logs where the
-loop's thread is just then: the one moment when the culprit can be seen.
+loop's thread is just then: the one moment when the culprit can be seen. C code that keeps the
+interpreter to itself stops this thread as well, so what it times begins when it meant to ask.
 """
 
 from __future__ import annotations
@@ -59,18 +60,23 @@ class LoopWatch:
             self._thread.join()
 
     def _watch(self, loop: asyncio.AbstractEventLoop, owner: int) -> None:
+        due = self._clock() + self._interval_s
         while not self._stopped.wait(self._interval_s):
             self._turned.clear()
             if self._stopped.is_set():
                 return
-            asked = self._clock()
             loop.call_soon_threadsafe(self._turned.set)
-            if not self._turned.wait(self._stall_s):
-                self._note_stall(owner)
+            seen = not self._turned.wait(self._stall_s)
+            if seen:
+                self._note_stall(_stack_of(owner))
                 self._turned.wait()
-            self.lag.add(self._clock() - asked)
+            lag = max(0.0, self._clock() - due)
+            if lag > self._stall_s and not seen:
+                self._note_stall("(code that let no other thread run)")
+            self.lag.add(lag)
+            due = self._clock() + self._interval_s
 
-    def _note_stall(self, owner: int) -> None:
+    def _note_stall(self, where: str) -> None:
         self.stalls += 1
         now = self._clock()
         if now - self._logged_at < LOG_EVERY_S:
@@ -80,7 +86,7 @@ class LoopWatch:
             "the event loop stalls for over %g ms (%d times since the last such line) in:\n%s",
             1000 * self._stall_s,
             self._unlogged + 1,
-            _stack_of(owner),
+            where,
         )
         self._logged_at, self._unlogged = now, 0
 

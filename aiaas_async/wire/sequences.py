@@ -94,4 +94,6 @@ def mark_of(arrays: Mapping[str, Array]) -> Mark:
         if len(values) > 1:
             raise InputError(f"the rows of one call must have one {name}; got {values[:5]}")
         found.append(values[0] if values else False)
+    if isinstance(found[0], str) and len(found[0]) > MAX_ID_LENGTH:
+        raise InputError(f"a sequence_id has {MAX_ID_LENGTH} letters at most, got {len(found[0])}")
     return Mark(found[0], bool(found[1]), bool(found[2]))

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ import pytest
 import requests
 
 from aiaas_async.jobs.events import Event
+from aiaas_async.testing import server
 from tests.http.models import metadata
-from tests.http.processes import Remote, remote, serve_in_vain
+from tests.http.processes import TIMEOUT_S, Remote, remote, serve_in_vain
 from tests.http.traps import DIE, WAIT
 from tests.training.data import GRAPH as POINTS_GRAPH
 from tests.training.data import points
@@ -255,6 +257,24 @@ def test_a_bad_setting_exits_with_2_and_one_line(flags: list[str], told: str) ->
 def test_a_start_that_fails_says_one_line_and_nothing_else() -> None:
     ended = serve_in_vain("--port", "0", "--data-dir", "/proc/none")
     assert (ended.returncode, lines(ended.stderr)) == (2, 1)
+
+
+def test_one_connection_too_many_is_answered_by_a_served_server_too(tmp_path: Path) -> None:
+    """uvloop's transports are none of asyncio's classes."""
+    config = tmp_path / "config.toml"
+    config.write_text("nodes = 1\nmax_connections = 2\n")
+    with server(tmp_path / "data", "--config", str(config)) as running, ExitStack() as stack:
+        port = int(running.url.rpartition(":")[2])
+
+        def connected() -> socket.socket:
+            return stack.enter_context(socket.create_connection(("127.0.0.1", port), TIMEOUT_S))
+
+        inside = [connected(), connected()]
+        for each in inside:
+            each.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert each.recv(1000).startswith(b"HTTP/1.1 200")
+        for _ in range(4):  # those that are turned away make no room
+            assert connected().recv(1000).startswith(b"HTTP/1.1 503")
 
 
 def test_clients_that_hang_up_leave_nothing_behind(

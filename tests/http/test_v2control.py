@@ -167,6 +167,17 @@ async def test_a_frequency_cuts_traces_into_files(served: Served) -> None:
     assert [len(traces(served, f"trace.jsonl.{n}")) for n in range(3)] == [2, 2, 1]
 
 
+async def test_traces_are_cut_into_so_many_files_at_most(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await commit_doubler(served.api)
+    monkeypatch.setattr(v2trace, "MOST_FILES", 2)
+    wanted = {"trace_level": ["TIMESTAMPS"], "trace_rate": "1", "log_frequency": "1"}
+    await ask(served, "POST", TRACE, wanted)
+    await infer(served, 4)
+    assert [len(traces(served, f"trace.jsonl.{n}")) for n in range(3)] == [1, 3, 0]
+
+
 async def test_a_model_has_settings_of_its_own_until_they_are_taken_back(served: Served) -> None:
     await commit_doubler(served.api)
     path = "/v2/models/doubler/trace/setting"

@@ -71,6 +71,20 @@ async def test_the_log_is_bounded_and_says_what_it_left_out(
     assert "(1 times" not in caplog.records[-1].getMessage()
 
 
+async def test_code_that_lets_no_thread_run_is_seen_as_well(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING), watching(LoopWatch(0.02, 0.001)) as watch:
+        await next_turn(watch)
+        stalled, before = watch.stalls, time.perf_counter()
+        sum(range(10_000_000))  # one C function, which never gives the interpreter lock away
+        took = time.perf_counter() - before
+        await next_turn(watch)
+    assert watch.stalls > stalled
+    assert watch.lag.total >= 0.9 * took
+    assert "the event loop stalls" in caplog.records[-1].getMessage()
+
+
 async def test_a_loop_that_turns_is_only_timed() -> None:
     with watching(LoopWatch(10.0, 0.001)) as watch:
         for _ in range(3):

@@ -12,6 +12,7 @@ from aiaas_async.messages import TensorSpec
 from aiaas_async.wire.sequences import (
     END,
     ID,
+    MAX_ID_LENGTH,
     START,
     Mark,
     control_arrays,
@@ -76,3 +77,9 @@ def test_ids_that_do_not_fit_are_refused(mark: Mark, dtype: str, said: str) -> N
 def test_the_rows_of_a_call_belong_to_one_sequence() -> None:
     with pytest.raises(InputError, match=r"must have one sequence_id; got \[1, 2\]"):
         mark_of({ID: np.array([1, 2])})
+
+
+def test_a_sequence_is_not_remembered_under_a_text_of_any_length() -> None:
+    assert mark_of({ID: np.array(["s" * MAX_ID_LENGTH])}).id == "s" * MAX_ID_LENGTH
+    with pytest.raises(InputError, match="128 letters at most"):
+        mark_of({ID: np.array(["s" * (MAX_ID_LENGTH + 1)])})
