@@ -34,7 +34,7 @@ class _Activation(Layer, frozen=True):
         return [dy * self.slope(saved)], []
 
 
-class _Rectifier(_Activation, frozen=True):
+class Rectifier(_Activation, frozen=True):
     """max(x, 0), and no more than `MOST`."""
 
     KEEPS_OUTPUT: ClassVar[bool] = True
@@ -50,7 +50,7 @@ class _Rectifier(_Activation, frozen=True):
         np.clip(x, 0, self.MOST, out=out)  # not maximum: numpy's loop is three times as fast
 
 
-class Relu(_Rectifier, frozen=True):
+class Relu(Rectifier, frozen=True):
     def backward(self, dy: Array, saved: Any, ps: Sequence[Array], need: Need) -> Gradients:
         dx = np.empty_like(dy)
         np.greater(saved, 0, out=dx, casting="unsafe")
@@ -58,7 +58,7 @@ class Relu(_Rectifier, frozen=True):
         return [dx], []
 
 
-class Relu6(_Rectifier, frozen=True):
+class Relu6(Rectifier, frozen=True):
     MOST: ClassVar[float] = 6.0
 
     def slope(self, saved: Any) -> Array:

@@ -1,8 +1,9 @@
 """A graph as steps, worked out once for each choice of outputs: what is run, in which order,
 what may be overwritten, and when a value is no longer needed.
 
-For predictions, which keep nothing, the convolution before an activation applies it, and leaves
-the border that the next convolution wants; images go through in small groups.
+For passes that keep, max pools go before rectifiers. For predictions, which keep nothing, the
+convolution before an activation applies it, and leaves the border that the next convolution
+wants; images go through in small groups.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 
 from aiaas_async.nn.convolution import Convolution
 from aiaas_async.nn.dependence import needed
+from aiaas_async.nn.exchange import pooled_first
 from aiaas_async.nn.graph import Graph, Node
 from aiaas_async.nn.layer import PLAIN, Array, Borders, Ending, Mode
 from aiaas_async.nn.windows import NO_BORDER
@@ -80,7 +82,8 @@ def route_to(graph: Graph, outputs: tuple[str, ...], *, keep: bool = False) -> R
 class _Planner:
     def __init__(self, graph: Graph, outputs: tuple[str, ...], keep: bool) -> None:
         self._outputs, self._keep = outputs, keep
-        self._nodes = needed(graph, outputs)
+        nodes = needed(graph, outputs)
+        self._nodes = pooled_first(nodes, outputs) if keep else nodes
         self._inputs = [spec.name for spec in graph.inputs]
         self._readers: dict[str, list[Node]] = defaultdict(list)
         for node in self._nodes:
