@@ -61,7 +61,7 @@ def headers_of(error: errors.AiaasError, status: int) -> dict[str, str]:
     method was wrong."""
     headers = {}
     if isinstance(error, errors.MethodError):
-        headers["Allow"] = ", ".join(error.details["allowed"])
+        headers["Allow"] = ", ".join(error.details.get("allowed", ()))
     wait = error.retry_after
     if wait is None and status == 503:
         wait = 1.0
