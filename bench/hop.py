@@ -4,7 +4,9 @@
 
 Both double an array of float32: 3 KB and 600 KB. Rounds are interleaved, so that a slow minute
 of the machine meets all alike; the table shows medians over all hops, one at a time. The bare
-line is the floor: the same bytes through a socket to a process that sends them back unread.
+line is the floor: the same bytes through a socket to a process that sends them back unread. The
+doubling line has that process read them as an array, double it and send that: the least that any
+worker does, without a name for the model, checks, deadlines or errors.
 """
 
 from __future__ import annotations
@@ -64,21 +66,22 @@ def by_executor(executor: ProcessPoolExecutor) -> Hop:
     return hop
 
 
-def start_echo() -> socket.socket:
-    """A line to a new process that sends back what it gets."""
+def start_echo(doubles: bool = False) -> socket.socket:
+    """A line to a new process that sends back what it gets, or doubles it as float32."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork() == 0:
         ours.close()
         buffer = memoryview(bytearray(_LINE_BYTES))
         while size := theirs.recv_into(buffer):
-            theirs.send(buffer[:size])
+            got = buffer[:size]
+            theirs.send(double(np.frombuffer(got, np.float32)).data if doubles else got)
         os._exit(0)
     theirs.close()
     ours.setblocking(False)
     return ours
 
 
-def by_line(line: socket.socket) -> Hop:
+def by_line(line: socket.socket, doubles: bool = False) -> Hop:
     """600 KB go in pieces, since a datagram holds less."""
     loop, buffer = asyncio.get_running_loop(), memoryview(bytearray(_LINE_BYTES))
 
@@ -87,7 +90,7 @@ def by_line(line: socket.socket) -> Hop:
         for at in range(0, len(raw), _LINE_BYTES):
             await loop.sock_sendall(line, raw[at : at + _LINE_BYTES])
             await loop.sock_recv_into(line, buffer)
-        return 2 * x
+        return np.frombuffer(buffer, x.dtype, x.size).reshape(x.shape) if doubles else 2 * x
 
     return hop
 
@@ -104,17 +107,27 @@ async def hop_times(hop: Hop, x: Array, hops: int) -> list[float]:
     return times
 
 
-async def measure(rounds: int, hops: int, echo: socket.socket) -> None:
+async def measure(rounds: int, hops: int, echo: socket.socket, doubler_line: socket.socket) -> None:
     forks = WorkerForks()
     worker = await forks.spawn()
-    names = ("worker us", "p99", "executor us", "p99", "bare line us", "ratio", "goal")
+    names = (
+        "worker us",
+        "p99",
+        "executor us",
+        "p99",
+        "bare line us",
+        "doubling us",
+        "ratio",
+        "goal",
+    )
     print(" " * 8 + "".join(f"{name:>13}" for name in names))
     with ProcessPoolExecutor(1) as executor:
         for title, numbers, goal in SIZES:
             await worker.submit(Load(f"double-{numbers}", doubler(numbers)))
             x = np.full((1, numbers), 1.5, np.float32)
-            ways = (by_worker(worker, numbers), by_executor(executor), by_line(echo))
-            times: list[list[float]] = [[], [], []]
+            lines = by_line(echo), by_line(doubler_line, numbers * 4 <= _LINE_BYTES)
+            ways = (by_worker(worker, numbers), by_executor(executor), *lines)
+            times: list[list[float]] = [[] for _ in ways]
             for _ in range(rounds):
                 for way, hop in enumerate(ways):
                     times[way] += await hop_times(hop, x, hops)
@@ -123,8 +136,8 @@ async def measure(rounds: int, hops: int, echo: socket.socket) -> None:
 
 
 def show(title: str, times: list[list[float]], goal: float) -> None:
-    ours, theirs, floor = (statistics.median(taken) for taken in times)
-    figures = (ours, percentile(times[0]), theirs, percentile(times[1]), floor)
+    ours, theirs, floor, doubled = (statistics.median(taken) for taken in times)
+    figures = (ours, percentile(times[0]), theirs, percentile(times[1]), floor, doubled)
     shares = f"{ours / theirs:>13.3f}{goal:>13.3f}"
     print(f"{title:<8}" + "".join(f"{figure:>13.0f}" for figure in figures) + shares)
 
@@ -138,8 +151,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--hops", type=int, default=400)
     given = parser.parse_args()
-    echo = start_echo()  # before any loop or thread
-    uvloop.run(measure(given.rounds, given.hops, echo))
+    lines = start_echo(), start_echo(doubles=True)  # before any loop or thread
+    uvloop.run(measure(given.rounds, given.hops, *lines))
 
 
 if __name__ == "__main__":
