@@ -36,6 +36,7 @@ from aiaas_async.nn.windows import (
     pad,
     pads,
     spread,
+    unpad,
 )
 
 
@@ -87,14 +88,17 @@ class Conv2d(Convolution, frozen=True, kw_only=True):
 
     def backward(self, dy: Array, saved: Any, ps: Sequence[Array], need: Need) -> Gradients:
         padded, (_, h, w, _) = saved
+        if need.inputs and need.parameters and self.stride == (1, 1) != self.kernel:
+            x = unpad(padded, self.border((h, w)))
+            dx, weight = gradients(x, self.spread(dy, (h, w)), ps[0])
+            return [dx], [weight, *([sum_pixels(dy)] if self.use_bias else ())]
         grads = []
         if need.parameters:
             weight, bias = self._parameter_gradients(padded, dy)
             grads = [weight.reshape(ps[0].shape), bias][: len(ps)]
         if not need.inputs:
             return [None], grads
-        flipped = ps[0][::-1, ::-1].transpose(0, 1, 3, 2)
-        return [correlate(self.spread(dy, (h, w)), flipped, (1, 1))], grads
+        return [correlate(self.spread(dy, (h, w)), flipped(ps[0]), (1, 1))], grads
 
     def _parameter_gradients(self, padded: Array, dy: Array) -> tuple[Array, Array]:
         """[kh kw in, out] and [out]"""
@@ -128,6 +132,26 @@ def correlate(
         np.matmul(rows, stacked, out=part.reshape(-1, filters))
         output.end(at, part)
     return output.whole
+
+
+def gradients(x: Array, around: Array, weight: Array) -> tuple[Array, Array]:
+    """Of the images `x` [N, h, w, C] and of `weight`, at stride 1, from the spread gradient of
+    the output; both from the same columns, which for each product apart take as long again as
+    half of it."""
+    kh, kw, channels, filters = weight.shape
+    flat = flipped(weight).reshape(-1, channels)
+    stacked = np.concatenate([flat, np.zeros((1, channels), flat.dtype)])
+    dx = np.empty(x.shape, np.result_type(around, weight))
+    total = np.zeros(stacked.shape, dx.dtype)
+    for at, rows in columns(around, (kh, kw), (1, 1)):
+        np.matmul(rows, stacked, out=dx[at].reshape(-1, channels))
+        total += rows.T @ x[at].reshape(-1, channels)
+    return dx, flipped(total[:-1].reshape(kh, kw, filters, channels)).copy()
+
+
+def flipped(weight: Array) -> Array:
+    """[kh, kw, C, F] turned by half, as [kh, kw, F, C], a view; its own inverse."""
+    return weight[::-1, ::-1].transpose(0, 1, 3, 2)
 
 
 def sum_pixels(dy: Array) -> Array:
