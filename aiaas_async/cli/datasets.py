@@ -40,7 +40,7 @@ def datasets(
         _list(client.datasets(), as_json)
     elif delete:
         client.delete_dataset(name)
-        click.echo(f"deleted data set {name}")
+        print_json({"deleted": name}) if as_json else click.echo(f"deleted data set {name}")
     elif compact:
         freed = client.compact_dataset(name)["freed_bytes"]
         click.echo(f"{name}: {size(freed)} given back")
