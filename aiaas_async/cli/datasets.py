@@ -43,7 +43,8 @@ def datasets(
         print_json({"deleted": name}) if as_json else click.echo(f"deleted data set {name}")
     elif compact:
         freed = client.compact_dataset(name)["freed_bytes"]
-        click.echo(f"{name}: {size(freed)} given back")
+        given_back = f"{name}: {size(freed)} given back"
+        print_json({"name": name, "freed": freed}) if as_json else click.echo(given_back)
     elif key is not None:
         print_json(_plain(client.get_item(name, key)))
     elif rows is not None:

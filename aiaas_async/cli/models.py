@@ -266,6 +266,8 @@ def alias(
     elif version is None:
         raise click.UsageError("give a VERSION, --rollback or --delete")
     else:
+        if traffic["canary"] is not None and traffic["weight"] is None:
+            raise click.UsageError("--canary needs a --weight, its share of the calls: say 0.1")
         record = client.set_alias(name, alias, version, **traffic)
     if as_json:
         print_json(record)

@@ -193,6 +193,21 @@ def test_a_row_of_a_table_is_one_line_where_no_terminal_bounds_it(trained: Run) 
     assert "val_accuracy" in lines[1]
 
 
+def test_a_description_given_at_a_push_leaves_the_signature_to_the_graph(
+    pushed: Run, folder: Path
+) -> None:
+    said = ("--metadata", '{"description": "points in a circle"}')
+    pushed("push", "shapes", "0.9", str(folder / "shapes"), *said)
+    record = as_json(pushed("models", "shapes", "0.9", "--json"))
+    assert record["description"] == "points in a circle"
+    assert [given["name"] for given in record["inputs"]] == ["points"]
+
+
+def test_a_canary_without_a_share_is_refused(pushed: Run) -> None:
+    told = pushed("alias", "shapes", "first", "1.0", "--canary", "1.0", status=2).output
+    assert "--weight" in told
+
+
 def test_what_unloads_or_deletes_answers_in_json_too(pushed: Run) -> None:
     pushed("alias", "shapes", "brief", "1.0")
     unloaded = as_json(pushed("unload", "shapes", "1.0", "--json"))
