@@ -16,6 +16,7 @@ from aiaas_async.names import LATEST, clip
 
 if TYPE_CHECKING:
     from aiaas_async.client import Client
+    from aiaas_async.client.answers import Timing
 
 
 def _value(pair: str) -> tuple[str, Any]:
@@ -31,11 +32,13 @@ def _value(pair: str) -> tuple[str, Any]:
             import numpy as np  # noqa: PLC0415 - only for arrays
 
             return name, np.load(path, allow_pickle=False)
-        return name, _json(path.read_text(), name)
+        return name, json.loads(path.read_text())
     except OSError as error:
         raise InvalidError(f"input {name}: {path} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise InvalidError(f"input {name}: {path} is no array: {error}") from error
+        raise InvalidError(
+            f"input {name}: {path} is neither JSON nor a .npy array: {error}"
+        ) from error
 
 
 def _json(text: str, name: str) -> Any:
@@ -81,11 +84,15 @@ def call(
         return
     for output, value in answer.outputs.items():
         click.echo(f"{output}: {value}")
-    timing = answer.timing
-    click.echo(
-        f"{answer.model}:{answer.version} on {timing.node}, queued {timing.queue_us} us, "
-        f"computed {timing.compute_us} us, batch of {timing.batch_size}",
-        err=True,
+    click.echo(f"{answer.model}:{answer.version} {_how(answer.timing)}", err=True)
+
+
+def _how(timing: Timing) -> str:
+    if timing.cached:  # no node had anything to do with it
+        return "from the cache of answers"
+    return (
+        f"on {timing.node}, queued {timing.queue_us} us, "
+        f"computed {timing.compute_us} us, batch of {timing.batch_size}"
     )
 
 
@@ -107,8 +114,12 @@ def load(client: Client, /, name: str, version: str, pin: bool, as_json: bool) -
 @click.command()
 @click.argument("name")
 @click.argument("version", default=LATEST)
+@json_option
 @connected
-def unload(client: Client, /, name: str, version: str) -> None:
+def unload(client: Client, /, name: str, version: str, as_json: bool) -> None:
     """Free VERSION of model NAME on every node."""
     client.unload(name, version)
-    click.echo(f"{name}:{version} is unloaded")
+    if as_json:
+        print_json({"name": name, "version": version, "unloaded": True})
+    else:
+        click.echo(f"{name}:{version} is unloaded")

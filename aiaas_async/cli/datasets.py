@@ -40,10 +40,11 @@ def datasets(
         _list(client.datasets(), as_json)
     elif delete:
         client.delete_dataset(name)
-        click.echo(f"deleted data set {name}")
+        print_json({"deleted": name}) if as_json else click.echo(f"deleted data set {name}")
     elif compact:
         freed = client.compact_dataset(name)["freed_bytes"]
-        click.echo(f"{name}: {size(freed)} given back")
+        given_back = f"{name}: {size(freed)} given back"
+        print_json({"name": name, "freed": freed}) if as_json else click.echo(given_back)
     elif key is not None:
         print_json(_plain(client.get_item(name, key)))
     elif rows is not None:

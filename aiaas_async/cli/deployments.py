@@ -80,7 +80,8 @@ def deployments(client: Client, /, deployment_id: str | None, delete: bool, as_j
         _list(client.deployments(), as_json)
     elif delete:
         client.undeploy(deployment_id)
-        click.echo(f"deployment {deployment_id} ended")
+        ended = f"deployment {deployment_id} ended"
+        print_json({"deleted": deployment_id}) if as_json else click.echo(ended)
     else:
         print_json(client.deployment(deployment_id))
 

@@ -184,7 +184,7 @@ def models(
 ) -> None:
     """List all models, the versions of NAME, or everything about one VERSION."""
     if delete:
-        _delete(client, name, version)
+        _delete(client, name, version, as_json)
     elif version is not None and name is not None:
         print_json(client.version(name, version))
     elif name is not None:
@@ -193,14 +193,17 @@ def models(
         _list_models(client.models(), as_json)
 
 
-def _delete(client: Client, name: str | None, version: str | None) -> None:
+def _delete(client: Client, name: str | None, version: str | None, as_json: bool) -> None:
     if name is None:
         raise click.UsageError("--delete needs a NAME")
     if version is None:
         client.delete_model(name)
     else:
         client.delete_version(name, version)
-    click.echo(f"deleted {name}{f':{version}' if version else ''}")
+    if as_json:
+        print_json({"deleted": {"name": name, "version": version}})
+    else:
+        click.echo(f"deleted {name}{f':{version}' if version else ''}")
 
 
 def _show_model(model: dict[str, Any], as_json: bool) -> None:
@@ -253,13 +256,18 @@ def alias(
     """Point ALIAS of model NAME at VERSION, and share its calls."""
     if delete:
         client.delete_alias(name, alias)
-        click.echo(f"deleted alias {alias} of {name}")
+        if as_json:
+            print_json({"deleted": {"name": name, "alias": alias}})
+        else:
+            click.echo(f"deleted alias {alias} of {name}")
         return
     if rollback:
         record = client.roll_back_alias(name, alias)
     elif version is None:
         raise click.UsageError("give a VERSION, --rollback or --delete")
     else:
+        if traffic["canary"] is not None and traffic["weight"] is None:
+            raise click.UsageError("--canary needs a --weight, its share of the calls: say 0.1")
         record = client.set_alias(name, alias, version, **traffic)
     if as_json:
         print_json(record)

@@ -14,6 +14,8 @@ from rich.table import Table
 
 Report = Callable[[int, int], None]
 
+_PIPED_WIDTH = 10_000  # columns
+
 
 def print_json(value: Any) -> None:
     """`value` as indented JSON; arrays as nested lists."""
@@ -36,7 +38,10 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty:
     for row in rows:
         table.add_row(*map(_cell, row))
         count += 1
-    Console().print(table if count else empty, soft_wrap=not count)
+    console = Console()
+    if not console.is_terminal:  # for grep and awk: a row is a line, however long
+        console.width = _PIPED_WIDTH
+    console.print(table if count else empty, soft_wrap=not count)
 
 
 def _cell(value: object) -> str:

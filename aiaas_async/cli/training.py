@@ -92,12 +92,17 @@ def _finish(client: Client, job_id: str, as_json: bool) -> None:
         print_json(job)
         return
     result = job["result"]
+    epochs, steps = _count(result["epochs"], "epoch"), _count(result["steps"], "step")
     click.echo(
-        f"{result['model']}:{result['version']} committed after {result['epochs']} epochs, "
-        f"{result['steps']} steps: {_remark(result['metrics'])}"
+        f"{result['model']}:{result['version']} committed after {epochs}, "
+        f"{steps}: {_remark(result['metrics'])}"
     )
     if result.get("promoted") is False:
         click.echo(f"the alias stays: {result['reason']}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _followed(

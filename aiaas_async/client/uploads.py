@@ -64,8 +64,9 @@ class UploadMethods(ModelMethods):
         """Register, upload and commit a file or a folder; doing it again is fine. One that fails
         takes back what it registered itself.
 
-        Metadata comes from `metadata`, else from what is registered, else from the folder's
-        metadata.json and graph.json. `progress(sent, total)` is in bytes over all files.
+        Metadata comes from what is registered, else from the folder's metadata.json and
+        graph.json; the fields of `metadata` go over those of the folder.
+        `progress(sent, total)` is in bytes over all files.
         """
         contents = await asyncio.to_thread(examine, Path(source))
         known, ours = await self._registered(name, version, metadata, contents)
@@ -113,7 +114,10 @@ class UploadMethods(ModelMethods):
         there = known.get("version") == version
         if there and metadata is None:
             return known, False
-        metadata = contents.metadata if metadata is None else metadata
+        if metadata is None:
+            metadata = contents.metadata
+        elif contents.metadata is not None:  # a description alone leaves the signature be
+            metadata = {**contents.metadata, **metadata}
         if metadata is None:
             raise InvalidError(
                 f"{name}:{version} is not registered, and there is no {METADATA_FILE} or "

@@ -180,9 +180,46 @@ def test_an_upload_tells_of_its_items_as_they_go(
     assert told[-1] == (1500, 1500, "items")
 
 
+def test_a_remembered_answer_says_where_it_comes_from(pushed: Run) -> None:
+    pushed("deploy", "shapes:1.0", "--cache-mb", "1")
+    for _ in range(2):
+        told = pushed("call", "shapes:1.0", "points=[0.25, 0.5]").output
+    assert "shapes:1.0 from the cache of answers" in told
+
+
+def test_a_row_of_a_table_is_one_line_where_no_terminal_bounds_it(trained: Run) -> None:
+    lines = trained("discover", "shapes", "--metric", "val_accuracy>=0").output.splitlines()
+    assert "loss" in lines[1]
+    assert "val_accuracy" in lines[1]
+
+
+def test_a_description_given_at_a_push_leaves_the_signature_to_the_graph(
+    pushed: Run, folder: Path
+) -> None:
+    said = ("--metadata", '{"description": "points in a circle"}')
+    pushed("push", "shapes", "0.9", str(folder / "shapes"), *said)
+    record = as_json(pushed("models", "shapes", "0.9", "--json"))
+    assert record["description"] == "points in a circle"
+    assert [given["name"] for given in record["inputs"]] == ["points"]
+
+
+def test_a_canary_without_a_share_is_refused(pushed: Run) -> None:
+    told = pushed("alias", "shapes", "first", "1.0", "--canary", "1.0", status=2).output
+    assert "--weight" in told
+
+
+def test_what_unloads_or_deletes_answers_in_json_too(pushed: Run) -> None:
+    pushed("alias", "shapes", "brief", "1.0")
+    unloaded = as_json(pushed("unload", "shapes", "1.0", "--json"))
+    assert unloaded == {"name": "shapes", "version": "1.0", "unloaded": True}
+    deleted = as_json(pushed("alias", "shapes", "brief", "--delete", "--json"))
+    assert deleted == {"deleted": {"name": "shapes", "alias": "brief"}}
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (("call", "shapes", f"points=@{__file__}"), "neither JSON nor a .npy array"),
         (("call", "shapes", "points=[1]"), "float32 [2]"),
         (("call", "shapes", "points"), "name=JSON"),
         (("call", "shapes", "points=nonsense"), "is not JSON"),
