@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from functools import partial
 from typing import Final
 
 from aiohttp import web
@@ -23,7 +21,7 @@ from aiaas_async.http import (
 from aiaas_async.http.body import BodyBudget
 from aiaas_async.http.exchange import BUDGET, PLATFORM, answering
 from aiaas_async.http.pace import pace_of
-from aiaas_async.http.request import ROUTER, Handler, Request, found_by, front
+from aiaas_async.http.request import ROUTER, Handler, found_by, front, requests_of
 from aiaas_async.http.routing import ANY, Router
 from aiaas_async.http.tally import TALLY, Tally
 from aiaas_async.http.traced import traced
@@ -109,9 +107,8 @@ def make_server(platform: Platform) -> web.Server:
         ]
     )
     app.freeze()
-    make_request = partial(Request, loop=asyncio.get_running_loop(), store=app)
     # Who hangs up no longer waits for an answer.
-    server = web.Server(front, request_factory=make_request, handler_cancellation=True)
+    server = web.Server(front, request_factory=requests_of(app), handler_cancellation=True)
     tally.connections = lambda: len(server.connections)
     return server
 

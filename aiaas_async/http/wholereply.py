@@ -27,7 +27,7 @@ class WholeReply(web.Response):
 
     def __init__(self, body: bytes, content_type: str, status: int = 200) -> None:
         super().__init__(body=body, status=status, headers={"Content-Type": content_type})
-        self._bytes = body
+        self._bytes, self._kind = body, content_type
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         if not self._is_plain(request):
@@ -58,6 +58,13 @@ class WholeReply(web.Response):
         )
 
     def _head(self) -> bytes:
+        request_id = REQUEST_ID.get()
+        if len(self._headers) == 1 and self._keep_alive and request_id:  # as most replies are
+            return (
+                f"HTTP/1.1 {self._status} {self._reason}\r\nContent-Type: {self._kind}\r\n"
+                f"Content-Length: {len(self._bytes)}\r\nDate: {_date()}\r\nServer: aiaas\r\n"
+                f"{ID_HEADER}: {request_id}\r\n\r\n"
+            ).encode()
         lines = [f"HTTP/1.1 {self._status} {self._reason}"]
         lines += [f"{name}: {value}" for name, value in self._headers.items()]
         lines.append(f"Content-Length: {len(self._bytes)}")
@@ -65,7 +72,7 @@ class WholeReply(web.Response):
         lines.append("Server: aiaas")
         if not self._keep_alive:
             lines.append("Connection: close")
-        if request_id := REQUEST_ID.get():
+        if request_id:
             lines.append(f"{ID_HEADER}: {request_id}")
         head = "\r\n".join(lines)
         if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1:

@@ -120,11 +120,12 @@ class Node:
         item = WorkItem(message, cost, deadline, self._loop, origin)
         if origin.flow == CALLS:
             self.called_at = item.enqueued_at
-        if isinstance(message, Call | Scanning):
-            item.expected_s = self.rates.expected_s(message.servable.id, message.rows)
+        if isinstance(message, (Call, Scanning)):
+            model, rates = message.servable.id, self.rates
+            item.expected_s = rates.expected_s(model, message.rows)
             # A job's tasks come no faster than they are done, and take turns with the calls.
-            if origin.flow == CALLS:
-                item.work_s = self.rates.settled_s(message.servable.id, message.rows)
+            if origin.flow == CALLS and rates.is_settled(model):
+                item.work_s = item.expected_s
         self._mailbox.put_nowait(item)
         return item
 

@@ -25,10 +25,10 @@ class Rates:
         measured = self._measured.get(model)
         return None if measured is None or not measured[1] else measured[0] / measured[1]
 
-    def settled_s(self, model: str, rows: int) -> float:
-        """Seconds that `rows` should take; none before enough of them were measured to say."""
-        _, done = self._measured.get(model, (0.0, 0.0))
-        return self.expected_s(model, rows) if done >= _SETTLED_ROWS else 0.0
+    def is_settled(self, model: str) -> bool:
+        """Whether enough rows were measured for `expected_s` to be relied on."""
+        measured = self._measured.get(model)
+        return measured is not None and measured[1] >= _SETTLED_ROWS
 
     def expected_s(self, model: str, rows: int) -> float:
         """Seconds that `rows` should take; a millisecond in all while nothing is known."""

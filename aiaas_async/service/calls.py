@@ -150,7 +150,7 @@ class Calls:
         statistics.streamed(message.rows, first, time.perf_counter_ns() - started)
 
     async def _read(self, record: VersionRecord, request: CallRequest) -> tuple[Batch, Call]:
-        servable = await self._servable(record)
+        servable = self._models.servable_now(record) or await self._servable(record)
         batch = read_inputs(request.inputs, servable.inputs, servable.allow_nonfinite)
         outputs = _outputs(servable, request.outputs)
         return batch, Call(servable, batch.arrays, batch.count, outputs)

@@ -22,10 +22,10 @@ def test_expected_time_grows_with_the_rows() -> None:
 def test_nothing_is_settled_before_some_rows_were_measured() -> None:
     rates = Rates()
     rates.record("m:1", 1, 0.5)  # cold
-    assert rates.settled_s("m:1", 10) == 0.0
+    assert not rates.is_settled("m:1")
     for _ in range(8):
         rates.record("m:1", 4, 0.04)
-    assert rates.settled_s("m:1", 10) == rates.expected_s("m:1", 10) > 0.0
+    assert rates.is_settled("m:1")
 
 
 def test_large_batches_count_for_more_than_small_ones() -> None:
