@@ -41,7 +41,8 @@ def _rounds(measured: Measured) -> str:
     counts = {len(runs) for by_setting in measured.runs.values() for runs in by_setting.values()}
     if counts == {1}:
         return "one round, so that differences under 20 % mean little"
-    return f"medians of {min(counts)} to {max(counts)} rounds"
+    least, most = min(counts), max(counts)
+    return f"medians of {least} rounds" if least == most else f"medians of {least} to {most} rounds"
 
 
 def _versions(measured: Measured) -> str:
