@@ -12,7 +12,7 @@ import zlib
 from collections.abc import AsyncIterator
 from typing import Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from aiaas_async.errors import (
     DeadlineError,
@@ -25,6 +25,7 @@ from aiaas_async.http.pace import Pace
 from aiaas_async.names import clip
 
 AT_EASE: Final = Pace(rate=0)
+_SMALL: Final = 1 << 16  # bytes that are no burden while they are read
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
@@ -67,6 +68,19 @@ class Share:
         self._taken = 0
 
 
+def whole_body(request: web.Request, cap: int, lead: int = 0) -> bytes | None:
+    """What `read_body` would give, at once: of a small body that came with its headers and is not
+    compressed. Else None. Raises `TooLargeError` above `cap` bytes."""
+    content = request.content
+    at_once = content.is_eof() and content.total_bytes <= _SMALL
+    if not at_once or hdrs.CONTENT_ENCODING in request.headers:
+        return None
+    body = content.read_nowait()
+    if len(body) > cap:
+        raise _too_large(len(body), cap)
+    return bytes(lead) + body if lead else body
+
+
 async def read_body(
     request: web.Request, cap: int, budget: BodyBudget, timeout_s: float, lead: int = 0
 ) -> bytes:
@@ -103,11 +117,6 @@ async def _collect(
     request: web.Request, cap: int, timeout_s: float, share: Share, lead: int
 ) -> bytes:
     content = request.content
-    if content.is_eof():  # all of it is here: small bodies come with their headers
-        body = content.read_nowait()
-        if len(body) > cap:
-            raise _too_large(len(body), cap)
-        return bytes(lead) + body if lead else body
     pace, started = share.pace, asyncio.get_running_loop().time()
     timed = 0  # bytes that the timer knows of
     try:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from aiaas_async.errors import (
     AiaasError,
@@ -21,7 +21,7 @@ from aiaas_async.errors import (
     MalformedError,
     TooLargeError,
 )
-from aiaas_async.http.body import BodyBudget, read_body
+from aiaas_async.http.body import BodyBudget, read_body, whole_body
 from aiaas_async.http.guard import check_origin
 from aiaas_async.http.request import ID_HEADER, Handler
 from aiaas_async.http.status import headers_of, problem, status_of
@@ -29,7 +29,7 @@ from aiaas_async.http.tally import CALLER_LEFT, RouteTally
 from aiaas_async.http.wholereply import WholeReply
 from aiaas_async.names import check_name, clip
 from aiaas_async.requestid import REQUEST_ID, begin
-from aiaas_async.schedule.origin import TENANT
+from aiaas_async.schedule.origin import A_CALL, CALLS, TENANT, Origin
 from aiaas_async.service.platform import Platform
 from aiaas_async.wire.codecs import JSON, Codec, codec_for, reply_codec
 from aiaas_async.wire.longjson import LONG_BYTES
@@ -138,16 +138,18 @@ async def read(request: web.Request, cap: int | None = None) -> tuple[Any, Codec
     """The decoded body and the codec to answer in. `cap` in bytes; default: the tensors' cap.
 
     Long lists of numbers in long JSON have become arrays."""
-    headers = request.headers
-    codec = codec_for(headers.get("Content-Type"))
-    settings = request.app[PLATFORM].settings
+    headers, platform = request.headers, request.app[PLATFORM]
+    codec = codec_for(headers.get(hdrs.CONTENT_TYPE))
+    settings = platform.settings
     limit = cap if cap is not None else settings.max_body_mb << 20
-    body = await read_body(request, limit, request.app[BUDGET], settings.read_timeout_s)
+    body = whole_body(request, limit)
+    if body is None:
+        body = await read_body(request, limit, request.app[BUDGET], settings.read_timeout_s)
     if codec is JSON and len(body) > LONG_BYTES:
-        value = await request.app[PLATFORM].readers.read_json(body)
+        value = await platform.readers.read_json(body)
     else:
         value = codec.decode(body)
-    return value, reply_codec(headers.get("Accept"), codec)
+    return value, reply_codec(headers.get(hdrs.ACCEPT), codec)
 
 
 async def read_object(request: web.Request, cap: int | None = None) -> tuple[dict[str, Any], Codec]:
@@ -199,6 +201,14 @@ def tenant_of(request: web.Request, body: Mapping[str, Any] | None = None) -> st
     """Whose request this is: `tenant` of the body, else the X-Tenant header, else the default."""
     asked: Any = (body or {}).get("tenant", request.headers.get("X-Tenant"))
     return TENANT if asked is None else check_name(asked, "tenant")
+
+
+def origin_of(
+    request: web.Request, body: Mapping[str, Any] | None = None, priority: int = 0
+) -> Origin:
+    """Where the call that `request` asks for comes from."""
+    tenant = tenant_of(request, body)
+    return A_CALL if tenant is TENANT and not priority else Origin(CALLS, tenant, priority)
 
 
 def whole_query(request: web.Request, name: str, default: int, maximum: int) -> int:

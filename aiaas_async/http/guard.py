@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from aiaas_async.errors import ForbiddenOriginError, MisdirectedError
 from aiaas_async.names import clip
@@ -17,11 +17,10 @@ from aiaas_async.names import clip
 def check_origin(request: web.Request, allowed_hosts: Sequence[str]) -> None:
     """Raise unless Host is one of `allowed_hosts` ("*" allows all) and no page sent this."""
     headers = request.headers
-    if "*" not in allowed_hosts and _host_name(headers.get("Host", "")) not in allowed_hosts:
-        raise MisdirectedError(
-            f"Host {clip(headers.get('Host', ''))} is not served here; add it to allowed_hosts"
-        )
-    if "Origin" in headers or headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
+    host = headers.get(hdrs.HOST, "")
+    if "*" not in allowed_hosts and _host_name(host) not in allowed_hosts:
+        raise MisdirectedError(f"Host {clip(host)} is not served here; add it to allowed_hosts")
+    if hdrs.ORIGIN in headers or headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
         raise ForbiddenOriginError("web pages of other origins may not call this server")
 
 

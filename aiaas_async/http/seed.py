@@ -12,14 +12,13 @@ from aiaas_async.errors import InvalidError
 from aiaas_async.http.exchange import (
     CONTROL_BYTES,
     PLATFORM,
+    origin_of,
     read_object,
     reply,
-    tenant_of,
     timeout_of,
 )
 from aiaas_async.messages import render_metadata
 from aiaas_async.names import LATEST, clip
-from aiaas_async.schedule.origin import Origin
 from aiaas_async.service.calls import CallAnswer, CallRequest
 from aiaas_async.wire.tensors import is_tensor
 
@@ -58,13 +57,12 @@ async def call(request: web.Request) -> web.StreamResponse:
 def _call_request(request: web.Request, body: dict[str, Any]) -> CallRequest:
     """The full form has `inputs` (an object of values); anything else is just the inputs."""
     inputs = body.get("inputs")
-    if not isinstance(inputs, Mapping) or is_tensor(inputs):
-        origin = Origin(tenant=tenant_of(request))
-        return CallRequest(body, timeout_s=timeout_of(request, {}), origin=origin)
-    unknown = [field for field in body if field not in _FIELDS]
-    if unknown:
+    if type(inputs) is not dict or is_tensor(inputs):
+        return CallRequest(body, timeout_s=timeout_of(request, {}), origin=origin_of(request))
+    if not body.keys() <= _FIELDS:
+        unknown = next(field for field in body if field not in _FIELDS)
         raise InvalidError(
-            f"a call has no field {clip(unknown[0])}; fields: {', '.join(sorted(_FIELDS))}"
+            f"a call has no field {clip(unknown)}; fields: {', '.join(sorted(_FIELDS))}"
         )
     # "name:version", as the command line has it; a name has no colon.
     name, _, version = (_text(body, "model") or "").partition(":")
@@ -75,7 +73,7 @@ def _call_request(request: web.Request, body: dict[str, Any]) -> CallRequest:
         key=_text(body, "key"),
         timeout_s=timeout_of(request, body),
         outputs=_outputs(body),
-        origin=Origin(tenant=tenant_of(request, body)),
+        origin=origin_of(request, body),
     )
 
 

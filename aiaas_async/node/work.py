@@ -35,9 +35,11 @@ class Servable:
     piece: str = ""  # which piece of a deployment; empty for the version as it is
 
     id: str = field(init=False)
+    output_names: tuple[str, ...] = field(init=False)
     stateful: bool = field(init=False)  # its calls belong to sequences
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "output_names", tuple(spec.name for spec in self.outputs))
         object.__setattr__(self, "stateful", is_stateful(self.inputs))
         object.__setattr__(self, "id", f"{self.ref}{self.piece}")
 

@@ -26,7 +26,6 @@ from aiaas_async.service.deployments import Deployments
 from aiaas_async.service.models import Models
 from aiaas_async.service.seating import Seating
 from aiaas_async.service.sequences import Sequences
-from aiaas_async.service.statistics import Times
 from aiaas_async.service.streams import Part, Streams
 from aiaas_async.service.traffic import Shadows, choose
 from aiaas_async.wire.arrays import Batch, check_batch, read_array, read_inputs, squeeze
@@ -81,32 +80,36 @@ class Calls:
         """Raises whatever is wrong with the request, the version, or the compute."""
         started = time.perf_counter_ns()
         deadline = asyncio.get_running_loop().time() + request.timeout_s
-        record = self._resolve(request)
+        alias = self._alias_of(request)
+        record = self._resolve(request, alias)
         statistics = self._models.statistics.of(record.ref)
         try:
-            batch, message = await self._read(record, request)
-            result = await self._ask(request, batch, message, deadline)
+            servable = self._models.servable_now(record) or await self._models.servable(record)
+            batch, message = _read(servable, request)
+            if alias is not None and alias.traffic.shadow is not None:
+                self._shadow(alias.name, alias.traffic.shadow, batch, request.timeout_s)
+            result = await self._ask(request, message, deadline)
             computed = time.perf_counter_ns()
-            answer = _answer(message.servable, batch, result)
+            answer = _answer(servable, batch, result)
         except BaseException as error:
             statistics.failed(error, time.perf_counter_ns() - started)
             raise
         ended = time.perf_counter_ns()
         queue, infer = int(result.queue_s * 1e9), int(result.compute_s * 1e9)
-        times = Times(ended - started, queue, infer, ended - computed)
-        statistics.succeeded(batch.count, result.batch_size, times)
+        statistics.succeeded(
+            batch.count, result.batch_size, ended - started, queue, infer, ended - computed
+        )
         if self._tracing is not None:
             self._tracing.call(result, answer.model, answer.version, computed)
         return answer
 
     def _ask(
-        self, request: CallRequest, batch: Batch, message: Call, deadline: float
+        self, request: CallRequest, message: Call, deadline: float
     ) -> Coroutine[Any, Any, Result]:
         """The answer to `message`, from where its version is served."""
         servable = message.servable
         if servable.stateful:
             return self.sequences.ask(message, deadline, request.origin)
-        self._shadow(request, batch)
         return self._send(request.key or servable.id, message, deadline, request.origin)
 
     def _send(
@@ -123,9 +126,9 @@ class Calls:
         that knows no parts gives its whole answer as one."""
         started = time.perf_counter_ns()
         deadline = asyncio.get_running_loop().time() + request.timeout_s
-        record = self._resolve(request)
+        record = self._resolve(request, self._alias_of(request))
         try:
-            _, message = await self._read(record, request)
+            _, message = _read(await self._models.servable(record), request)
             _check_parts(message.servable)
         except BaseException as error:
             self._models.statistics.of(record.ref).failed(error, time.perf_counter_ns() - started)
@@ -149,16 +152,10 @@ class Calls:
             raise
         statistics.streamed(message.rows, first, time.perf_counter_ns() - started)
 
-    async def _read(self, record: VersionRecord, request: CallRequest) -> tuple[Batch, Call]:
-        servable = self._models.servable_now(record) or await self._servable(record)
-        batch = read_inputs(request.inputs, servable.inputs, servable.allow_nonfinite)
-        outputs = _outputs(servable, request.outputs)
-        return batch, Call(servable, batch.arrays, batch.count, outputs)
-
-    def _resolve(self, request: CallRequest) -> VersionRecord:
+    def _resolve(self, request: CallRequest, alias: AliasRecord | None) -> VersionRecord:
+        """The version that answers; `alias` is the one that the call names, if it does."""
         catalog = self._models.catalog
         if request.model is not None:
-            alias = self._alias_of(request)
             version = request.version if alias is None else choose(alias, request.key)
             return catalog.version(request.model, version)
         found = by_inputs(catalog, request.inputs.keys())
@@ -173,32 +170,29 @@ class Calls:
 
     def _alias_of(self, request: CallRequest) -> AliasRecord | None:
         """The alias a call names, if it names one."""
-        model = self._models.catalog.find(request.model or "")
+        if request.model is None:
+            return None
+        model = self._models.catalog.find(request.model)
         if model is None or request.version in model.versions:
             return None
         return model.aliases.get(request.version)
 
-    def _shadow(self, request: CallRequest, batch: Batch) -> None:
-        """Send a copy of a call to its alias's shadow, if it has one."""
-        alias = self._alias_of(request) if request.model is not None else None
-        if alias is not None and alias.traffic.shadow is not None:
-            record = self._models.catalog.version(alias.name, alias.traffic.shadow)
-            self.shadows.send(self._copy(record, batch, request.timeout_s))
+    def _shadow(self, model: str, version: str, batch: Batch, timeout_s: float) -> None:
+        """Send a copy of a call to a version whose answer nobody waits for."""
+        record = self._models.catalog.version(model, version)
+        self.shadows.send(self._copy(record, batch, timeout_s))
 
     async def _copy(self, record: VersionRecord, batch: Batch, timeout_s: float) -> Result:
         deadline = asyncio.get_running_loop().time() + timeout_s
-        servable = await self._servable(record)
+        servable = await self._models.servable(record)
         check_batch(batch, servable.inputs)
-        message = Call(servable, batch.arrays, batch.count, _outputs(servable, None))
+        message = Call(servable, batch.arrays, batch.count, servable.output_names)
         return await self._send(servable.id, message, deadline, Origin(SHADOW))
-
-    async def _servable(self, record: VersionRecord) -> Servable:
-        return self._models.servable_now(record) or await self._models.servable(record)
 
     async def load(self, name: str, version: str, *, pin: bool, timeout_s: float) -> Result:
         """Load a version on the node its calls go to; a pinned one is never evicted."""
         deadline = asyncio.get_running_loop().time() + timeout_s
-        servable = await self._servable(self._models.catalog.version(name, version))
+        servable = await self._models.servable(self._models.catalog.version(name, version))
         return await self._cluster.ask(servable.id, Hold(servable, pin), 0, deadline)
 
     async def differentiate(
@@ -213,7 +207,7 @@ class Calls:
         """Loss and gradients. `body` has inputs and targets, and perhaps loss and output."""
         deadline = asyncio.get_running_loop().time() + timeout_s
         record = self._models.catalog.version(name, version)
-        servable = await self._servable(record)
+        servable = await self._models.servable(record)
         inputs = read_inputs(_mapping(body, "inputs"), servable.inputs, servable.allow_nonfinite)
         arrays: dict[str, Array] = {f"inputs/{n}": a for n, a in inputs.arrays.items()}
         for target, raw in _mapping(body, "targets").items():
@@ -222,6 +216,12 @@ class Calls:
         message = Differentiation(servable, arrays, wrt, _text(body, "loss"), _text(body, "output"))
         cost = cost_of(arrays)
         return record, await self._cluster.ask(servable.id, message, cost, deadline, origin)
+
+
+def _read(servable: Servable, request: CallRequest) -> tuple[Batch, Call]:
+    batch = read_inputs(request.inputs, servable.inputs, servable.allow_nonfinite)
+    outputs = _outputs(servable, request.outputs)
+    return batch, Call(servable, batch.arrays, batch.count, outputs)
 
 
 def _answer(servable: Servable, batch: Batch, result: Result) -> CallAnswer:
@@ -244,8 +244,10 @@ def _check_parts(servable: Servable) -> None:
 
 
 def _outputs(servable: Servable, asked: tuple[str, ...] | None) -> tuple[str, ...]:
-    known = tuple(spec.name for spec in servable.outputs)
-    unknown = [name for name in asked or () if name not in known]
+    known = servable.output_names
+    if asked is None or asked == known:
+        return known
+    unknown = [name for name in asked if name not in known]
     if unknown:
         raise InvalidError(f"{servable.id} has no output {clip(unknown[0])}; it has {list(known)}")
     return asked or known

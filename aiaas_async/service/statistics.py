@@ -11,7 +11,7 @@ import struct
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
@@ -61,17 +61,6 @@ class Duration:
         self.ns += ns
 
 
-class Times(NamedTuple):
-    """Nanoseconds of one call that succeeded: waiting for a worker, in the kernel, and after the
-    node's answer; what is left of `total` went into reading the inputs and the way to the
-    worker and back."""
-
-    total: int
-    queue: int
-    infer: int
-    output: int
-
-
 @dataclass(slots=True, eq=False)
 class VersionStatistics:
     """Of one version. `successes` are whole answers, `streams` those in parts. `executions` adds up
@@ -96,10 +85,15 @@ class VersionStatistics:
     successes: int = 0
     _window: bytearray = field(default_factory=lambda: bytearray(WINDOW * _ROW.size), repr=False)
 
-    def succeeded(self, rows: int, batch_size: int, times: Times) -> None:
+    def succeeded(
+        self, rows: int, batch_size: int, total: int, queue: int, infer: int, output: int
+    ) -> None:
         """Count a call of `rows` items that was computed in a batch of `batch_size`; of 0, if it
-        was answered from a cache, which is a success and no inference."""
-        total, queue, infer, output = times
+        was answered from a cache, which is a success and no inference.
+
+        Of its `total` nanoseconds it waited `queue` for a worker, was `infer` in the kernel, and
+        took `output` after the node's answer; what is left went into reading the inputs and the
+        way to the worker and back."""
         before = max(0, total - queue - infer - output)
         place = self.successes % WINDOW
         self.successes += 1

@@ -21,6 +21,7 @@ from aiaas_async.wire.lists import read_floats
 from aiaas_async.wire.tensors import Array, check_texts, is_tensor, unpack_tensor
 
 _FLOAT: Final = np.dtype(np.float32)
+_MANY: Final = 1 << 14
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
@@ -187,15 +188,15 @@ def _narrowed(array: Array, wanted: np.dtype[Any], spec: TensorSpec) -> Array:
 def _check_finite(array: Array, spec: TensorSpec) -> None:
     if array.dtype.kind != "f":
         return
-    if array.dtype.itemsize > 2:  # BLAS has no product of halves
-        # One pass without a temporary (0.3 us for 784 numbers, 15 for 150,000): NaN and infinity
+    if array.size > _MANY and array.dtype.itemsize > 2:  # BLAS has no product of halves
+        # One pass without a temporary (10 us for 150,000 numbers, 17 with one): NaN and infinity
         # survive every sum. One that merely overflows is looked at again.
         flat = array.ravel()
         with np.errstate(over="ignore", invalid="ignore"):
             if math.isfinite(np.dot(flat, flat)):
                 return
     finite = np.isfinite(array)
-    if not finite.all():
+    if np.count_nonzero(finite) != finite.size:  # a third of what `all` takes for 784
         at = np.argwhere(~finite)[0].tolist()
         raise InputError(
             f"input {spec.name!r} holds {array[tuple(at)]} at {at}; this version takes finite "

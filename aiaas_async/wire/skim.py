@@ -63,12 +63,13 @@ def measure(body: bytes | bytearray) -> int:
     bytes are needed to tell. Raises what `check_structure` does."""
     at = payload = 0
     end = len(body)
-    pending = [1]  # values still to come, per open array or map
-    while pending:
-        if not pending[-1]:
-            pending.pop()
-            continue
-        pending[-1] -= 1
+    left, outer = 1, list[int]()  # values still to come: in the innermost array or map, around it
+    while True:
+        while not left:
+            if not outer:
+                return at
+            left = outer.pop()
+        left -= 1
         if at >= end:
             return at + 1
         kind, width, size = _TABLE[body[at]]
@@ -79,7 +80,8 @@ def measure(body: bytes | bytearray) -> int:
             if at > end:
                 return at
         if kind >= _ARRAY:
-            pending.append(_values(kind, size, at, len(pending)))
+            outer.append(left)
+            left = _values(kind, size, at, len(outer))
         else:
             at += size
             if kind == _BINARY:
@@ -89,7 +91,6 @@ def measure(body: bytes | bytearray) -> int:
                 f"the MessagePack body has over {MAX_STRUCTURE} bytes outside binary payloads; "
                 "send arrays as {dtype, shape, data}, with data as binary"
             )
-    return at
 
 
 def _values(kind: int, size: int, at: int, depth: int) -> int:

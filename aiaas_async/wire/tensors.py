@@ -48,7 +48,8 @@ def pack_tensor(array: Array) -> Any:
 
 def is_tensor(value: Any) -> bool:
     """Whether `value` is a map that stands for a tensor."""
-    return isinstance(value, Mapping) and (_is_plain(value) or _is_msgpack_numpy(value))
+    known = type(value) is dict or isinstance(value, Mapping)
+    return known and (_is_plain(value) or _is_msgpack_numpy(value))
 
 
 def unpack_tensor(value: Mapping[str, Any], what: str) -> Array:
@@ -82,7 +83,7 @@ def _is_plain(value: Mapping[str, Any]) -> bool:
 
 
 def _is_msgpack_numpy(value: Mapping[Any, Any]) -> bool:
-    if _field(value, "nd") is not True:
+    if len(value) < len(_MSGPACK_NUMPY_KEYS) or _field(value, "nd") is not True:
         return False
     return all(key in value or key.encode() in value for key in _MSGPACK_NUMPY_KEYS)
 

@@ -17,7 +17,6 @@ from aiaas_async.service.statistics import (
     REASONS,
     WINDOW,
     CallStatistics,
-    Times,
     VersionStatistics,
     reason_of,
 )
@@ -27,8 +26,8 @@ MS = 1_000_000
 
 def test_a_call_adds_its_items_its_times_and_its_share_of_a_batch() -> None:
     one = VersionStatistics()
-    one.succeeded(2, 8, Times(10 * MS, 4 * MS, 3 * MS, 1 * MS))
-    one.succeeded(6, 8, Times(10 * MS, 4 * MS, 3 * MS, 1 * MS))
+    one.succeeded(2, 8, 10 * MS, 4 * MS, 3 * MS, 1 * MS)
+    one.succeeded(6, 8, 10 * MS, 4 * MS, 3 * MS, 1 * MS)
     assert (one.successes, one.inferences, one.executions) == (2, 8, 1.0)
     assert one.success_ns == 20 * MS
     parts = (one.queue_ns, one.compute_input_ns, one.compute_infer_ns, one.compute_output_ns)
@@ -38,7 +37,7 @@ def test_a_call_adds_its_items_its_times_and_its_share_of_a_batch() -> None:
 
 def test_an_answer_in_parts_counts_and_is_timed_as_a_whole_only() -> None:
     one = VersionStatistics()
-    one.succeeded(1, 1, Times(10 * MS, 4 * MS, 3 * MS, 1 * MS))
+    one.succeeded(1, 1, 10 * MS, 4 * MS, 3 * MS, 1 * MS)
     one.streamed(3, 2 * MS, 90 * MS)
     assert (one.success.count, one.success.ns) == (2, 100 * MS)
     assert (one.successes, one.inferences, one.executions) == (1, 4, 2)
@@ -77,7 +76,7 @@ def test_every_error_of_the_tree_has_a_reason() -> None:
 def test_latencies_fall_under_the_smallest_bound_that_holds_them(totals: list[int]) -> None:
     one = VersionStatistics()
     for total in totals:
-        one.succeeded(1, 1, Times(total, 0, 0, 0))
+        one.succeeded(1, 1, total, 0, 0, 0)
     running = 0
     for bound, count in zip(LATENCIES_MS, one.latencies.counts, strict=False):
         running += count
@@ -90,9 +89,9 @@ def test_quantiles_are_of_the_last_calls_only() -> None:
     one = VersionStatistics()
     assert all(math.isnan(value) for value in one.quantiles((0.5,))["request"])
     for _ in range(WINDOW):
-        one.succeeded(1, 1, Times(900 * MS, 0, 0, 0))
+        one.succeeded(1, 1, 900 * MS, 0, 0, 0)
     for number in range(1, WINDOW + 1):
-        one.succeeded(1, 1, Times(number * 1000, 0, number * 500, 0))
+        one.succeeded(1, 1, number * 1000, 0, number * 500, 0)
     found = one.quantiles((0.0, 0.5, 1.0))
     assert found["request"] == pytest.approx([1, (WINDOW + 1) / 2, WINDOW])
     assert found["compute_infer"] == pytest.approx([0.5, (WINDOW + 1) / 4, WINDOW / 2])
@@ -111,13 +110,13 @@ def test_a_version_that_is_deleted_begins_anew() -> None:
 def test_recording_a_call_is_cheap() -> None:
     """It takes 0.9 us; the bound leaves room for a busy machine and still forbids a sort, a
     lock or a text."""
-    one, times = VersionStatistics(), Times(9 * MS, 1 * MS, 2 * MS, 3000)
-    best = min(timeit.repeat(lambda: one.succeeded(2, 8, times), number=2000, repeat=7)) / 2000
+    one, times = VersionStatistics(), (9 * MS, 1 * MS, 2 * MS, 3000)
+    best = min(timeit.repeat(lambda: one.succeeded(2, 8, *times), number=2000, repeat=7)) / 2000
     assert best < 5e-6
 
 
 def test_a_remembered_answer_is_a_success_and_no_inference() -> None:
     one = VersionStatistics()
-    one.succeeded(3, 0, Times(2 * MS, 0, 0, 1 * MS))
+    one.succeeded(3, 0, 2 * MS, 0, 0, 1 * MS)
     assert (one.success.count, one.inferences, one.executions) == (1, 0, 0.0)
     assert one.batches == {}
