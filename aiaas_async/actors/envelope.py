@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 from aiaas_async.errors import DeadlineError
 
@@ -19,16 +19,17 @@ R = TypeVar("R")
 class Envelope(Generic[M, R]):
     """`cost` is the message's size in bytes, as the mailbox counts it. `enqueued_at` is of the
     loop's clock, which uvloop reads in milliseconds; `arrived` is of `time.perf_counter`, for
-    measuring. `work_s` is how many seconds of its owner it takes, as far as is known."""
+    measuring. `work_s` is how many seconds of its owner it takes, as far as is known. Who watches
+    its deadline keeps it in `watched_in`, until it is answered."""
 
     __slots__ = (
-        "_timer",
         "arrived",
         "cost",
         "deadline",
         "enqueued_at",
         "message",
         "reply",
+        "watched_in",
         "work_s",
     )
 
@@ -42,7 +43,7 @@ class Envelope(Generic[M, R]):
         self.enqueued_at = loop.time()
         self.arrived = time.perf_counter()
         self.reply: asyncio.Future[R] = loop.create_future()
-        self._timer = None if deadline is None else loop.call_at(deadline, self.expire)
+        self.watched_in: set[Self] | None = None
 
     @property
     def abandoned(self) -> bool:
@@ -61,22 +62,16 @@ class Envelope(Generic[M, R]):
     def answer(self, result: R) -> None:
         if not self.reply.done():
             self.reply.set_result(result)
-        self._stop_timer()
+        self._leave()
 
     def fail(self, error: Exception) -> None:
         if not self.reply.done():
             self.reply.set_exception(error)
-        self._stop_timer()
+        self._leave()
 
-    def withdraw(self) -> None:
-        """Forget an envelope that no mailbox took: left alone, its timer would keep it, and what
-        it carries, until the deadline."""
-        self._stop_timer()
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _leave(self) -> None:
+        if self.watched_in is not None:
+            self.watched_in.discard(self)
 
     def __repr__(self) -> str:
         state = "abandoned" if self.abandoned else "waiting"

@@ -1,5 +1,7 @@
 """A mailbox: a queue bounded in items, bytes and time, in the order its discipline chooses.
 
+What it took is answered by its deadline, whatever becomes of it.
+
 Putting never waits: a full mailbox refuses at once, with the time after which a place should be
 free, computed from the measured drain rate. Only the owner waits, in `wait_nonempty`.
 """
@@ -11,8 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from aiaas_async.actors.deadlines import Deadlines
 from aiaas_async.actors.envelope import Envelope
-from aiaas_async.errors import AiaasError, OverloadedError, QuotaError, StoppingError
+from aiaas_async.errors import OverloadedError, QuotaError, StoppingError
 from aiaas_async.schedule.fifo import Fifo
 from aiaas_async.schedule.shedding import Shedding
 from aiaas_async.schedule.waiting import Discipline
@@ -45,6 +48,7 @@ class Mailbox(Generic[E]):
         self._bytes = self._peak = self._accepted = self._refused = self._dropped = 0
         self._work_s = 0.0
         self._shedding = Shedding()
+        self._deadlines = Deadlines()
         self._interval = 0.0  # smoothed seconds between takes
         self._last_take: float | None = None
         self._nonempty = asyncio.Event()
@@ -66,11 +70,9 @@ class Mailbox(Generic[E]):
         """Queue `item`; raises `OverloadedError` when full, `StoppingError` when closed.
 
         What its discipline says must make room for `item` is answered with `QuotaError`."""
-        try:
-            self._check(item)
-        except AiaasError:
-            item.withdraw()
-            raise
+        self._check(item)
+        if item.deadline is not None:
+            self._deadlines.watch(item, item.deadline)
         self._push(item)
         self._accepted += 1
 

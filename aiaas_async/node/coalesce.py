@@ -57,7 +57,7 @@ class Batch:
             and item.flow == self._flow
             and call.servable is self.servable
             and call.outputs == self.outputs
-            and _shape(call.arrays) == self._shape
+            and (call.servable.rigid or _shape(call.arrays) == self._shape)
         )
 
     def extend(self, items: Sequence[WorkItem]) -> None:

@@ -37,9 +37,14 @@ class Servable:
     id: str = field(init=False)
     output_names: tuple[str, ...] = field(init=False)
     stateful: bool = field(init=False)  # its calls belong to sequences
+    rigid: bool = field(init=False)  # all its calls' arrays agree in dtype and item shape
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "output_names", tuple(spec.name for spec in self.outputs))
+        fixed = all(
+            spec.dtype != "string" and -1 not in (spec.shape or (-1,)) for spec in self.inputs
+        )
+        object.__setattr__(self, "rigid", fixed and not self.piece)
         object.__setattr__(self, "stateful", is_stateful(self.inputs))
         object.__setattr__(self, "id", f"{self.ref}{self.piece}")
 

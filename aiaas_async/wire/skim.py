@@ -44,6 +44,10 @@ def _table() -> list[_Announced]:
 
 
 _TABLE: Final = _table()
+# Of scalars and short texts, which most values are: how many bytes they take in all.
+_STEPS: Final = [
+    1 + size if kind in (_SCALAR, _STRING) and not width else 0 for kind, width, size in _TABLE
+]
 
 
 def check_structure(body: bytes | bytearray) -> None:
@@ -62,35 +66,42 @@ def measure(body: bytes | bytearray) -> int:
     """Where the value ends that `body` begins with; when that is beyond the body, at least so many
     bytes are needed to tell. Raises what `check_structure` does."""
     at = payload = 0
-    end = len(body)
-    left, outer = 1, list[int]()  # values still to come: in the innermost array or map, around it
-    while True:
-        while not left:
+    outer: list[int] = []  # values still to come: in each open array or map around the innermost
+    left = 1  # in the innermost
+    try:
+        while True:
+            while left:
+                left -= 1
+                first = body[at]
+                if step := _STEPS[first]:
+                    at += step
+                    continue
+                kind, width, size = _TABLE[first]
+                at += 1 + width
+                if width:
+                    if at > len(body):
+                        return at
+                    size = int.from_bytes(body[at - width : at], "big")
+                if kind >= _ARRAY:
+                    outer.append(left)
+                    left = _values(kind, size, at, len(outer))
+                else:
+                    at += size
+                    payload += size if kind == _BINARY else 0
+            if at - payload > MAX_STRUCTURE:
+                raise _too_long()
             if not outer:
                 return at
             left = outer.pop()
-        left -= 1
-        if at >= end:
-            return at + 1
-        kind, width, size = _TABLE[body[at]]
-        at += 1
-        if width:
-            size = int.from_bytes(body[at : at + width], "big")
-            at += width
-            if at > end:
-                return at
-        if kind >= _ARRAY:
-            outer.append(left)
-            left = _values(kind, size, at, len(outer))
-        else:
-            at += size
-            if kind == _BINARY:
-                payload += size
-        if at - payload > MAX_STRUCTURE:
-            raise TooLargeError(
-                f"the MessagePack body has over {MAX_STRUCTURE} bytes outside binary payloads; "
-                "send arrays as {dtype, shape, data}, with data as binary"
-            )
+    except IndexError:
+        return at + 1
+
+
+def _too_long() -> TooLargeError:
+    return TooLargeError(
+        f"the MessagePack body has over {MAX_STRUCTURE} bytes outside binary payloads; send arrays "
+        "as {dtype, shape, data}, with data as binary"
+    )
 
 
 def _values(kind: int, size: int, at: int, depth: int) -> int:
