@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Final
+from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from aiaas_async import __version__
 from aiaas_async.errors import InvalidError, MethodError, NotFoundError
-from aiaas_async.http.body import read_body
+from aiaas_async.http.body import read_body, whole_body
 from aiaas_async.http.exchange import BUDGET, PLATFORM, timeout_of
 from aiaas_async.http.request import Handler, found_by
 from aiaas_async.http.v2compression import compressed
@@ -152,7 +152,13 @@ async def infer(request: web.Request) -> web.StreamResponse:
     call = call_for(request, record, asked.inputs, asked.terms, outputs)
     answer = await request.app[PLATFORM].calls.call(call)
     written = time.perf_counter_ns()
-    response = await compressed(request, await _answer(asked, answer))
+    content = _reply_for(asked, answer)
+    if writes_long(content.arrays, asked.outputs):
+        response = _response(*await asyncio.to_thread(write_reply, content, asked.outputs))
+    else:
+        response = _response(*write_reply(content, asked.outputs))
+    if hdrs.ACCEPT_ENCODING in request.headers:
+        response = await compressed(request, response)
     tracer = request.app[TRACER]
     if tracer.on and tracer.samples(answer.model):
         await tracer.write(answer.model, timestamps(answer, started, read, written))
@@ -160,29 +166,31 @@ async def infer(request: web.Request) -> web.StreamResponse:
 
 
 async def _asked(request: web.Request, record: VersionRecord) -> InferRequest:
-    settings = request.app[PLATFORM].settings
-    limit, patience = settings.max_body_mb << 20, settings.read_timeout_s
-    length, model = request.headers.get(HEADER_LENGTH), request.app[V2].model_for(record)
-    lead = -tensors_at(length) % ALIGNMENT
-    raw = await read_body(request, limit, request.app[BUDGET], patience, lead)
+    app, length = request.app, request.headers.get(HEADER_LENGTH)
+    settings, model = app[PLATFORM].settings, app[V2].model_for(record)
+    limit, lead = settings.max_body_mb << 20, -tensors_at(length) % ALIGNMENT
+    raw = whole_body(request, limit, lead)
+    if raw is None:
+        raw = await read_body(request, limit, app[BUDGET], settings.read_timeout_s, lead)
     body = memoryview(raw)[lead:]
     if not takes_long(body, length, model):
         return read_request(body, length, model)
-    return await request.app[PLATFORM].readers.read_infer(body, length, model)
+    return await app[PLATFORM].readers.read_infer(body, length, model)
 
 
-async def _answer(asked: InferRequest, answer: CallAnswer) -> web.Response:
-    facts = {
+def _reply_for(asked: InferRequest, answer: CallAnswer) -> InferReply:
+    facts: dict[str, Any] = {
         "batch_size": answer.batch_size,
         "queue_us": answer.queue_us,
         "compute_us": answer.compute_us,
-        **({"cached": True} if answer.cached else {}),
     }
-    reply = InferReply(answer.model, answer.version, asked.id, answer.outputs, facts)
-    if writes_long(reply.arrays, asked.outputs):
-        body, length = await asyncio.to_thread(write_reply, reply, asked.outputs)
-    else:
-        body, length = write_reply(reply, asked.outputs)
+    if answer.cached:
+        facts["cached"] = True
+    return InferReply(answer.model, answer.version, asked.id, answer.outputs, facts)
+
+
+def _response(body: bytes, length: int | None) -> web.Response:
+    """A reply whose first `length` bytes are JSON; all of them, if it is None."""
     if length is None:
         return WholeReply(body, "application/json")
     response = WholeReply(body, "application/octet-stream")

@@ -17,8 +17,8 @@ from aiaas_async.http.exchange import (
     BUDGET,
     CONTROL_BYTES,
     PLATFORM,
+    origin_of,
     refused_with,
-    tenant_of,
     timeout_of,
 )
 from aiaas_async.http.exchange import answering as answering_by
@@ -28,7 +28,6 @@ from aiaas_async.http.tally import RouteTally
 from aiaas_async.http.v2models import V2, called_version, find, ready_version
 from aiaas_async.http.wholereply import WholeReply
 from aiaas_async.registry.records import VersionRecord
-from aiaas_async.schedule.origin import Origin
 from aiaas_async.service.calls import CallRequest
 from aiaas_async.wire.numerals import decode
 from aiaas_async.wire.sequences import control_arrays
@@ -134,7 +133,7 @@ def call_for(
         version=called_version(request.app, record, request.match_info.get("version")),
         timeout_s=_time_for(request, terms),
         outputs=outputs,
-        origin=Origin(tenant=tenant_of(request), priority=_urgency(terms)),
+        origin=origin_of(request, priority=_urgency(terms)),
     )
 
 

@@ -7,6 +7,7 @@ answer does not: one write in their stead saves 12 us of the 33 that a request c
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Final
@@ -58,30 +59,27 @@ class WholeReply(web.Response):
         )
 
     def _head(self) -> bytes:
-        request_id = REQUEST_ID.get()
-        if len(self._headers) == 1 and self._keep_alive and request_id:  # as most replies are
-            return (
-                f"HTTP/1.1 {self._status} {self._reason}\r\nContent-Type: {self._kind}\r\n"
-                f"Content-Length: {len(self._bytes)}\r\nDate: {_date()}\r\nServer: aiaas\r\n"
-                f"{ID_HEADER}: {request_id}\r\n\r\n"
-            ).encode()
-        lines = [f"HTTP/1.1 {self._status} {self._reason}"]
-        lines += [f"{name}: {value}" for name, value in self._headers.items()]
-        lines.append(f"Content-Length: {len(self._bytes)}")
-        lines.append(f"Date: {_date()}")
-        lines.append("Server: aiaas")
+        plain = len(self._headers) == 1  # as most replies are
+        fields = f"Content-Type: {self._kind}\r\n" if plain else _lines(self._headers)
         if not self._keep_alive:
-            lines.append("Connection: close")
-        if request_id:
-            lines.append(f"{ID_HEADER}: {request_id}")
-        head = "\r\n".join(lines)
-        if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1:
-            raise ValueError("a header of the reply holds a line break")
-        return f"{head}\r\n\r\n".encode()
+            fields += "Connection: close\r\n"
+        if request_id := REQUEST_ID.get():
+            fields += f"{ID_HEADER}: {request_id}\r\n"
+        return (
+            f"HTTP/1.1 {self._status} {self._reason}\r\n{fields}Content-Length: "
+            f"{len(self._bytes)}\r\nDate: {_date()}\r\nServer: aiaas\r\n\r\n"
+        ).encode()
 
     async def write_eof(self, data: bytes = b"") -> None:
         if not self._eof_sent:
             await super().write_eof(data)
+
+
+def _lines(headers: Mapping[str, str]) -> str:
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if not lines.count("\n") == lines.count("\r") == len(headers):
+        raise ValueError("a header of the reply holds a line break")
+    return lines
 
 
 def _backlog(transport: Any) -> int:

@@ -281,10 +281,9 @@ def check_complete(found: Mapping[str, Array], model: Model) -> None:
             f"Got input(s) {list(found)}, but missing required input(s) {missing}. Please provide "
             "all required input(s)."
         )
-    counts = {name: len(array) for name, array in found.items()}
-    first = counts[names[0]]
-    for name, count in counts.items():
-        if count != first:
+    first = len(found[names[0]])
+    for name, array in found.items():
+        if len(array) != first:
             raise InputError(
                 f"input '{name}' batch size does not match other inputs for '{model.name}'"
             )

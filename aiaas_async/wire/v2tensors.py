@@ -51,6 +51,7 @@ _BFLOAT16: Final = np.dtype("<u2")  # the upper half of a float32
 _CODES: Final = {"i": "bhiq", "u": "BHIQ"}  # of `array.array`, by size
 _LENGTH_BYTES: Final = 4
 _UNREADABLE: Final = (ValueError, TypeError, OverflowError, RecursionError, msgspec.DecodeError)
+_SHORT: Final = 1 << 14  # bytes that are copied in less time than a view of them takes
 _LEVELS: Final = MAX_DIMENSIONS + 1
 
 
@@ -261,6 +262,8 @@ def pack(array: Array) -> bytes | memoryview:
         )
     if array.size == 0:
         return b""
+    if array.nbytes <= _SHORT and array.dtype in _NAMES:
+        return array.tobytes()
     if array.dtype not in _NAMES or not array.flags.c_contiguous:
         array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     return array.reshape(-1).view(np.uint8).data
