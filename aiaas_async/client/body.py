@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from aiaas_async.errors import ConflictError, InvalidError
-from aiaas_async.wire.codecs import MSGPACK
+from aiaas_async.wire.codecs import MSGPACK, encode_msgpack
 
 CHUNK: Final = 1 << 20
 # aiohttp warns about bigger bytes, because it would write them in one go.
@@ -54,7 +54,7 @@ class Encoded:
         if self._timed:
             value = {**value, "timeout_ms": server_timeout_ms(remaining_s)}
         try:
-            body = MSGPACK.encode(value)
+            body = encode_msgpack(value)
         except (TypeError, ValueError, OverflowError) as error:
             raise InvalidError(f"the request cannot be sent: {error}") from error
         return body if len(body) <= _IN_ONE_GO else io.BytesIO(body)

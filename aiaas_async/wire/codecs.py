@@ -68,11 +68,24 @@ def decode_msgpack(body: bytes | bytearray) -> Any:
 
 
 def encode_msgpack(value: Any) -> bytes:
-    return _packer.encode(value)
+    """Raises `TypeError`, `ValueError`, `OverflowError` for what has no MessagePack form."""
+    packed: bytes = msgpack.packb(value, default=_packable)
+    return packed
+
+
+def _packable(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return pack_tensor(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"no MessagePack form of {type(value).__name__}")
 
 
 JSON: Final = Codec("json", "application/json", decode_json, encode_json)
-MSGPACK: Final = Codec("msgpack", "application/msgpack", decode_msgpack, encode_msgpack)
+# What we answer is of plain types, for which this packer writes the same bytes in a third of the
+# time; it also takes sets, dates and more, which a client's user should be told of.
+_ANSWERS: Final = msgspec.msgpack.Encoder(enc_hook=_packable)
+MSGPACK: Final = Codec("msgpack", "application/msgpack", decode_msgpack, _ANSWERS.encode)
 _BY_TYPE: Final = {
     "application/json": JSON,
     "text/json": JSON,
@@ -133,18 +146,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"no JSON form of {type(value).__name__}")
-
-
-def _packable(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return pack_tensor(value)
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"no MessagePack form of {type(value).__name__}")
-
-
-# The bytes of msgpack's own packer, in a third of its time.
-_packer: Final = msgspec.msgpack.Encoder(enc_hook=_packable)
 
 
 def _unique(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
