@@ -21,7 +21,7 @@ from aiaas_async.errors import (
     MalformedError,
     TooLargeError,
 )
-from aiaas_async.http.body import BodyBudget, read_body
+from aiaas_async.http.body import BodyBudget, joined, read_pieces
 from aiaas_async.http.guard import check_origin
 from aiaas_async.http.request import ID_HEADER, Handler
 from aiaas_async.http.status import headers_of, problem, status_of
@@ -142,11 +142,11 @@ async def read(request: web.Request, cap: int | None = None) -> tuple[Any, Codec
     codec = codec_for(headers.get("Content-Type"))
     settings = request.app[PLATFORM].settings
     limit = cap if cap is not None else settings.max_body_mb << 20
-    body = await read_body(request, limit, request.app[BUDGET], settings.read_timeout_s)
-    if codec is JSON and len(body) > LONG_BYTES:
-        value = await request.app[PLATFORM].readers.read_json(body)
+    pieces = await read_pieces(request, limit, request.app[BUDGET], settings.read_timeout_s)
+    if codec is JSON and sum(map(len, pieces)) > LONG_BYTES:
+        value = await request.app[PLATFORM].readers.read_json(pieces)
     else:
-        value = codec.decode(body)
+        value = codec.decode(joined(pieces))
     return value, reply_codec(headers.get("Accept"), codec)
 
 

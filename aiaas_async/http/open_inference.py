@@ -15,7 +15,7 @@ from aiohttp import web
 
 from aiaas_async import __version__
 from aiaas_async.errors import InvalidError, MethodError, NotFoundError
-from aiaas_async.http.body import read_body
+from aiaas_async.http.body import joined, read_pieces
 from aiaas_async.http.exchange import BUDGET, PLATFORM, timeout_of
 from aiaas_async.http.request import Handler, found_by
 from aiaas_async.http.v2compression import compressed
@@ -163,12 +163,11 @@ async def _asked(request: web.Request, record: VersionRecord) -> InferRequest:
     settings = request.app[PLATFORM].settings
     limit, patience = settings.max_body_mb << 20, settings.read_timeout_s
     length, model = request.headers.get(HEADER_LENGTH), request.app[V2].model_for(record)
+    pieces = await read_pieces(request, limit, request.app[BUDGET], patience)
+    if takes_long(sum(map(len, pieces)), length, model):
+        return await request.app[PLATFORM].readers.read_infer(pieces, length, model)
     lead = -tensors_at(length) % ALIGNMENT
-    raw = await read_body(request, limit, request.app[BUDGET], patience, lead)
-    body = memoryview(raw)[lead:]
-    if not takes_long(body, length, model):
-        return read_request(body, length, model)
-    return await request.app[PLATFORM].readers.read_infer(body, length, model)
+    return read_request(memoryview(joined(pieces, lead))[lead:], length, model)
 
 
 async def _answer(asked: InferRequest, answer: CallAnswer) -> web.Response:

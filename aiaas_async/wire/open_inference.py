@@ -123,12 +123,12 @@ def tensors_at(header_length: str | None) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else 0
 
 
-def takes_long(body: Body, header_length: str | None, model: Model) -> bool:
-    """Whether reading `body` takes milliseconds: long JSON or texts, not the bytes of numbers."""
-    if len(body) <= _LONG:
+def takes_long(size: int, header_length: str | None, model: Model) -> bool:
+    """Whether reading a body takes milliseconds: long JSON or texts, not the bytes of numbers."""
+    if size <= _LONG:
         return False
     texts = any(spec.dtype == "string" for spec in model.inputs)
-    return texts or _header_length(header_length, len(body)) > _LONG
+    return texts or _header_length(header_length, size) > _LONG
 
 
 def _header_length(given: str | None, size: int) -> int:
