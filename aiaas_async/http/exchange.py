@@ -21,7 +21,7 @@ from aiaas_async.errors import (
     MalformedError,
     TooLargeError,
 )
-from aiaas_async.http.body import BodyBudget, read_body, whole_body
+from aiaas_async.http.body import BodyBudget, at_once, joined, read_pieces
 from aiaas_async.http.guard import check_origin
 from aiaas_async.http.request import ID_HEADER, Handler
 from aiaas_async.http.status import headers_of, problem, status_of
@@ -142,13 +142,13 @@ async def read(request: web.Request, cap: int | None = None) -> tuple[Any, Codec
     codec = codec_for(headers.get(hdrs.CONTENT_TYPE))
     settings = platform.settings
     limit = cap if cap is not None else settings.max_body_mb << 20
-    body = whole_body(request, limit)
-    if body is None:
-        body = await read_body(request, limit, request.app[BUDGET], settings.read_timeout_s)
-    if codec is JSON and len(body) > LONG_BYTES:
-        value = await platform.readers.read_json(body)
+    pieces = at_once(request, limit)
+    if pieces is None:
+        pieces = await read_pieces(request, limit, request.app[BUDGET], settings.read_timeout_s)
+    if codec is JSON and sum(map(len, pieces)) > LONG_BYTES:
+        value = await platform.readers.read_json(pieces)
     else:
-        value = codec.decode(body)
+        value = codec.decode(joined(pieces))
     return value, reply_codec(headers.get(hdrs.ACCEPT), codec)
 
 

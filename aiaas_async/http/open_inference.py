@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 
 from aiaas_async import __version__
 from aiaas_async.errors import InvalidError, MethodError, NotFoundError
-from aiaas_async.http.body import read_body, whole_body
+from aiaas_async.http.body import at_once, joined, read_pieces
 from aiaas_async.http.exchange import BUDGET, PLATFORM, timeout_of
 from aiaas_async.http.request import Handler, found_by
 from aiaas_async.http.v2compression import compressed
@@ -168,14 +168,14 @@ async def infer(request: web.Request) -> web.StreamResponse:
 async def _asked(request: web.Request, record: VersionRecord) -> InferRequest:
     app, length = request.app, request.headers.get(HEADER_LENGTH)
     settings, model = app[PLATFORM].settings, app[V2].model_for(record)
-    limit, lead = settings.max_body_mb << 20, -tensors_at(length) % ALIGNMENT
-    raw = whole_body(request, limit, lead)
-    if raw is None:
-        raw = await read_body(request, limit, app[BUDGET], settings.read_timeout_s, lead)
-    body = memoryview(raw)[lead:]
-    if not takes_long(body, length, model):
-        return read_request(body, length, model)
-    return await app[PLATFORM].readers.read_infer(body, length, model)
+    limit = settings.max_body_mb << 20
+    pieces = at_once(request, limit)
+    if pieces is None:
+        pieces = await read_pieces(request, limit, app[BUDGET], settings.read_timeout_s)
+    if takes_long(sum(map(len, pieces)), length, model):
+        return await app[PLATFORM].readers.read_infer(pieces, length, model)
+    lead = -tensors_at(length) % ALIGNMENT
+    return read_request(memoryview(joined(pieces, lead))[lead:], length, model)
 
 
 def _reply_for(asked: InferRequest, answer: CallAnswer) -> InferReply:

@@ -6,6 +6,7 @@ They are workers like any node's, but their jobs need no model. The first long b
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -53,8 +54,8 @@ class Readers:
         self._opening = asyncio.Lock()
         self._stopped = False
 
-    async def read_json(self, body: bytes) -> Any:
-        """The value of a JSON body; its long lists of numbers are numpy arrays.
+    async def read_json(self, body: Sequence[bytes]) -> Any:
+        """The value of a JSON body, in pieces; its long lists of numbers are numpy arrays.
 
         Raises what reading it raises, `OverloadedError` when too many bodies wait.
         """
@@ -62,7 +63,7 @@ class Readers:
         return put_together(answer.arrays)
 
     async def read_infer(
-        self, body: bytes | memoryview, header_length: str | None, model: Model
+        self, body: Sequence[bytes], header_length: str | None, model: Model
     ) -> InferRequest:
         """An infer request of the Open Inference Protocol, as `read_request` reads it."""
         job = ReadInfer(header_length, model.name, model.inputs, model.outputs)
@@ -71,19 +72,20 @@ class Readers:
         rest = msgspec.msgpack.decode(inputs.pop(WITHOUT_INPUTS).tobytes(), type=InferRequest)
         return msgspec.structs.replace(rest, inputs=inputs)
 
-    async def _do(self, job: ReadJson | ReadInfer, body: bytes | memoryview) -> Answer:
+    async def _do(self, job: ReadJson | ReadInfer, body: Sequence[bytes]) -> Answer:
         await self._open()
         try:
             return await self._do_once(job, body)
         except WorkerDiedError:  # reading changes nothing, so it may be done again
             return await self._do_once(job, body)
 
-    async def _do_once(self, job: ReadJson | ReadInfer, body: bytes | memoryview) -> Answer:
+    async def _do_once(self, job: ReadJson | ReadInfer, body: Sequence[bytes]) -> Answer:
         desk = min(self._desks, key=lambda each: each.load)
-        desk.check(len(body))
-        pieces = Pieces("body", (np.frombuffer(body, np.uint8),))
+        pieces = Pieces("body", [np.frombuffer(piece, np.uint8) for piece in body])
+        (size,) = pieces.shape
+        desk.check(size)
         desk.load += 1
-        desk.nbytes += len(body)
+        desk.nbytes += size
         try:
             async with asyncio.timeout(PATIENCE_S), desk.places:
                 worker = await desk.seat.free()
@@ -93,7 +95,7 @@ class Readers:
             raise OverloadedError("a long JSON body could not be read in time") from None
         finally:
             desk.load -= 1
-            desk.nbytes -= len(body)
+            desk.nbytes -= size
 
     async def _open(self) -> None:
         """Start the readers, once."""

@@ -13,30 +13,27 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from aiaas_async.errors import MalformedError, TooLargeError
+from aiaas_async.errors import TooLargeError
 from aiaas_async.wire.codecs import decode_json
-from aiaas_async.wire.jsonnumbers import read_numbers
+from aiaas_async.wire.longlists import LongList, cut_out, find_lists, stood_in
 from aiaas_async.wire.numerals import decode
 from aiaas_async.wire.tensors import Array
 
 LONG_BYTES: Final = 1 << 16  # 0.4 ms of JSON
 MAX_REST: Final = 1 << 20  # bytes of the rest
-MAX_ARRAYS: Final = 256  # the bound of a body's fields
 REST: Final = "rest"
-_LEAST: Final = 256  # bytes of a list worth an array of its own
 _MAX_DEPTH: Final = 4  # of objects that hold lists: {"inputs": {"x": […]}} has two
-_OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_NULL: Final = msgspec.Raw(b"null")
+_ANYTHING: Final = msgspec.json.Decoder(msgspec.Raw)
 
-Places = list[list[str]]
+Place = list[str]
 
 
 class Apart(msgspec.Struct):
-    """`rest` is the value with null wherever one of the arrays was; `places` are the keys that
-    lead there, array by array, which are named "0", "1", …"""
+    """`rest` is the value with something short wherever one of the arrays was; `places` are the
+    keys that lead there, array by array, which are named "0", "1", …"""
 
     rest: Any
-    places: Places
+    places: list[Place]
 
 
 def read_apart(body: bytes | memoryview) -> dict[str, Array]:
@@ -44,23 +41,14 @@ def read_apart(body: bytes | memoryview) -> dict[str, Array]:
 
     Raises `MalformedError`, and `TooLargeError` where more than `MAX_REST` is no numbers."""
     text = bytes(body)
-    if text.lstrip()[:1] != b"{":
-        decode_json(text)  # what is no JSON is refused as such, however long
-    places: Places = []
-    arrays: dict[str, Array] = {}
-    left = _without_numbers(text, (), places, arrays)
-    if len(left) > MAX_REST:
-        raise TooLargeError(
-            f"the JSON body holds {len(left)} bytes that are no lists of numbers, {MAX_REST} are "
-            "allowed; send less at once, or use MessagePack"
-        )
-    # Of two values under one key one is gone by now, and its colon with it.
-    if text.count(b":") != left.count(b":"):
-        raise MalformedError("the JSON body repeats a key: give each once")
-    decode_json(left)
-    rest = msgspec.json.encode(Apart(msgspec.Raw(left), places))
-    arrays[REST] = np.frombuffer(rest, np.uint8)
-    return arrays
+    lists = find_lists(text)
+    left, places = _without(text, lists)
+    if len(places) < len(lists):  # those that lists hold stay in them
+        lists = [lists[number] for number in places]
+        left, places = _without(text, lists)
+    rest = msgspec.json.encode(Apart(msgspec.Raw(left), list(places.values())))
+    arrays = {str(number): each.numbers for number, each in enumerate(lists)}
+    return {**arrays, REST: np.frombuffer(rest, np.uint8)}
 
 
 def put_together(arrays: Mapping[str, Array]) -> Any:
@@ -75,26 +63,34 @@ def put_together(arrays: Mapping[str, Array]) -> Any:
     return value
 
 
-def _without_numbers(
-    text: bytes, path: Sequence[str], places: Places, arrays: dict[str, Array]
-) -> bytes:
-    """`text` with null for every long list of numbers in its objects; those go to `arrays`."""
-    if len(path) == _MAX_DEPTH or text.lstrip()[:1] != b"{":
-        return text
+def _without(text: bytes, lists: Sequence[LongList]) -> tuple[bytes, dict[int, Place]]:
+    """`text` without `lists`, and the place of each that objects alone lead to."""
+    left = cut_out(text, lists)
+    if len(left) > MAX_REST:
+        _check_json(left)
+        raise TooLargeError(
+            f"the JSON body holds {len(left)} bytes that are no lists of numbers, {MAX_REST} are "
+            "allowed; send less at once, or use MessagePack"
+        )
+    value, places = decode_json(left), dict[int, Place]()
+    if lists:
+        _find(value, [], places)
+    return left, places
+
+
+def _check_json(text: bytes) -> None:
+    """Raise `MalformedError` for what is no JSON, without an object for each value of it."""
     try:
-        value = _OBJECT.decode(text)
+        _ANYTHING.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         decode_json(text)
-        raise
-    for key, raw in value.items():
-        held = bytes(raw)
-        if len(held) < _LEAST or len(arrays) >= MAX_ARRAYS:
-            continue
-        numbers = read_numbers(held) if held[:1] == b"[" else None
-        if numbers is None:
-            value[key] = msgspec.Raw(_without_numbers(held, (*path, key), places, arrays))
-        else:
-            arrays[str(len(arrays))] = numbers
-            places.append([*path, key])
-            value[key] = _NULL
-    return msgspec.json.encode(value)
+
+
+def _find(value: Any, path: Place, places: dict[int, Place]) -> None:
+    """Note the place of each stand-in."""
+    number = stood_in(value)
+    if number is not None:
+        places[number] = path
+    elif type(value) is dict and len(path) < _MAX_DEPTH:
+        for key, held in value.items():
+            _find(held, [*path, key], places)

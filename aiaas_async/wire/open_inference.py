@@ -18,6 +18,7 @@ import numpy as np
 from aiaas_async.errors import InputError, MalformedError, TooLargeError
 from aiaas_async.messages import TensorSpec
 from aiaas_async.names import clip
+from aiaas_async.wire.longlists import LongList, cut_out, find_lists, stand_in
 from aiaas_async.wire.numerals import finite
 from aiaas_async.wire.v2parameters import (
     Parameters,
@@ -36,6 +37,7 @@ from aiaas_async.wire.v2tensors import (
     raw_shape,
     read_binary,
     read_json,
+    read_list,
 )
 
 Body = bytes | memoryview
@@ -104,11 +106,12 @@ def read_request(body: Body, header_length: str | None, model: Model) -> InferRe
     length = _header_length(header_length, len(body))
     if length == 0 and header_length is not None:
         return _raw_request(body, model)
-    head = _decoded(bytes(body[:length]))
+    text, lists = _short(bytes(body[:length]))
+    head = _decoded(text)
     terms = read_parameters(head.parameters)
     return InferRequest(
         id=head.id,
-        inputs=_inputs(head.inputs, body, length, model),
+        inputs=_inputs(head.inputs, body, length, model, lists),
         outputs=_outputs(head.outputs, terms.binary, model),
         terms=terms,
     )
@@ -120,12 +123,12 @@ def tensors_at(header_length: str | None) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else 0
 
 
-def takes_long(body: Body, header_length: str | None, model: Model) -> bool:
-    """Whether reading `body` takes milliseconds: long JSON or texts, not the bytes of numbers."""
-    if len(body) <= _LONG:
+def takes_long(size: int, header_length: str | None, model: Model) -> bool:
+    """Whether reading a body takes milliseconds: long JSON or texts, not the bytes of numbers."""
+    if size <= _LONG:
         return False
     texts = any(spec.dtype == "string" for spec in model.inputs)
-    return texts or _header_length(header_length, len(body)) > _LONG
+    return texts or _header_length(header_length, size) > _LONG
 
 
 def _header_length(given: str | None, size: int) -> int:
@@ -137,6 +140,14 @@ def _header_length(given: str | None, size: int) -> int:
             f"inference header size should be in range (0, {size}), got: {text[:40]}"
         )
     return int(text)
+
+
+def _short(head: bytes) -> tuple[bytes, Mapping[bytes, LongList]]:
+    """`head` with its long data cut out, and that by what stands in for it."""
+    if len(head) <= _LONG:
+        return head, {}
+    lists = find_lists(head, b"data")
+    return cut_out(head, lists), {stand_in(number): each for number, each in enumerate(lists)}
 
 
 def _decoded(head: bytes) -> _Head:
@@ -186,8 +197,10 @@ def _too_deep() -> MalformedError:
     return MalformedError(f"JSON nesting depth exceeds maximum allowed limit ({MAX_DEPTH})")
 
 
-def _inputs(given: Sequence[_Input], body: Body, at: int, model: Model) -> dict[str, Array]:
-    """The tensors of a body whose binary ones begin at `at`."""
+def _inputs(
+    given: Sequence[_Input], body: Body, at: int, model: Model, lists: Mapping[bytes, LongList]
+) -> dict[str, Array]:
+    """The tensors of a body whose binary ones begin at `at`, and whose `lists` are cut out."""
     specs = model.specs
     found: dict[str, Array] = {}
     for one in given:
@@ -200,7 +213,7 @@ def _inputs(given: Sequence[_Input], body: Body, at: int, model: Model) -> dict[
             )
         _check_type(one, specs[one.name], model)
         if size is None:
-            found[one.name] = _from_json(one)
+            found[one.name] = _from_json(one, lists)
             continue
         missing = size - (len(body) - at)
         if missing > 0:
@@ -266,9 +279,15 @@ def _check_dimensions(spec: TensorSpec, shape: Sequence[int], model: Model) -> N
         )
 
 
-def _from_json(one: _Input) -> Array:
+def _from_json(one: _Input, lists: Mapping[bytes, LongList]) -> Array:
     assert isinstance(one.data, msgspec.Raw)
-    return read_json(bytes(one.data), one.name, one.datatype, one.shape)
+    raw = bytes(one.data)
+    if (cut := lists.get(raw)) is not None:
+        found = read_list(cut.numbers, one.datatype, one.shape)
+        if found is not None:
+            return found
+        raw = bytes(cut.text)
+    return read_json(raw, one.name, one.datatype, one.shape)
 
 
 def check_complete(found: Mapping[str, Array], model: Model) -> None:

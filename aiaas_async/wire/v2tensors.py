@@ -161,15 +161,35 @@ def raw_shape(spec: TensorSpec, datatype: str, nbytes: int, model: str) -> list[
 def read_json(raw: bytes, name: str, datatype: str, shape: Sequence[int]) -> Array:
     """A tensor from JSON, nested or flat."""
     if datatype in _FLOATS and (found := read_floats(raw)) is not None:
-        if found.size != math.prod(shape):
-            raise _misshapen()
-        with np.errstate(over="ignore"):  # what is too large becomes infinite
-            return found.astype(_DTYPES[datatype]).reshape(shape)
+        return _tensor(found, datatype, shape)
     try:
         values = decode(raw)
     except _UNREADABLE as error:
         raise _unparsed(name, error) from None
     return from_values(values, name, datatype, shape)
+
+
+def read_list(numbers: Array, datatype: str, shape: Sequence[int]) -> Array | None:
+    """A tensor from the numbers of a list, float64 or int64; None where only the list's text can
+    tell which they are, or what is wrong with them."""
+    return _tensor(numbers, datatype, shape) if _hold(datatype, numbers) else None
+
+
+def _hold(datatype: str, numbers: Array) -> bool:
+    if datatype in _FLOATS:
+        return True
+    dtype = _DTYPES.get(datatype)
+    if dtype is None or dtype.kind not in "iu" or numbers.dtype.kind != "i":
+        return False
+    limits = np.iinfo(dtype)
+    return int(numbers.min()) >= limits.min and int(numbers.max()) <= limits.max
+
+
+def _tensor(numbers: Array, datatype: str, shape: Sequence[int]) -> Array:
+    if numbers.size != math.prod(shape):
+        raise _misshapen()
+    with np.errstate(over="ignore"):  # what is too large becomes infinite
+        return numbers.astype(_DTYPES[datatype]).reshape(shape)
 
 
 def from_values(values: Any, name: str, datatype: str, shape: Sequence[int]) -> Array:

@@ -13,7 +13,7 @@ from aiaas_async.service import readers
 from aiaas_async.service.readers import Readers
 from tests.node.fakes import FakeSource
 
-BODY = b"[1, 2, 3]"
+BODY = [b"[1, ", b"2, 3]"]
 
 
 @pytest.fixture
@@ -38,7 +38,9 @@ async def waiting(reading: Readers, source: FakeSource, count: int) -> list[asyn
     return found
 
 
-@pytest.mark.parametrize(("limit", "most"), [("MAX_WAITING", 3), ("MAX_BYTES", 3 * len(BODY))])
+@pytest.mark.parametrize(
+    ("limit", "most"), [("MAX_WAITING", 3), ("MAX_BYTES", 3 * len(b"".join(BODY)))]
+)
 async def test_one_body_too_many_is_refused_at_once(
     reading: Readers,
     source: FakeSource,

@@ -83,3 +83,19 @@ def test_the_shape_is_what_numpy_sees_or_there_is_none(value: Any) -> None:
     except ValueError:
         expected = None
     assert shape_of(json.dumps(value).encode()) == expected
+
+
+@given(
+    st.recursive(st.just(1), lambda inner: st.lists(inner, min_size=1, max_size=3), max_leaves=8)
+)
+def test_few_lists_have_the_shape_that_many_have(value: Any) -> None:
+    raw = json.dumps([value]).encode()
+    found = read_numbers(raw)
+    assert (None if found is None else found.shape) == shape_of(raw)
+
+
+def test_many_lists_are_read_with_their_shape() -> None:
+    value = [[n, n + 1] for n in range(5000)]
+    found = read_numbers(json.dumps(value).encode())
+    assert found is not None
+    assert found.tolist() == value

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiaas_async.errors import MalformedError, TooLargeError
-from aiaas_async.wire.longjson import MAX_ARRAYS, MAX_REST, REST, Apart, put_together, read_apart
+from aiaas_async.wire.longjson import MAX_REST, REST, Apart, put_together, read_apart
+from aiaas_async.wire.longlists import MAX_LISTS
 
 numbers = st.one_of(
     st.lists(st.integers(-(2**70), 2**70), max_size=200),
@@ -42,6 +43,7 @@ def test_lists_of_numbers_leave_as_arrays_of_their_kind() -> None:
     body = {
         "inputs": {"whole": [[1, 2]] * 50, "real": [1.5] * 100, "short": [1.0] * 5},
         "texts": ["a"] * 100,
+        "of objects": [{"real": [1.5] * 100}],
         "mixed": [1.0, None] * 100,
         "ragged": [[1.0], [1.0, 2.0]] * 50,
         "truths": [True] * 100,
@@ -53,9 +55,17 @@ def test_lists_of_numbers_leave_as_arrays_of_their_kind() -> None:
         ("int64", (50, 2)),
         ("float64", (100,)),
     ]
-    rest = apart.rest
-    assert rest["inputs"] == {"whole": None, "real": None, "short": [1.0] * 5}
-    assert rest["ragged"] == body["ragged"]
+    assert apart.rest["inputs"]["short"] == [1.0] * 5
+    assert [apart.rest[name] for name in ("mixed", "ragged")] == [body["mixed"], body["ragged"]]
+
+
+def test_numbers_within_a_list_of_objects_stay_lists() -> None:
+    body = {"items": [{"x": [1.5] * 100}, {"x": [2.5] * 100}], "y": [3.5] * 100}
+    arrays = read_apart(msgspec.json.encode(body))
+    assert sorted(arrays) == ["0", REST]
+    found = put_together(arrays)
+    assert found["items"] == body["items"]
+    assert plain(found) == body
 
 
 def test_more_than_a_mebibyte_that_is_no_numbers_is_refused() -> None:
@@ -70,7 +80,7 @@ def test_what_is_no_json_is_malformed() -> None:
 
 
 def test_the_arrays_apart_are_bounded_in_number() -> None:
-    body = {f"x{n}": [n] * 200 for n in range(MAX_ARRAYS + 50)}
+    body = {f"x{n}": [n] * 200 for n in range(MAX_LISTS + 50)}
     arrays = read_apart(msgspec.json.encode(body))
-    assert len(arrays) == MAX_ARRAYS + 1
+    assert len(arrays) == MAX_LISTS + 1
     assert plain(put_together(arrays)) == body

@@ -19,6 +19,7 @@ from aiaas_async.errors import (
 )
 from aiaas_async.formats.dtypes import NUMPY
 from aiaas_async.messages import TensorSpec
+from aiaas_async.wire import open_inference
 from aiaas_async.wire.open_inference import (
     MAX_DEPTH,
     Model,
@@ -395,3 +396,49 @@ def test_braces_in_texts_are_no_objects() -> None:
     head = {"name": "x", "datatype": "BYTES", "shape": [1, 1000], "data": texts}
     found = read_request(json.dumps({"inputs": [head]}).encode(), None, TEXTS)
     assert found.inputs["x"].tolist() == [texts]
+
+
+def outcome(body: bytes, dtype: str) -> Any:
+    """What reading `body` gives, arrays as lists with their dtype, or what is said of it."""
+    try:
+        found = read_request(body, None, model(TensorSpec("x", dtype, (-1,))))
+    except RequestError as error:
+        return type(error), error.message
+    x = found.inputs["x"]
+    return found.id, x.dtype, x.shape, x.tolist()
+
+
+LEAVES = {
+    "whole": st.integers(-300, 300),
+    "small": st.integers(0, 100),
+    "large": st.integers(-(2**63), 2**64 - 1),
+    "real": st.floats(allow_nan=False, allow_infinity=False),
+    "larger": st.integers(2**64, 2**66),
+    "truths": st.booleans(),
+    "texts": st.text(max_size=2),
+    "nothing": st.none(),
+}
+
+
+@pytest.mark.parametrize("dtype", DATATYPES)
+@given(data=st.data())
+def test_a_long_list_means_what_it_does_in_a_short_body(dtype: str, data: st.DataObject) -> None:
+    kinds = data.draw(st.lists(st.sampled_from(list(LEAVES)), min_size=1, max_size=2))
+    leaves = data.draw(st.lists(st.one_of(*(LEAVES[kind] for kind in kinds)), min_size=1))
+    values: Any = (leaves * 300)[:300]
+    values = data.draw(st.sampled_from([values, [values], [[v] for v in values], [values, [1]]]))
+    shape = data.draw(st.sampled_from([[1, 300], [300, 1], [2, 151], [1]]))
+    one = {"name": "x", "datatype": DATATYPES[dtype], "shape": shape, "data": values}
+    body = json.dumps({"id": "a", "inputs": [one]}).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(open_inference, "_LONG", 0)
+        long = outcome(body, dtype)
+    assert repr(long) == repr(outcome(body, dtype))
+
+
+def test_of_data_given_twice_the_last_is_taken_however_long_they_are() -> None:
+    first, last = [[1.0] * 20_000], [[2.0] * 20_000]
+    raw = [json.dumps({"data": data})[1:-1] for data in (first, last)]
+    rest = json.dumps({"name": "x", "datatype": "FP32", "shape": [1, 20_000]})[:-1]
+    body = f'{{"inputs": [{rest}, {", ".join(raw)}}}]}}'.encode()
+    assert outcome(body, "float32")[3] == last
