@@ -16,6 +16,8 @@ from aiaas_async.messages import MAX_DIMENSIONS
 from aiaas_async.wire.tensors import Array
 
 _LEVELS: Final = MAX_DIMENSIONS + 1
+_GLANCE: Final = 64
+_SHORT: Final = 1 << 16  # bytes that are copied for nothing
 _FEW_LISTS: Final = 4096  # to look at one by one, at 0.15 us each
 _NOT_STRUCTURE: Final = bytes(set(range(256)) - set(b"[],"))
 # What simdjson raises: malformed text, something else than a number, one beyond 64 bits.
@@ -30,7 +32,9 @@ def read_floats(raw: bytes) -> Array | None:
 
 def read_numbers(raw: bytes | memoryview) -> Array | None:
     """The same, as int64 where all numbers are whole and fit."""
-    return _read(raw, "i", "d")
+    # Trying in vain takes 7 us of the 20 for 784 numbers.
+    fractional = b"." in bytes(raw[:_GLANCE])
+    return _read(raw, "d") if fractional else _read(raw, "i", "d")
 
 
 def _read(raw: bytes | memoryview, *kinds: Literal["d", "i"]) -> Array | None:
@@ -56,7 +60,7 @@ def _read(raw: bytes | memoryview, *kinds: Literal["d", "i"]) -> Array | None:
 
 def _shape(parsed: simdjson.Array, raw: bytes | memoryview, count: int) -> tuple[int, ...] | None:
     """The shape of a list of `count` numbers; None as of `shape_of`."""
-    if isinstance(raw, bytes) and raw.find(b"[", 1) < 0:
+    if len(raw) <= _SHORT and bytes(raw).find(b"[", 1) < 0:
         return (count,)
     lists = int(np.count_nonzero(np.frombuffer(raw, np.uint8) == ord("[")))
     return shape_of(bytes(raw)) if lists > _FEW_LISTS else _shape_of_few(parsed, lists)
