@@ -66,6 +66,10 @@ class _Brief(reprlib.Repr):
         self.maxlevel, self.maxstring, self.maxother = 4, 200, 400
         self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdict = 40
 
+    def repr_memoryview(self, x: memoryview, level: int) -> str:
+        del level
+        return repr(bytes(x[: self.maxstring]))
+
     def repr_int(self, x: int, level: int) -> str:
         del level
         return repr(x) if x.bit_length() < 1024 else f"a whole number of {x.bit_length()} bits"

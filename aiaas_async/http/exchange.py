@@ -21,7 +21,7 @@ from aiaas_async.errors import (
     MalformedError,
     TooLargeError,
 )
-from aiaas_async.http.body import BodyBudget, at_once, joined, read_pieces
+from aiaas_async.http.body import BodyBudget, aligned, at_once, joined, read_pieces
 from aiaas_async.http.guard import check_origin
 from aiaas_async.http.request import ID_HEADER, Handler
 from aiaas_async.http.status import headers_of, problem, status_of
@@ -31,8 +31,9 @@ from aiaas_async.names import check_name, clip
 from aiaas_async.requestid import REQUEST_ID, begin
 from aiaas_async.schedule.origin import A_CALL, CALLS, TENANT, Origin
 from aiaas_async.service.platform import Platform
-from aiaas_async.wire.codecs import JSON, Codec, codec_for, reply_codec
+from aiaas_async.wire.codecs import JSON, Codec, codec_for, decode_msgpack, reply_codec
 from aiaas_async.wire.longjson import LONG_BYTES
+from aiaas_async.wire.skim import first_binary
 
 logger = logging.getLogger(__name__)
 access_logger = logging.getLogger("aiaas.access")
@@ -145,10 +146,12 @@ async def read(request: web.Request, cap: int | None = None) -> tuple[Any, Codec
     pieces = at_once(request, limit)
     if pieces is None:
         pieces = await read_pieces(request, limit, request.app[BUDGET], settings.read_timeout_s)
-    if codec is JSON and sum(map(len, pieces)) > LONG_BYTES:
+    if sum(map(len, pieces)) <= LONG_BYTES:
+        value = codec.decode(joined(pieces))
+    elif codec is JSON:
         value = await platform.readers.read_json(pieces)
     else:
-        value = codec.decode(joined(pieces))
+        value = decode_msgpack(aligned(pieces, first_binary(pieces[0])))
     return value, reply_codec(headers.get(hdrs.ACCEPT), codec)
 
 

@@ -39,7 +39,7 @@ async def raw_values(request: web.Request) -> AsyncIterator[bytearray]:
         ):
             held += chunk
             while held and len(held) >= needed:
-                needed = measure(held)
+                needed = measure(held, [])
                 if needed > cap:
                     raise _too_large(needed, cap)
                 share.grow_to(2 * needed)

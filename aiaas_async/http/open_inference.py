@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 
 from aiaas_async import __version__
 from aiaas_async.errors import InvalidError, MethodError, NotFoundError
-from aiaas_async.http.body import at_once, joined, read_pieces
+from aiaas_async.http.body import aligned, at_once, read_pieces
 from aiaas_async.http.exchange import BUDGET, PLATFORM, timeout_of
 from aiaas_async.http.request import Handler, found_by
 from aiaas_async.http.v2compression import compressed
@@ -52,8 +52,6 @@ from aiaas_async.wire.open_inference import (
 )
 from aiaas_async.wire.v2reply import InferReply, write_reply, writes_long
 
-# Of a bytes object's data, as CPython lays it out.
-ALIGNMENT: Final = 16
 EXTENSIONS: Final = (
     "classification",
     "sequence",
@@ -174,8 +172,7 @@ async def _asked(request: web.Request, record: VersionRecord) -> InferRequest:
         pieces = await read_pieces(request, limit, app[BUDGET], settings.read_timeout_s)
     if takes_long(sum(map(len, pieces)), length, model):
         return await app[PLATFORM].readers.read_infer(pieces, length, model)
-    lead = -tensors_at(length) % ALIGNMENT
-    return read_request(memoryview(joined(pieces, lead))[lead:], length, model)
+    return read_request(aligned(pieces, tensors_at(length)), length, model)
 
 
 def _reply_for(asked: InferRequest, answer: CallAnswer) -> InferReply:

@@ -294,12 +294,16 @@ def _read_keys(raw: Any) -> Sequence[str] | Keys | None:
         return raw
     if isinstance(raw, Mapping) and raw.keys() == {"lengths", "text"}:
         lengths = read_array(raw["lengths"], "the keys' lengths")
-        if lengths.dtype.kind != "u" or lengths.ndim != 1 or not isinstance(raw["text"], bytes):
+        if (
+            lengths.dtype.kind != "u"
+            or lengths.ndim != 1
+            or not isinstance(raw["text"], bytes | memoryview)
+        ):
             raise InvalidError(
                 "packed keys are 'lengths', unsigned numbers of bytes, and 'text', all keys in "
                 "UTF-8 end to end, as binary"
             )
-        return Keys(raw["text"], np.minimum(lengths, np.uint32(_TOO_LONG)))
+        return Keys(bytes(raw["text"]), np.minimum(lengths, np.uint32(_TOO_LONG)))
     array = read_array(raw, "keys")
     if array.dtype.kind != "U" or array.ndim != 1:
         raise InvalidError("'keys' must be a list of texts, one for each item")

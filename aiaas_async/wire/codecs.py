@@ -16,6 +16,7 @@ import numpy as np
 
 from aiaas_async.errors import MalformedError, TooLargeError, UnsupportedMediaError
 from aiaas_async.names import clip
+from aiaas_async.wire.longbinary import Body, cut_out, put_back
 from aiaas_async.wire.numerals import decode
 from aiaas_async.wire.repeats import check_unique
 from aiaas_async.wire.skim import check_structure
@@ -58,11 +59,15 @@ def encode_json(value: Any) -> bytes:
     return msgspec.json.encode(value, enc_hook=_plain)
 
 
-def decode_msgpack(body: bytes | bytearray) -> Any:
-    """A MessagePack value whose maps have text keys, each once."""
-    check_structure(body)
+def decode_msgpack(body: Body) -> Any:
+    """A MessagePack value whose maps have text keys, each once. Its long binaries are views of
+    `body`."""
+    binaries = check_structure(body)
     try:
-        return msgpack.unpackb(body, object_pairs_hook=_unique, ext_hook=_no_extension)
+        if not binaries:
+            return msgpack.unpackb(body, object_pairs_hook=_unique, ext_hook=_no_extension)
+        short, extension = cut_out(body, binaries), put_back(body, binaries)
+        return msgpack.unpackb(short, object_pairs_hook=_unique, ext_hook=extension)
     except (ValueError, UnicodeDecodeError, msgpack.UnpackException) as error:
         raise MalformedError(f"the body is not MessagePack: {clip(str(error), 200)}") from error
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from aiaas_async.errors import MalformedError, TooLargeError
+from aiaas_async.wire.longbinary import LEAST, Body, LongBinary
 
 MAX_STRUCTURE: Final = 64 * 1024  # bytes outside binary payloads
 MAX_DEPTH: Final = 16
@@ -50,21 +51,34 @@ _STEPS: Final = [
 ]
 
 
-def check_structure(body: bytes | bytearray) -> None:
-    """Raise unless `body` is one MessagePack value within the bounds above.
+def check_structure(body: Body) -> list[LongBinary]:
+    """Raise unless `body` is one MessagePack value within the bounds above. Returns its long
+    binaries.
 
     `MalformedError` when it is cut short, has trailing bytes, or holds an extension type;
     `TooLargeError` when it has more structure than a request may have.
     """
-    end = measure(body)
+    binaries: list[LongBinary] = []
+    end = measure(body, binaries)
     if end != len(body):
         what = "is cut short" if end > len(body) else "has trailing bytes"
         raise MalformedError(f"the MessagePack body {what}")
+    return binaries
 
 
-def measure(body: bytes | bytearray) -> int:
+def first_binary(begin: bytes) -> int:
+    """Where the first long binary begins in a body that begins so; 0 if it does not tell. Raises
+    what `check_structure` does."""
+    binaries: list[LongBinary] = []
+    measure(begin, binaries)
+    return binaries[0].start if binaries else 0
+
+
+def measure(body: Body, binaries: list[LongBinary]) -> int:  # noqa: C901 - calls would double its time
     """Where the value ends that `body` begins with; when that is beyond the body, at least so many
-    bytes are needed to tell. Raises what `check_structure` does."""
+    bytes are needed to tell. Raises what `check_structure` does.
+
+    The long binaries met on the way are added to `binaries`."""
     at = payload = 0
     outer: list[int] = []  # values still to come: in each open array or map around the innermost
     left = 1  # in the innermost
@@ -77,7 +91,7 @@ def measure(body: bytes | bytearray) -> int:
                     at += step
                     continue
                 kind, width, size = _TABLE[first]
-                at += 1 + width
+                head, at = at, at + 1 + width
                 if width:
                     if at > len(body):
                         return at
@@ -86,8 +100,11 @@ def measure(body: bytes | bytearray) -> int:
                     outer.append(left)
                     left = _values(kind, size, at, len(outer))
                 else:
+                    if kind == _BINARY:
+                        payload += size
+                        if size >= LEAST:
+                            binaries.append(LongBinary(head, at, at + size))
                     at += size
-                    payload += size if kind == _BINARY else 0
             if at - payload > MAX_STRUCTURE:
                 raise _too_long()
             if not outer:

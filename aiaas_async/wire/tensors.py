@@ -102,8 +102,8 @@ def _shape(raw: Any, what: str) -> tuple[int, ...]:
     return tuple(raw)
 
 
-def _bytes(raw: Any, what: str) -> bytes:
-    if isinstance(raw, bytes):
+def _bytes(raw: Any, what: str) -> bytes | memoryview:
+    if isinstance(raw, bytes | memoryview):
         return raw
     if isinstance(raw, str):
         try:
@@ -116,7 +116,7 @@ def _bytes(raw: Any, what: str) -> bytes:
 def _unpack_strings(value: Mapping[str, Any], what: str) -> Array:
     """Strings: data holds, for each, a u32 length and UTF-8, as the Open Inference Protocol's
     BYTES tensors do."""
-    shape, data = _shape(value["shape"], what), _bytes(value["data"], what)
+    shape, data = _shape(value["shape"], what), bytes(_bytes(value["data"], what))
     count = math.prod(shape)
     if count > MAX_STRINGS:
         raise InputError(f"{what}: {count} strings at once; at most {MAX_STRINGS} are allowed")
