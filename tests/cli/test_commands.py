@@ -224,6 +224,7 @@ def test_what_unloads_or_deletes_answers_in_json_too(pushed: Run) -> None:
         (("call", "shapes", "points"), "name=JSON"),
         (("call", "shapes", "points=nonsense"), "is not JSON"),
         (("call", "shapes", "points=@/nonexistent.npy"), "cannot be read"),
+        (("call", "", "points=[1,2]"), "model '' has no name"),
         (("call", "nobody", "points=[1,2]"), "no model is called 'nobody'"),
         (("call", "shapes:9", "points=[1,2]"), "no version or alias '9'"),
         (("train", "x", "1", "--dataset", "points"), "give 'graph'"),
