@@ -105,6 +105,18 @@ def test_training_further_commits_a_better_version_with_its_lineage(trained: Run
     assert "champion" in listing
 
 
+def test_a_gate_that_does_not_hold_has_a_status_and_a_reason_of_its_own(trained: Run) -> None:
+    how = ("--parent", "shapes:first", "--dataset", "points", "--target", "inside")
+    alias = ("--epochs", "1", "--alias", "champion", "--gate", "val_loss<0")
+    told = trained("train", "shapes", "1.2", *how, *alias, status=3)
+    assert "shapes:1.2 committed after 1 epoch" in told.stdout
+    assert told.stderr.startswith("error: the alias champion stays: val_loss is ")
+    facts = as_json(trained("train", "shapes", "1.3", *how, *alias, "--json", status=3))
+    assert facts["result"]["promoted"] is False
+    again = trained("jobs", facts["job"], "--follow", status=3)
+    assert "the gate asks for val_loss < 0" in again.stderr
+
+
 def test_jobs_shows_what_ran(trained: Run) -> None:
     found = as_json(trained("jobs", "--json"))
     assert found[0]["state"] == "succeeded"
