@@ -19,7 +19,8 @@ R = TypeVar("R")
 class Envelope(Generic[M, R]):
     """`cost` is the message's size in bytes, as the mailbox counts it. `enqueued_at` is of the
     loop's clock, which uvloop reads in milliseconds; `arrived` is of `time.perf_counter`, for
-    measuring. `work_s` is how many seconds of its owner it takes, as far as is known."""
+    measuring. `work_s` is how many seconds of its owner it takes, as far as is known. `taken`: the
+    owner has come to it, and does it even if nobody waits any more."""
 
     __slots__ = (
         "_timer",
@@ -29,6 +30,7 @@ class Envelope(Generic[M, R]):
         "enqueued_at",
         "message",
         "reply",
+        "taken",
         "work_s",
     )
 
@@ -39,6 +41,7 @@ class Envelope(Generic[M, R]):
         self.cost = cost
         self.deadline = deadline
         self.work_s = 0.0
+        self.taken = False
         self.enqueued_at = loop.time()
         self.arrived = time.perf_counter()
         self.reply: asyncio.Future[R] = loop.create_future()
