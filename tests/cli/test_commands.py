@@ -233,6 +233,8 @@ def test_what_unloads_or_deletes_answers_in_json_too(pushed: Run) -> None:
     [
         (("call", "shapes", f"points=@{__file__}"), "neither JSON nor a .npy array"),
         (("call", "shapes", "points=[1]"), "float32 [2]"),
+        (("call", "shapes", "points=null"), "input 'points' is null"),
+        (("call", "shapes", "points=[[1,2],[3]]"), "the one at [1] has 1; got [[1, 2], [3]]"),
         (("call", "shapes", "points"), "name=JSON"),
         (("call", "shapes", "points=nonsense"), "is not JSON"),
         (("call", "shapes", "points=@/nonexistent.npy"), "cannot be read"),

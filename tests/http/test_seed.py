@@ -148,7 +148,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("extra", {"model": "doubler", "inputs": {"x": [1, 2, 3, 4], "z": 1}}, "'z'"),
     ("short", {"model": "doubler", "inputs": {"x": [1, 2, 3]}}, "float32 [4]"),
     ("deep", {"model": "doubler", "inputs": {"x": [[[1, 2, 3, 4]]]}}, "[1, 1, 4]"),
-    ("ragged", {"model": "doubler", "inputs": {"x": [[1, 2], [3]]}}, "ragged"),
+    ("ragged", {"model": "doubler", "inputs": {"x": [[1, 2], [3]]}}, "[1] has 1"),
     ("texts", {"model": "doubler", "inputs": {"x": ["a", "b", "c", "d"]}}, "float32"),
     ("mixed", {"model": "doubler", "inputs": {"x": [1, "b", 2, 3]}}, "x"),
     ("null", {"model": "doubler", "inputs": {"x": None}}, "'x'"),
