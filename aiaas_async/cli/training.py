@@ -198,11 +198,21 @@ def _list(found: list[dict[str, Any]], as_json: bool) -> None:
             job["state"],
             f"{job['request'].get('model')}:{job['request'].get('version')}",
             _seconds(job),
-            _remark(job["progress"]),
+            _standing(job),
         )
         for job in found
     ]
     print_table(("job", "kind", "state", "result", "seconds", "progress"), rows, "no jobs")
+
+
+def _standing(job: dict[str, Any]) -> str:
+    """Why it failed, or how far it is."""
+    if job["error"] is not None:
+        return str(job["error"]["message"])
+    progress = job["progress"]
+    if "total" in progress:
+        return f"{progress['done']} of {progress['total']} items"
+    return _remark(progress)
 
 
 def _seconds(job: dict[str, Any]) -> str | None:

@@ -283,6 +283,21 @@ def test_a_batch_fills_a_data_set_and_says_how_fast(trained: Run) -> None:
     output = trained("batch", "shapes:champion", "points", "--into", "answers").output
     assert "1500 items into answers" in output
     assert "1500 items" in trained("datasets", "answers").output
+    assert "1500 of 1500 items" in trained("jobs").output
+
+
+def test_the_table_of_jobs_says_why_one_failed(trained: Run) -> None:
+    steep = '{"optimizer": {"name": "adamw", "weight_decay": 1}, "learning_rate": 1e6}'
+    told = trained(
+        *("train", "shapes", "8.0", "--parent", "shapes:1.0", "--dataset", "points"),
+        *("--target", "inside", "--plan", steep),
+        status=1,
+    )
+    reason = told.stderr.removeprefix("error: ").strip()
+    assert "loss" in reason
+    (row,) = [line for line in trained("jobs").output.splitlines() if "shapes:8.0" in line]
+    assert "failed" in row
+    assert row.endswith(reason)
 
 
 def test_a_version_is_split_over_nodes_called_and_put_together_again(trained: Run) -> None:
