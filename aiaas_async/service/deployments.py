@@ -43,6 +43,7 @@ from aiaas_async.wire.sequences import is_stateful
 logger = logging.getLogger(__name__)
 
 _MAX_WAITING: Final = 1024  # calls, while a deployment moves
+_DEFECT: Final = "the server met a defect of its own, which its log tells"
 _OWN: Final = ("model", "version", "max_delay_ms", "cache_mb")  # not the planner's
 
 
@@ -226,6 +227,9 @@ class Deployments:
         except AiaasError as error:
             deployment.placement, deployment.reason = None, error.message
             logger.warning("deployment %s failed: %s", deployment.id, error.message)
+        except Exception:  # of this one alone: others, and whoever waits for `restored`, go on
+            deployment.placement, deployment.reason = None, _DEFECT
+            logger.exception("deployment %s met a defect", deployment.id)
         finally:
             if deployment.arrived is not None:
                 deployment.arrived.set()
