@@ -13,6 +13,7 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -311,8 +312,8 @@ class Deployments:
 
     async def stop(self, grace_s: float) -> None:
         """Let what drains end within `grace_s` seconds; then no pass is begun any more."""
-        if self._draining:
-            await asyncio.wait(self._draining, timeout=grace_s)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.settled(), grace_s)
         for found in self.all():
             if found.placement is not None and found.placement.passes is not None:
                 await found.placement.passes.stop()

@@ -73,6 +73,7 @@ async def running_platform(settings: Settings, workers: WorkerSource) -> AsyncIt
         stack.push_async_callback(cluster.stop, settings.grace_s)
         platform = await _assemble(settings, workers, registry, cluster, data_dir, tracing)
         stack.push_async_callback(platform.deployments.stop, settings.grace_s)
+        stack.push_async_callback(platform.calls.shadows.stop)
         stack.push_async_callback(platform.readers.stop)
         stack.push_async_callback(platform.datasets.stop)
         stack.push_async_callback(platform.membership.stop)
