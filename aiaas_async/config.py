@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -189,6 +189,11 @@ TABLES: Final = {
     ),
 }
 FIELDS: Final = {field.name: field for field in msgspec.structs.fields(Settings)}
+# What may follow the prefix.
+_VARIABLES: Final = [
+    *(name.upper() for name in FIELDS),
+    *sorted(each.removeprefix(ENVIRONMENT_PREFIX) for each in _CLIENT_VARIABLES),
+]
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -249,19 +254,25 @@ def _read(file: Path) -> dict[str, Any]:
 def _known(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     for key in values:
         if key not in FIELDS:
-            near = difflib.get_close_matches(key, FIELDS, 1)
-            hint = f"; did you mean {near[0]}?" if near else "; config.example.toml lists them"
-            raise InvalidError(f"{where}: there is no setting {clip(key)}{hint}")
+            raise InvalidError(f"{where}: there is no setting {clip(key)}{_hint(key, FIELDS)}")
     return dict(values)
 
 
+def _hint(key: str, known: Iterable[str], prefix: str = "") -> str:
+    near = difflib.get_close_matches(key, list(known), 1)
+    return f"; did you mean {prefix}{near[0]}?" if near else "; config.example.toml lists them"
+
+
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    found = {
-        key.removeprefix(ENVIRONMENT_PREFIX).lower(): value
-        for key, value in environment.items()
-        if key.startswith(ENVIRONMENT_PREFIX) and key not in _CLIENT_VARIABLES
-    }
-    return {k: _parsed(k, v) for k, v in _known(found, "environment").items()}
+    found = {}
+    for variable, text in environment.items():
+        if variable.startswith(ENVIRONMENT_PREFIX) and variable not in _CLIENT_VARIABLES:
+            key = variable.removeprefix(ENVIRONMENT_PREFIX).lower()
+            if key not in FIELDS:
+                hint = _hint(key.upper(), _VARIABLES, ENVIRONMENT_PREFIX)
+                raise InvalidError(f"environment: {clip(variable)} is no setting{hint}")
+            found[key] = _parsed(key, text)
+    return found
 
 
 def _parsed(key: str, text: str) -> Any:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 _MOST_CONNECTIONS = 8000
 
@@ -28,13 +29,16 @@ class Outcome:
     lost: int = 0  # connections that broke, and requests no connection was free for
     late: float = 0.0  # how long after it was due a request left, at worst
 
-    def accepted(self) -> np.ndarray:
+    def accepted(self) -> NDArray[np.float64]:
         """Latencies of the 200s, in ms."""
-        return 1000 * np.array(self.latency)[np.array(self.status) == 200]
+        return self._latencies(np.array(self.status) == 200)
 
-    def refused(self) -> np.ndarray:
+    def refused(self) -> NDArray[np.float64]:
         """Latencies of all others, in ms."""
-        return 1000 * np.array(self.latency)[np.array(self.status) != 200]
+        return self._latencies(np.array(self.status) != 200)
+
+    def _latencies(self, these: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return np.array(self.latency, np.float64)[these] * 1000
 
 
 class _Connection(asyncio.Protocol):

@@ -17,6 +17,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -49,7 +50,7 @@ class Figures:
 def model(folder: Path) -> None:
     """An item of 64 numbers, made an image, through convolutions: compute without a large body."""
     rng = np.random.default_rng(0)
-    layers = [
+    layers: list[dict[str, Any]] = [
         {"name": "wide", "op": "dense", "units": _SIDE * _SIDE * _CHANNELS},
         {"name": "image", "op": "reshape", "shape": [_SIDE, _SIDE, _CHANNELS]},
     ]

@@ -106,7 +106,12 @@ def test_a_file_that_cannot_be_is_refused_by_name(
 @pytest.mark.parametrize(
     ("environment", "told"),
     [
-        ({"AIAAS_PROT": "1"}, ["environment", "did you mean port?"]),
+        (
+            {"AIAAS_PROT": "1"},
+            ["'AIAAS_PROT' is no setting", "did you mean AIAAS_PORT?"],
+        ),
+        ({"AIAAS_UR": "x"}, ["did you mean AIAAS_URL?"]),
+        ({"AIAAS_QUZZLE": "x"}, ["config.example.toml lists them"]),
         ({"AIAAS_PORT": "x"}, ["AIAAS_PORT", "'x'"]),
         ({"AIAAS_PORT": ""}, ["AIAAS_PORT"]),
         ({"AIAAS_PORT": "70000"}, ["AIAAS_PORT", "65535"]),

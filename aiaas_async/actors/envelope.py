@@ -19,8 +19,9 @@ R = TypeVar("R")
 class Envelope(Generic[M, R]):
     """`cost` is the message's size in bytes, as the mailbox counts it. `enqueued_at` is of the
     loop's clock, which uvloop reads in milliseconds; `arrived` is of `time.perf_counter`, for
-    measuring. `work_s` is how many seconds of its owner it takes, as far as is known. Who watches
-    its deadline keeps it in `watched_in`, until it is answered."""
+    measuring. `work_s` is how many seconds of its owner it takes, as far as is known. `taken`: the
+    owner has come to it, and does it even if nobody waits any more. Who watches its deadline keeps
+    it in `watched_in`, until it is answered."""
 
     __slots__ = (
         "arrived",
@@ -29,6 +30,7 @@ class Envelope(Generic[M, R]):
         "enqueued_at",
         "message",
         "reply",
+        "taken",
         "watched_in",
         "work_s",
     )
@@ -40,6 +42,7 @@ class Envelope(Generic[M, R]):
         self.cost = cost
         self.deadline = deadline
         self.work_s = 0.0
+        self.taken = False
         self.enqueued_at = loop.time()
         self.arrived = time.perf_counter()
         self.reply: asyncio.Future[R] = loop.create_future()

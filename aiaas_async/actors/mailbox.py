@@ -132,6 +132,7 @@ class Mailbox(Generic[E]):
             item = self._queue.pop()
             self._took(item, now)
             if not item.abandoned:
+                item.taken = True
                 return item
             self._dropped += 1
         return None
@@ -144,6 +145,8 @@ class Mailbox(Generic[E]):
         for item in taken:
             self._took(item, now)
         live = [item for item in taken if not item.abandoned]
+        for item in live:
+            item.taken = True
         self._dropped += len(taken) - len(live)
         return live
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +17,7 @@ from aiaas_async.cli.output import print_json, print_table, step_bar
 if TYPE_CHECKING:
     from aiaas_async.client import Client
 
+NOT_PROMOTED = 3  # the version is there, the alias did not move: neither success nor failure
 _SHOWN = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 
@@ -62,6 +64,9 @@ def train(
 ) -> None:
     """Train VERSION of MODEL on a data set; the result is committed when it is done.
 
+    Ends with status 3 if that is so, but the --alias did not move: the gate does not hold, the
+    version cannot be loaded, or somebody else moved the alias meanwhile.
+
     Ctrl-C detaches: the job goes on, and `aiaas jobs ID --follow` shows it again.
     """
     given = {name: value for name, value in fields.items() if value is not None}
@@ -84,21 +89,23 @@ def train(
 
 
 def _finish(client: Client, job_id: str, as_json: bool) -> None:
-    """Follow a training job with a bar; then its outcome."""
+    """Follow a training job with a bar; then its outcome, and the status it deserves."""
     job = _followed(client, job_id, lambda data: (data["step"], data["steps"], _remark(data)))
     if job is None:
         return
+    result = job["result"]
     if as_json or job["kind"] != "train":
         print_json(job)
-        return
-    result = job["result"]
-    epochs, steps = _count(result["epochs"], "epoch"), _count(result["steps"], "step")
-    click.echo(
-        f"{result['model']}:{result['version']} committed after {epochs}, "
-        f"{steps}: {_remark(result['metrics'])}"
-    )
+    else:
+        epochs, steps = _count(result["epochs"], "epoch"), _count(result["steps"], "step")
+        click.echo(
+            f"{result['model']}:{result['version']} committed after {epochs}, "
+            f"{steps}: {_remark(result['metrics'])}"
+        )
     if result.get("promoted") is False:
-        click.echo(f"the alias stays: {result['reason']}")
+        asked = job["request"].get("register_as") or job["request"]
+        click.echo(f"error: the alias {asked['alias']} stays: {result['reason']}", err=True)
+        sys.exit(NOT_PROMOTED)
 
 
 def _count(number: int, what: str) -> str:
@@ -191,11 +198,21 @@ def _list(found: list[dict[str, Any]], as_json: bool) -> None:
             job["state"],
             f"{job['request'].get('model')}:{job['request'].get('version')}",
             _seconds(job),
-            _remark(job["progress"]),
+            _standing(job),
         )
         for job in found
     ]
     print_table(("job", "kind", "state", "result", "seconds", "progress"), rows, "no jobs")
+
+
+def _standing(job: dict[str, Any]) -> str:
+    """Why it failed, or how far it is."""
+    if job["error"] is not None:
+        return str(job["error"]["message"])
+    progress = job["progress"]
+    if "total" in progress:
+        return f"{progress['done']} of {progress['total']} items"
+    return _remark(progress)
 
 
 def _seconds(job: dict[str, Any]) -> str | None:

@@ -12,6 +12,7 @@ from aiaas_async.formats.dtypes import NUMPY
 from aiaas_async.names import clip
 from aiaas_async.wire.tensors import Array, is_tensor, pack_strings, pack_tensor
 from aiaas_async.wire.tensors import unpack_tensor as unpack_one
+from aiaas_async.wire.uneven import fault_in
 
 
 def pack_all(values: Mapping[str, Any], what: str) -> dict[str, Any]:
@@ -53,12 +54,14 @@ def as_array(value: Any, what: str) -> Array:
     try:
         array = np.asarray(value)
     except (ValueError, TypeError, OverflowError) as error:
-        raise InputError(f"{what} cannot become an array: {clip(str(error), 200)}") from error
+        raise InputError(f"{fault_in(value, what)}; got {clip(value)}") from error
     if array.dtype.kind in "OT" and all(isinstance(each, str) for each in array.flat):
         array = array.astype(np.str_)  # as pandas and numpy's StringDType hold texts
     if array.dtype.kind == "U" and (isinstance(value, np.ndarray) or _only_text(value)):
         return array
     if array.dtype.name not in NUMPY:
+        if not hasattr(value, "dtype"):
+            raise InputError(f"{fault_in(value, what)}; got {clip(value)}")
         raise InputError(
             f"{what} has dtype {array.dtype.name}: give numbers or texts, not mixed; known: "
             f"{', '.join((*NUMPY, 'string'))}"

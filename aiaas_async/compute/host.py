@@ -19,6 +19,7 @@ from aiaas_async.compute.frames import Array
 from aiaas_async.compute.jobs import (
     WITHOUT_INPUTS,
     ArtifactFiles,
+    CheckRuntime,
     CloseStream,
     Differentiate,
     Done,
@@ -99,6 +100,9 @@ class Host:
                 yield self._differentiate(job, arrays)
             case Inspect() | Load() | Unload():
                 yield self._keep(job)
+            case CheckRuntime():
+                self._runtimes.check(job.runtime)
+                yield Part()
             case Train():
                 yield from self._train(job)
             case TrainPart():

@@ -36,6 +36,12 @@ class ArtifactFiles(msgspec.Struct, frozen=True):
     part: dict[str, Any] | None = None
 
 
+class CheckRuntime(msgspec.Struct, frozen=True, tag="check_runtime"):
+    """Import the class of a runtime that the configuration names, and make an object of it."""
+
+    runtime: str
+
+
 class Inspect(msgspec.Struct, frozen=True, tag="inspect"):
     """Read an artifact's headers and say what it is; nothing stays loaded."""
 
@@ -155,7 +161,8 @@ class ReadInfer(msgspec.Struct, frozen=True, tag="read_infer"):
 
 
 Job = (
-    Inspect
+    CheckRuntime
+    | Inspect
     | Load
     | Unload
     | Infer

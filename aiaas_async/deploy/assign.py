@@ -11,7 +11,7 @@ from typing import Final, Literal
 from aiaas_async.errors import GraphError
 from aiaas_async.nn.network import Network
 from aiaas_async.nn.shards import TensorPlan, tensor_shards
-from aiaas_async.nn.split import Costs, Runs, live_layers, stage
+from aiaas_async.nn.split import Costs, Runs, live_layers, stages
 from aiaas_async.nn.submodel import BYTES_PER_PARAMETER, Submodel
 
 Split = Literal["pipeline", "tensor"]
@@ -72,7 +72,7 @@ def _stages(network: Network, costs: Costs, n: int, nodes: Mapping[str, int]) ->
     cuts = runs.cuts(n)
     if cuts is None:
         raise GraphError(f"the graph cannot be cut into {n} stages: too many values cross each cut")
-    fastest = _stages_between(network, cuts)
+    fastest = stages(network, cuts)
     found = by_size([each.nbytes for each in fastest], nodes)
     if found is not None or not could_fit(network, n, nodes):
         return Pieces(fastest, found)
@@ -84,11 +84,7 @@ def _stages(network: Network, costs: Costs, n: int, nodes: Mapping[str, int]) ->
     if not within:
         return Pieces(fastest, None)
     _, cuts, order = min(within)
-    return Pieces(_stages_between(network, cuts), order)
-
-
-def _stages_between(network: Network, cuts: Sequence[int]) -> tuple[Submodel, ...]:
-    return tuple(stage(network, a, b) for a, b in itertools.pairwise(cuts))
+    return Pieces(stages(network, cuts), order)
 
 
 def _orders(names: Sequence[str], nodes: Mapping[str, int]) -> list[tuple[str, ...]]:

@@ -19,7 +19,7 @@ import msgspec
 from aiaas_async.errors import InvalidError
 from aiaas_async.messages import TensorSpec, check_specs
 from aiaas_async.names import check_name, clip
-from aiaas_async.registry.versions import State, is_specifier, parse_specifier
+from aiaas_async.registry.versions import TRANSITIONS, State, is_specifier, parse_specifier
 
 _COMPARE: Final[Mapping[str, Callable[[float, float], bool]]] = {
     ">=": operator.ge,
@@ -82,6 +82,7 @@ class Query(msgspec.Struct, frozen=True):
     def parse(cls, body: Mapping[str, Any]) -> Query:
         """Raises `InvalidError` naming the field at fault."""
         _check_fields(body)
+        _check_state(body.get("state"))
         try:
             raw = msgspec.convert(body, _Raw, strict=True)
         except msgspec.ValidationError as error:
@@ -114,6 +115,12 @@ def _check_fields(body: Mapping[str, Any]) -> None:
             near = difflib.get_close_matches(str(field)[:80], known, 1)
             hint = f"did you mean '{near[0]}'?" if near else f"fields: {', '.join(known)}"
             raise InvalidError(f"a query has no field {clip(field)}; {hint}")
+
+
+def _check_state(given: object) -> None:
+    if isinstance(given, str) and given not in TRANSITIONS:
+        *most, last = TRANSITIONS
+        raise InvalidError(f"query: state must be {', '.join(most)} or {last}, got {clip(given)}")
 
 
 def _specs(side: str, given: tuple[str | TensorSpec, ...]) -> tuple[TensorSpec, ...]:

@@ -6,7 +6,9 @@ the reference server's have not, and takes 40 ms to import.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
@@ -38,56 +40,55 @@ class Summary:
 Value = float | Histogram | Summary
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """`labels` in the order of the family's."""
-
-    labels: tuple[str, ...]
-    value: Value
+def meaning(family: Family) -> str:
+    """The two lines that go before a family's samples, and stand where it has none."""
+    return f"# HELP {family.name} {_escaped(family.help)}\n# TYPE {family.name} {family.kind}"
 
 
-def lines(family: Family, samples: Sequence[Sample]) -> Iterator[str]:
-    """The lines of one family; without samples, what it means all the same."""
-    yield f"# HELP {family.name} {_escaped(family.help)}"
-    yield f"# TYPE {family.name} {family.kind}"
-    for sample in samples:
-        pairs = [
-            f'{name}="{_escaped(text, quoted=True)}"'
-            for name, text in zip(family.labels, sample.labels, strict=True)
-        ]
-        if isinstance(sample.value, Histogram):
-            yield from _histogram(family.name, pairs, sample.value)
-        elif isinstance(sample.value, Summary):
-            yield from _summary(family.name, pairs, sample.value)
-        else:
-            yield _line(family.name, pairs, sample.value)
+def labels(family: Family, texts: Sequence[str]) -> str:
+    """What stands between the braces; `texts` in the order of the family's labels."""
+    pairs = zip(family.labels, texts, strict=True)
+    return ",".join([f'{name}="{_escaped(text, quoted=True)}"' for name, text in pairs])
 
 
-def _histogram(name: str, pairs: list[str], value: Histogram) -> Iterator[str]:
-    counts, running = tuple(value.counts), 0  # a copy: it may be added to meanwhile
-    for bound, count in zip((*value.bounds, float("inf")), counts, strict=True):
-        running += count
-        yield _line(f"{name}_bucket", [*pairs, f'le="{_number(bound)}"'], running)
-    yield _line(f"{name}_sum", pairs, value.total)
-    yield _line(f"{name}_count", pairs, running)
+def sample(name: str, pairs: str, value: Value) -> str:
+    """The line, or lines, of one sample of the family `name`; `pairs` are its labels."""
+    if isinstance(value, Histogram):
+        return "\n".join(_histogram(name, pairs, value))
+    if isinstance(value, Summary):
+        return "\n".join(_summary(name, pairs, value))
+    return f"{name}{_braced(pairs)} {_number(value)}"
 
 
-def _summary(name: str, pairs: list[str], value: Summary) -> Iterator[str]:
-    for point, found in value.quantiles:
-        yield _line(name, [*pairs, f'quantile="{_number(point)}"'], found)
-    yield _line(f"{name}_sum", pairs, value.total)
-    yield _line(f"{name}_count", pairs, value.count)
+def _braced(pairs: str) -> str:
+    return f"{{{pairs}}}" if pairs else ""
 
 
-def _line(name: str, pairs: list[str], value: float) -> str:
-    labels = f"{{{','.join(pairs)}}}" if pairs else ""
-    return f"{name}{labels} {_number(value)}"
+def _histogram(name: str, pairs: str, value: Histogram) -> list[str]:
+    counts = tuple(value.counts)  # a copy: it may be added to meanwhile
+    before = f"{name}_bucket{{{pairs}{',' if pairs else ''}le="
+    bounds = map(_number, (*value.bounds, math.inf))
+    found = [
+        f'{before}"{bound}"}} {count}'
+        for bound, count in zip(bounds, itertools.accumulate(counts), strict=True)
+    ]
+    return found + _sum_and_count(name, pairs, value.total, sum(counts))
+
+
+def _summary(name: str, pairs: str, value: Summary) -> list[str]:
+    before = f"{name}{{{pairs}{',' if pairs else ''}quantile="
+    found = [f'{before}"{point}"}} {_number(at)}' for point, at in value.quantiles]
+    return found + _sum_and_count(name, pairs, value.total, value.count)
+
+
+def _sum_and_count(name: str, pairs: str, total: float, count: int) -> list[str]:
+    labels = _braced(pairs)
+    return [f"{name}_sum{labels} {_number(total)}", f"{name}_count{labels} {count}"]
 
 
 def _number(value: float) -> str:
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
-        return str(int(value))
-    return _UNBOUNDED.get(repr(value)) or repr(value)
+    text = repr(value)
+    return _UNBOUNDED.get(text) or text.removesuffix(".0")
 
 
 _UNBOUNDED: Final = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}

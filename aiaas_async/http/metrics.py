@@ -10,11 +10,12 @@ import asyncio
 import os
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Final
 
 from aiaas_async import __version__
 from aiaas_async.http.body import BodyBudget
-from aiaas_async.http.exposition import Sample, Summary, Value, lines
+from aiaas_async.http.exposition import Summary, Value, labels, meaning, sample
 from aiaas_async.http.families import FAMILIES
 from aiaas_async.http.tally import Tally
 from aiaas_async.names import ModelRef
@@ -35,18 +36,21 @@ _DURATIONS: Final = {
 
 @dataclass(slots=True)
 class Readings:
-    """Samples of the families in the table; no others can be taken."""
+    """Samples, as text, of the families in the table; no others can be taken."""
 
-    samples: dict[str, list[Sample]] = field(
-        default_factory=lambda: {name: [] for name in FAMILIES}
-    )
+    samples: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in FAMILIES})
 
-    def take(self, name: str, value: Value, *labels: str) -> None:
-        self.samples[name].append(Sample(labels, value))
+    def take(self, name: str, value: Value, *texts: str) -> None:
+        """`texts` in the order of the family's labels."""
+        self.take_of(labels(FAMILIES[name], texts), name, value)
+
+    def take_of(self, pairs: str, name: str, value: Value) -> None:
+        """With labels as they will stand there, for those who take many samples of the same."""
+        self.samples[name].append(sample(name, pairs, value))
 
     def text(self) -> str:
         """In the order of the table."""
-        found = [line for name, of in self.samples.items() for line in lines(FAMILIES[name], of)]
+        found = ("\n".join([meaning(FAMILIES[name]), *of]) for name, of in self.samples.items())
         return "\n".join(found) + "\n"
 
 
@@ -76,13 +80,11 @@ async def exposition(platform: Platform, tally: Tally, budget: BodyBudget) -> by
 def _read_version(
     readings: Readings, ref: ModelRef, statistics: VersionStatistics, waiting: int
 ) -> None:
-    def take(name: str, value: Value, *more: str) -> None:
-        readings.take(name, value, ref.name, ref.version, *more)
-
+    take = partial(readings.take_of, labels(FAMILIES["nv_inference_count"], ref))
     quantiles = statistics.quantiles(_QUANTILES)
     take("nv_inference_request_success", statistics.success.count)
     for reason, failures in statistics.reasons.items():
-        take("nv_inference_request_failure", failures, reason)
+        readings.take("nv_inference_request_failure", failures, *ref, reason)
     take("nv_inference_count", statistics.inferences)
     take("nv_inference_exec_count", round(statistics.executions))
     for part, name in _DURATIONS.items():
@@ -190,11 +192,11 @@ def _read_jobs(readings: Readings, platform: Platform) -> None:
 
 def _read_http(readings: Readings, tally: Tally, budget: BodyBudget) -> None:
     for route in tally.routes:
-        labels = (route.method, route.pattern)
+        named = (route.method, route.pattern)
         for status, count in route.statuses.items():
-            readings.take("aiaas_http_requests_total", count, *labels, str(status))
+            readings.take("aiaas_http_requests_total", count, *named, str(status))
         if route.statuses:
-            readings.take("aiaas_http_request_duration_seconds", route.durations, *labels)
+            readings.take("aiaas_http_request_duration_seconds", route.durations, *named)
     readings.take("aiaas_http_requests_in_flight", tally.under_way)
     readings.take("aiaas_http_connections", tally.connections())
     readings.take("aiaas_http_body_bytes_in_flight", budget.used)

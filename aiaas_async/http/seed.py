@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from aiaas_async.discovery.query import Query
-from aiaas_async.errors import InvalidError
+from aiaas_async.errors import InvalidError, InvalidNameError
 from aiaas_async.http.exchange import (
     CONTROL_BYTES,
     PLATFORM,
@@ -65,7 +65,12 @@ def _call_request(request: web.Request, body: dict[str, Any]) -> CallRequest:
             f"a call has no field {clip(unknown)}; fields: {', '.join(sorted(_FIELDS))}"
         )
     # "name:version", as the command line has it; a name has no colon.
-    name, _, version = (_text(body, "model") or "").partition(":")
+    model = _text(body, "model")
+    name, _, version = (model or "").partition(":")
+    if model is not None and not name:
+        raise InvalidNameError(
+            f"model {clip(model)} has no name: give NAME, NAME:VERSION or NAME:ALIAS"
+        )
     return CallRequest(
         inputs=inputs,
         model=name or None,

@@ -6,8 +6,8 @@ next call, but clients of this protocol expect it to be refused until it is load
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -22,6 +22,8 @@ from aiaas_async.service.platform import Platform
 from aiaas_async.wire.open_inference import Model
 from aiaas_async.wire.sequences import split_controls
 from aiaas_async.wire.v2tensors import DATATYPES
+
+MAX_KEPT: Final = 1024  # what is not kept is made again in a few microseconds
 
 
 class OpenInference:
@@ -38,6 +40,8 @@ class OpenInference:
         if known is None or known[0] is not record.metadata:
             inputs, controls = split_controls(record.metadata.inputs)
             model = Model(record.ref.name, inputs, record.metadata.outputs, controls)
+            if len(self._models) >= MAX_KEPT:
+                self._models.clear()
             known = self._models[record.ref] = (record.metadata, model)
         return known[1]
 
@@ -46,7 +50,9 @@ class OpenInference:
             return False
         return not self._unloaded or (record.ref, record.committed_at) not in self._unloaded
 
-    def unload(self, model: ModelRecord) -> None:
+    def unload(self, model: ModelRecord, known: Iterable[VersionRecord]) -> None:
+        """`known` are all versions there are: what was deleted is forgotten."""
+        self._unloaded &= {(r.ref, r.committed_at) for r in known}
         self._unloaded |= {(r.ref, r.committed_at) for r in model.versions.values()}
 
     def load(self, name: str) -> None:
@@ -173,6 +179,6 @@ async def unload(app: web.Application, name: str) -> None:
     model = app[PLATFORM].models.catalog.find(name)
     if model is None:
         raise InvalidError(f"failed to unload '{name[:80]}', no such model is registered")
-    app[V2].unload(model)
+    app[V2].unload(model, app[PLATFORM].models.catalog.versions())
     for record in model.ordered():
         await app[PLATFORM].models.unload(record.ref)

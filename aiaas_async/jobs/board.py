@@ -132,7 +132,7 @@ class JobBoard:
         await self._move(job, "failed", finished_at=time.time(), error=facts)
 
     async def _move(self, job: Running, state: Any, **changes: Any) -> None:
-        record = job.record.moved(state, **changes)
+        record = job.record.moved(state, progress=progress_of(job), **changes)
         try:
             await self._save([record], [])
         except AiaasError as error:
@@ -186,6 +186,11 @@ class JobBoard:
             await asyncio.wait(late)
 
 
+def progress_of(job: Running) -> dict[str, Any]:
+    """The newest, if need be that of a run before."""
+    return job.events.latest or job.record.progress
+
+
 def outcome(job: Running) -> dict[str, Any]:
     """What changed with a job's state, as its followers get it."""
     record = job.record
@@ -210,7 +215,7 @@ def render(job: Running) -> dict[str, Any]:
         "started_at": record.started_at,
         "finished_at": record.finished_at,
         "starts": record.starts,
-        "progress": job.events.latest,
+        "progress": progress_of(job),
         "result": record.result,
         "error": record.error,
     }

@@ -21,7 +21,8 @@ TRANSITIONS: Final[dict[str, frozenset[str]]] = {
 
 
 class JobRecord(msgspec.Struct, frozen=True, omit_defaults=False):
-    """`request` is what was asked, `result` what came of it; times are Unix seconds, for show."""
+    """`request` is what was asked, `result` what came of it, `progress` how far it was at its last
+    change of state; times are Unix seconds, for show."""
 
     id: str
     kind: str
@@ -33,6 +34,7 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=False):
     starts: int = 0
     result: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
+    progress: dict[str, Any] = {}
 
     @property
     def over(self) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-from aiaas_async.errors import GraphError, InvalidError
+from aiaas_async.errors import InvalidError
 from aiaas_async.messages import MAX_TENSORS, TensorSpec
 from aiaas_async.nn.dependence import needed
 from aiaas_async.nn.folding import folded_parameters
@@ -69,18 +69,9 @@ def stage(network: Network, start: int, stop: int) -> Submodel:
     )
 
 
-def pipeline_stages(
-    network: Network, costs: Costs, n: int, budgets: Sequence[int] | None = None
-) -> list[Submodel]:
-    """`n` contiguous stages whose slowest takes the least time, stage k within `budgets[k]` bytes.
-
-    Raises `InvalidError` for more stages than layers, `GraphError` when no cut is possible.
-    """
-    cuts = Runs.of(network, costs).cuts(n, budgets)
-    if cuts is None:
-        within = "" if budgets is None else f" within {list(budgets)} bytes"
-        raise GraphError(f"the graph cannot be cut into {n} stages{within}")
-    return [stage(network, a, b) for a, b in itertools.pairwise(cuts)]
+def stages(network: Network, cuts: Sequence[int]) -> tuple[Submodel, ...]:
+    """The stages between `cuts`, as `Runs.cuts` gives them."""
+    return tuple(stage(network, a, b) for a, b in itertools.pairwise(cuts))
 
 
 def spec_bytes(spec: TensorSpec) -> int:
@@ -119,7 +110,8 @@ class Runs:
         return cls(len(nodes), np.where(possible, seconds, np.inf), nbytes)
 
     def cuts(self, n: int, budgets: Sequence[int] | None = None) -> list[int] | None:
-        """Where the stages begin and end: 0, …, `count`. None: nothing fits the budgets.
+        """Where `n` contiguous stages begin and end, 0, …, `count`, so that the slowest takes the
+        least time and stage k is within `budgets[k]` bytes. None: there is no such cut.
 
         Raises `InvalidError` for more stages than layers.
         """

@@ -21,29 +21,19 @@ class Quarantine:
 
     def record(self, model: str, now: float) -> None:
         """A worker died while it ran `model`."""
-        self._deaths.setdefault(model, deque(maxlen=MAX_DEATHS)).append(now)
+        recent = {m: deaths for m, deaths in self._deaths.items() if now - deaths[-1] < WINDOW_S}
+        recent.setdefault(model, deque(maxlen=MAX_DEATHS)).append(now)
+        self._deaths = recent  # deaths are rare: this is where what nobody asks for is forgotten
 
     def check(self, model: str, now: float) -> None:
         """Raise `QuarantinedError` while `model` is quarantined."""
         deaths = self._deaths.get(model)
-        if deaths is None:
+        if deaths is None or now - deaths[-1] >= WINDOW_S:
             return
-        if now - deaths[-1] >= WINDOW_S:
-            del self._deaths[model]
-        elif len(deaths) == MAX_DEATHS and deaths[-1] - deaths[0] < WINDOW_S:
+        if len(deaths) == MAX_DEATHS and deaths[-1] - deaths[0] < WINDOW_S:
             wait = WINDOW_S - (now - deaths[-1])
             raise QuarantinedError(
                 f"{model} killed its compute process {MAX_DEATHS} times within {WINDOW_S:.0f} s "
                 f"and is refused for another {wait:.0f} s; commit a repaired version",
                 retry_after=wait,
             )
-
-    def quarantined(self, now: float) -> list[str]:
-        """The versions refused just now."""
-        found = []
-        for model in list(self._deaths):
-            try:
-                self.check(model, now)
-            except QuarantinedError:
-                found.append(model)
-        return found

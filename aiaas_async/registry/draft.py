@@ -95,13 +95,6 @@ class Draft:
             raise InvalidError(f"{ref} has {len(files)} files already; at most {MAX_FILES}")
         return self._put_version(record, files=(*files, entry))
 
-    def remove_file(self, ref: ModelRef, path: str) -> VersionRecord:
-        """Raises `NotFoundError`, and `ConflictError` after the commit."""
-        record = self.version(ref)
-        record.check_open()
-        gone = record.file(path)
-        return self._put_version(record, files=tuple(e for e in record.files if e is not gone))
-
     def commit(
         self,
         ref: ModelRef,

@@ -3,6 +3,7 @@
     [runtimes.pipeline]
     target = "shop.serving:Pipeline"
 
+The server imports it once as it starts (`service/ownruntimes.py`), so that a mistake shows then.
 An installed package may offer one as well, as an entry point of the group `aiaas_async.runtimes`.
 For each loaded version one object of the class is made, without arguments, inside the worker:
 
@@ -26,8 +27,10 @@ from __future__ import annotations
 import importlib
 import logging
 import re
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
 import numpy as np
@@ -91,27 +94,43 @@ class CustomRuntime:
         kind = DifferentiableModel if _has(made, "loss") else CustomModel
         return kind(made, artifact.inputs, artifact.outputs, nbytes)
 
+    def check(self) -> None:
+        """Raise `InvalidError` saying why no object can be made."""
+        try:
+            _object_of(self._target)
+        except (Exception, SystemExit) as error:
+            raise InvalidError(f"{type(error).__name__}: {error}{_place_of(error)}") from error
+
     def _made(self) -> Custom:
         """A new object. Raises `WorkerError`: what is wrong here only the operator can mend."""
-        module, _, path = self._target.partition(":")
         try:
-            found: Any = importlib.import_module(module)
-            for attribute in path.split("."):
-                found = getattr(found, attribute)
-            made = found()
+            return _object_of(self._target)
         except Exception as error:
             logger.exception("runtime %s: %s cannot be used", self._name, self._target)
             raise WorkerError(
                 f"runtime {self._name} is set up wrongly on this server "
                 f"({type(error).__name__}); its log says more"
             ) from error
-        missing = [each for each in ("load", "predict") if not _has(made, each)]
-        if missing:
-            raise WorkerError(
-                f"runtime {self._name} is set up wrongly on this server: its class has no "
-                f"method {missing[0]!r}"
-            )
-        return cast(Custom, made)
+
+
+def _object_of(target: str) -> Custom:
+    module, _, path = target.partition(":")
+    found: Any = importlib.import_module(module)
+    for attribute in path.split("."):
+        found = getattr(found, attribute)
+    made = found()
+    missing = [each for each in ("load", "predict") if not _has(made, each)]
+    if missing:
+        raise TypeError(f"its objects have no method {missing[0]!r}")
+    return cast(Custom, made)
+
+
+def _place_of(error: BaseException) -> str:
+    """The line of the operator's own code that raised it, as a syntax error says by itself."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    known = isinstance(error, SyntaxError) or last.filename == __file__
+    own = not known and not last.filename.startswith("<")  # <frozen importlib._bootstrap>
+    return f" ({Path(last.filename).name}, line {last.lineno})" if own else ""
 
 
 def _has(made: object, method: str) -> bool:

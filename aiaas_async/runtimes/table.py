@@ -56,6 +56,10 @@ class Runtimes:
             self._started[name] = self._start(name)
         return self._started[name]
 
+    def check(self, name: str) -> None:
+        """Raise `InvalidError` where the class that the configuration names cannot be used."""
+        CustomRuntime(name, self._targets[name]).check()
+
     def _start(self, name: str) -> Runtime:
         if name in _BUILT_IN:
             return _BUILT_IN[name]()

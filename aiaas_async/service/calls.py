@@ -190,7 +190,8 @@ class Calls:
         return await self._send(servable.id, message, deadline, Origin(SHADOW))
 
     async def load(self, name: str, version: str, *, pin: bool, timeout_s: float) -> Result:
-        """Load a version on the node its calls go to; a pinned one is never evicted."""
+        """Load a version on the node its calls go to; a pinned one is never evicted. Calls of a
+        deployed one go to its placement, which is loaded anyway: this copy is for when it ends."""
         deadline = asyncio.get_running_loop().time() + timeout_s
         servable = await self._models.servable(self._models.catalog.version(name, version))
         return await self._cluster.ask(servable.id, Hold(servable, pin), 0, deadline)

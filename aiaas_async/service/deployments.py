@@ -13,6 +13,7 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -43,6 +44,7 @@ from aiaas_async.wire.sequences import is_stateful
 logger = logging.getLogger(__name__)
 
 _MAX_WAITING: Final = 1024  # calls, while a deployment moves
+_DEFECT: Final = "the server met a defect of its own, which its log tells"
 _OWN: Final = ("model", "version", "max_delay_ms", "cache_mb")  # not the planner's
 
 
@@ -226,6 +228,9 @@ class Deployments:
         except AiaasError as error:
             deployment.placement, deployment.reason = None, error.message
             logger.warning("deployment %s failed: %s", deployment.id, error.message)
+        except Exception:  # of this one alone: others, and whoever waits for `restored`, go on
+            deployment.placement, deployment.reason = None, _DEFECT
+            logger.exception("deployment %s met a defect", deployment.id)
         finally:
             if deployment.arrived is not None:
                 deployment.arrived.set()
@@ -307,8 +312,8 @@ class Deployments:
 
     async def stop(self, grace_s: float) -> None:
         """Let what drains end within `grace_s` seconds; then no pass is begun any more."""
-        if self._draining:
-            await asyncio.wait(self._draining, timeout=grace_s)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.settled(), grace_s)
         for found in self.all():
             if found.placement is not None and found.placement.passes is not None:
                 await found.placement.passes.stop()

@@ -35,6 +35,7 @@ from aiaas_async.service.deployments import Deployments
 from aiaas_async.service.loopwatch import LoopWatch
 from aiaas_async.service.membership import Membership
 from aiaas_async.service.models import BatchLimits, Models
+from aiaas_async.service.ownruntimes import check_runtimes
 from aiaas_async.service.platform import Platform
 from aiaas_async.service.readers import Readers
 from aiaas_async.service.roster import members_at_start, remember
@@ -61,6 +62,7 @@ async def running_platform(settings: Settings, workers: WorkerSource) -> AsyncIt
         tracing = _tracing(settings)
         if tracing is not None:
             stack.push_async_callback(asyncio.to_thread, tracing.close)
+        await check_runtimes(settings.runtimes, workers, settings.load_timeout_s)
         data_dir = _data_directory(settings)
         stack.enter_context(DataDirectoryLock(data_dir))
         registry = await RegistryWriter.open(data_dir / "registry.db")
@@ -71,6 +73,7 @@ async def running_platform(settings: Settings, workers: WorkerSource) -> AsyncIt
         stack.push_async_callback(cluster.stop, settings.grace_s)
         platform = await _assemble(settings, workers, registry, cluster, data_dir, tracing)
         stack.push_async_callback(platform.deployments.stop, settings.grace_s)
+        stack.push_async_callback(platform.calls.shadows.stop)
         stack.push_async_callback(platform.readers.stop)
         stack.push_async_callback(platform.datasets.stop)
         stack.push_async_callback(platform.membership.stop)

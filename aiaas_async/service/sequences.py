@@ -2,7 +2,9 @@
 
 What a version remembers lies in the memory of one worker: a sequence stays with the node that its
 first call went to. When that worker's copy of the version is gone, so is the state, and the caller
-is told instead of being answered from nothing.
+is told instead of being answered from nothing. So is one whose time ends, or who leaves, while a
+call is computed: whether it moved the state on will not be known, so the sequence is over. A call
+that nobody waits for any more when its node comes to it is dropped, and changes nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from aiaas_async.errors import (
     StoppingError,
     WorkerError,
 )
-from aiaas_async.node.work import Call, Result, Servable, cost_of
+from aiaas_async.node.work import Call, Result, Servable, WorkItem, cost_of
 from aiaas_async.schedule.origin import Origin
 from aiaas_async.service.seating import Seat, Seating
 from aiaas_async.wire.sequences import Mark, mark_of
@@ -132,7 +134,8 @@ async def _run(found: _Sequence, seat: Seat, call: Call, deadline: float, origin
     node, servable = seat
     message = msgspec.structs.replace(call, servable=servable)
     try:
-        result = await node.submit(message, cost_of(call.arrays), deadline, origin).reply
+        item = node.submit(message, cost_of(call.arrays), deadline, origin)
+        result = await _answer(found, item, mark)
     except StoppingError:  # its node leaves; a start finds it another
         found.state_of = found.seat = None
         if before is None:
@@ -146,9 +149,27 @@ async def _run(found: _Sequence, seat: Seat, call: Call, deadline: float, origin
     return result
 
 
+async def _answer(found: _Sequence, item: WorkItem, mark: Mark) -> Result:
+    try:
+        return await item.reply
+    except (DeadlineError, asyncio.CancelledError) as error:
+        if item.taken:
+            found.state_of = None
+            if isinstance(error, DeadlineError):
+                raise _unknown(mark) from None
+        raise
+
+
 def _lost(servable: Servable, mark: Mark) -> WorkerError:
     return WorkerError(
         f"what {servable.id} knew of sequence {mark.id!r} was lost with its worker; start it again"
+    )
+
+
+def _unknown(mark: Mark) -> DeadlineError:
+    return DeadlineError(
+        f"the time of this call of sequence {mark.id!r} ended while it was computed: whether it "
+        "counts is not known, so the sequence is over; start it again"
     )
 
 

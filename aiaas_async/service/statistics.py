@@ -83,6 +83,7 @@ class VersionStatistics:
     batches: dict[int, list[float]] = field(default_factory=dict)
     latencies: Histogram = field(default_factory=lambda: Histogram(LATENCIES_MS))
     successes: int = 0
+    _quantiles: tuple[object, dict[str, list[float]]] | None = field(default=None, repr=False)
     _window: bytearray = field(default_factory=lambda: bytearray(WINDOW * _ROW.size), repr=False)
 
     def succeeded(
@@ -137,12 +138,24 @@ class VersionStatistics:
     def quantiles(self, points: Sequence[float]) -> dict[str, list[float]]:
         """Of the last `WINDOW` calls that succeeded, in microseconds, at each of `points`: by
         request, queue, compute_input, compute_infer and compute_output. NaN without any call."""
+        asked = (self.successes, tuple(points))
+        if self._quantiles is None or self._quantiles[0] != asked:
+            # Of a version that nobody called meanwhile a look needs no sorting.
+            self._quantiles = (asked, self._found(points))
+        return self._quantiles[1]
+
+    def _found(self, points: Sequence[float]) -> dict[str, list[float]]:
         count = min(self.successes, WINDOW)
         if not count:
             return {kind: [float("nan")] * len(points) for kind in _KINDS}
         rows = np.frombuffer(self._window, np.float32).reshape(WINDOW, len(_KINDS))[:count]
-        found = np.quantile(rows, points, axis=0) / 1000
-        return {kind: found[:, place].tolist() for place, kind in enumerate(_KINDS)}
+        ordered = np.ascontiguousarray(rows.T)
+        ordered.sort(axis=1)  # in vector instructions: a third of the time of `np.quantile`
+        at = np.multiply(points, count - 1)
+        below = at.astype(np.intp)
+        low, high = ordered[:, below], ordered[:, np.minimum(below + 1, count - 1)]
+        found = np.round((low + (high - low) * (at - below)) / 1000, 3)  # to the nanosecond
+        return dict(zip(_KINDS, found.tolist(), strict=True))
 
 
 def reason_of(error: BaseException) -> str:

@@ -7,6 +7,7 @@ the nodes have to spare, a bounded number at a time, and their answers are only 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import zlib
 from collections.abc import Coroutine
@@ -15,6 +16,8 @@ from typing import Any, Final
 
 from aiaas_async.errors import AiaasError
 from aiaas_async.registry.records import AliasRecord
+
+logger = logging.getLogger(__name__)
 
 MAX_COPIES: Final = 64
 
@@ -30,7 +33,8 @@ def choose(alias: AliasRecord, key: str | None) -> str:
 
 @dataclass(slots=True)
 class ShadowStatistics:
-    """Counts since start: copies that were answered, failed, or left out because too many ran."""
+    """Counts since start: copies that were answered, failed, or left out because too many ran, or
+    the server stopped."""
 
     answered: int = 0
     failed: int = 0
@@ -41,28 +45,40 @@ class Shadows:
     """Copies under way."""
 
     def __init__(self) -> None:
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way: set[asyncio.Task[object]] = set()
+        self._stopped = False
         self.statistics = ShadowStatistics()
 
     def send(self, copy: Coroutine[Any, Any, object]) -> None:
         """Run `copy` beside everything else, or leave it out."""
-        if len(self._under_way) >= MAX_COPIES:
+        if self._stopped or len(self._under_way) >= MAX_COPIES:
             copy.close()
             self.statistics.left_out += 1
             return
-        task = asyncio.create_task(self._run(copy))
+        task = asyncio.create_task(copy)
         self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        task.add_done_callback(self._ended)
 
-    async def _run(self, copy: Coroutine[Any, Any, object]) -> None:
-        try:
-            await copy
-        except AiaasError:
-            self.statistics.failed += 1
-        else:
+    def _ended(self, copy: asyncio.Task[object]) -> None:
+        self._under_way.discard(copy)
+        if copy.cancelled():
+            return
+        error = copy.exception()
+        if error is None:
             self.statistics.answered += 1
+            return
+        self.statistics.failed += 1
+        if not isinstance(error, AiaasError):
+            logger.error("a copy for a shadow met a defect", exc_info=error)
 
     async def settled(self) -> None:
         """Wait for the copies under way."""
         if self._under_way:
             await asyncio.wait(self._under_way)
+
+    async def stop(self) -> None:
+        """Begin no copy any more, and end those under way: nobody waits for them."""
+        self._stopped = True
+        for task in self._under_way:
+            task.cancel()
+        await self.settled()

@@ -19,6 +19,7 @@ from aiaas_async.messages import TensorSpec
 from aiaas_async.names import clip
 from aiaas_async.wire.lists import read_floats
 from aiaas_async.wire.tensors import Array, check_texts, is_tensor, unpack_tensor
+from aiaas_async.wire.uneven import fault_in
 
 _FLOAT: Final = np.dtype(np.float32)
 _MANY: Final = 1 << 14
@@ -44,7 +45,11 @@ def read_inputs(
     arrays: dict[str, Array] = {}
     counts: dict[str, int | None] = {}
     for spec in specs:
-        array = _convert(read_array(raw[spec.name], f"input {spec.name!r}", spec.dtype), spec)
+        try:
+            given = read_array(raw[spec.name], f"input {spec.name!r}", spec.dtype)
+        except InputError as error:
+            raise InputError(f"{error.message}; expected: {_say(spec)}") from None
+        array = _convert(given, spec)
         if not allow_nonfinite:
             _check_finite(array, spec)
         batched = _is_batch(array, spec)
@@ -52,8 +57,8 @@ def read_inputs(
         arrays[spec.name] = array if batched else array[None]
     found = set(counts.values())
     if len(found) != 1:
-        given = {name: "one item" if n is None else f"{n} items" for name, n in counts.items()}
-        raise InputError(f"the inputs differ in their number of items: {given}")
+        items = {name: "one item" if n is None else f"{n} items" for name, n in counts.items()}
+        raise InputError(f"the inputs differ in their number of items: {items}")
     count = found.pop()
     if count == 0:
         raise InputError("the batch is empty: give at least one item")
@@ -97,8 +102,10 @@ def read_array(raw: Any, what: str, dtype: str | None = None) -> Array:
         return unpack_tensor(raw, what)
     if isinstance(raw, np.ndarray):
         return raw
-    if isinstance(raw, Mapping) or raw is None:
+    if isinstance(raw, Mapping):
         raise InputError(f"{what}: give nested lists or {{dtype, shape, data}}, got {clip(raw)}")
+    if raw is None:
+        raise InputError(fault_in(raw, what))
     wanted = NUMPY.get(dtype or "")
     try:
         if wanted is not None and wanted.kind == "f" and type(raw) is list and not _is_text(raw):
@@ -106,15 +113,12 @@ def read_array(raw: Any, what: str, dtype: str | None = None) -> Array:
         _check_leaves(raw, what)
         array = np.array(raw)
     except (ValueError, TypeError, OverflowError):
-        raise InputError(
-            f"{what}: the nested lists are ragged, too deep, or hold something else than "
-            f"numbers; got {clip(raw)}"
-        ) from None
+        raise _no_array(raw, what) from None
     return _settle(array, raw, what)
 
 
 def _check_leaves(raw: Any, what: str) -> None:
-    """Raise `InputError` for texts that numpy would make too large an array of. What is ragged is
+    """Raise `InputError` for texts that numpy would make too large an array of. What is uneven is
     left to it: it makes no array of that."""
     flat, kinds = [raw], {type(raw)}
     while kinds == {list}:
@@ -134,12 +138,16 @@ def _is_text(raw: Any) -> bool:
 def _settle(array: Array, raw: Any, what: str) -> Array:
     kind = array.dtype.kind
     if kind == "U" and not _only_text(raw):
-        raise InputError(f"{what}: texts and numbers are mixed; got {clip(raw)}")
+        raise _no_array(raw, what)
     if kind == "f":
         return _as_float(array, _FLOAT)
     if kind not in "biuU":
-        raise InputError(f"{what}: give numbers or texts, got {clip(raw)}")
+        raise _no_array(raw, what)
     return array
+
+
+def _no_array(raw: Any, what: str) -> InputError:
+    return InputError(f"{fault_in(raw, what)}; got {clip(raw)}")
 
 
 def _only_text(raw: Any) -> bool:

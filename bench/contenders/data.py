@@ -41,7 +41,8 @@ def mnist_like(n: int) -> tuple[Images, Labels]:
     labels = rng.integers(0, 10, n)
     noise = rng.random((n, 28, 28, 1), np.float32)
     wrong = rng.random(n) < 0.1
-    return (prototypes[labels] + noise) / 2, np.where(wrong, rng.integers(0, 10, n), labels)
+    images: Images = np.multiply(prototypes[labels] + noise, np.float32(0.5))
+    return images, np.where(wrong, rng.integers(0, 10, n), labels)
 
 
 def photos(n: int) -> tuple[Images, Labels]:

@@ -15,7 +15,9 @@ from bench.contenders.data import Images, Labels, Work, drawn, run
 def model() -> bytes:
     """The network of `lite0` as an ONNX model, images NCHW."""
     nodes: list[Any] = []
-    constants = [numpy_helper.from_array(np.float32(bound), n) for n, bound in (("0", 0), ("6", 6))]
+    constants = [
+        numpy_helper.from_array(np.array(bound, np.float32), n) for n, bound in (("0", 0), ("6", 6))
+    ]
     previous = "image"
     parameters = drawn(lite0.parameter_shapes())
     for layer in lite0.spec()["layers"]:

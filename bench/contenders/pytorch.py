@@ -80,14 +80,14 @@ def predictor() -> Work:
     parameters = dict(zip(named, laid_out(named), strict=True))
     layers, output = lite0.spec()["layers"], lite0.spec()["outputs"][0]
 
-    @torch.inference_mode()
     def predict(images: Images, labels: Labels) -> float:
         del labels
-        x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=CHANNELS_LAST)
-        y = x
-        for i in range(len(x)):
-            y = forward(x[i : i + 1], layers, parameters)[output]
-        return float(y.mean())
+        with torch.inference_mode():
+            x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=CHANNELS_LAST)
+            y = x
+            for i in range(len(x)):
+                y = forward(x[i : i + 1], layers, parameters)[output]
+            return float(y.mean())
 
     return predict
 

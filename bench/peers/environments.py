@@ -53,7 +53,14 @@ def install(folder: Path, name: str, packages: tuple[str, ...]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     interpreter = INTERPRETERS.get(name, sys.executable)
     subprocess.run([interpreter, "-m", "venv", folder / name], check=True)
-    pip = [python_of(folder, name), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    pip = [
+        str(python_of(folder, name)),
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--disable-pip-version-check",
+    ]
     subprocess.run([*pip, *packages], check=True)
     (folder / name / "complete").touch()
     print(f"{name}: installed {version_of(folder, name)}", flush=True)
@@ -63,5 +70,5 @@ def version_of(folder: Path, name: str) -> str:
     if name not in DISTRIBUTIONS:
         return ""
     code = f"from importlib.metadata import version; print(version({DISTRIBUTIONS[name]!r}))"
-    command = [python_of(folder, name), "-c", code]
+    command = [str(python_of(folder, name)), "-c", code]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

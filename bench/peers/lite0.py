@@ -49,7 +49,9 @@ def convert(python: Path, target: Path) -> None:
 
 def onnx_model(pairs: list[tuple[Any, Any]]) -> bytes:
     """The layer table of `bench.contenders.lite0` with these weights, OIHW, and biases."""
-    constants = [numpy_helper.from_array(np.float32(bound), n) for n, bound in (("0", 0), ("6", 6))]
+    constants = [
+        numpy_helper.from_array(np.array(bound, np.float32), n) for n, bound in (("0", 0), ("6", 6))
+    ]
     nodes, previous, given = [], "x", iter(pairs)
     for layer in lite0.spec()["layers"]:
         name, op = layer["name"], layer["op"]

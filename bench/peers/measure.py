@@ -96,7 +96,7 @@ class Field:
 
     def kernel(self, seconds: float) -> None:
         python = environments.python_of(self._environments, "floor")
-        command = [python, contenders.SERVERS / "kernel.py", str(seconds)]
+        command = [str(python), str(contenders.SERVERS / "kernel.py"), str(seconds)]
         own = os.environ | {"BENCH_FOLDER": str(self._folder)}
         text = subprocess.run(command, env=own, capture_output=True, text=True, check=True).stdout
         self._measured.kernel.append(float(text))

@@ -84,7 +84,8 @@ def write_files(folder: Path) -> None:
 
 def _ours(folder: Path, shape: tuple[int, ...], pairs: list[tuple[Any, Any]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    layers, weights = [], {}
+    layers: list[dict[str, Any]] = []
+    weights: dict[str, Any] = {}
     for i, (weight, bias) in enumerate(pairs):
         last = i == len(pairs) - 1
         name = "y" if last else f"d{i}"

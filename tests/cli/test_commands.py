@@ -105,6 +105,18 @@ def test_training_further_commits_a_better_version_with_its_lineage(trained: Run
     assert "champion" in listing
 
 
+def test_a_gate_that_does_not_hold_has_a_status_and_a_reason_of_its_own(trained: Run) -> None:
+    how = ("--parent", "shapes:first", "--dataset", "points", "--target", "inside")
+    alias = ("--epochs", "1", "--alias", "champion", "--gate", "val_loss<0")
+    told = trained("train", "shapes", "1.2", *how, *alias, status=3)
+    assert "shapes:1.2 committed after 1 epoch" in told.stdout
+    assert told.stderr.startswith("error: the alias champion stays: val_loss is ")
+    facts = as_json(trained("train", "shapes", "1.3", *how, *alias, "--json", status=3))
+    assert facts["result"]["promoted"] is False
+    again = trained("jobs", facts["job"], "--follow", status=3)
+    assert "the gate asks for val_loss < 0" in again.stderr
+
+
 def test_jobs_shows_what_ran(trained: Run) -> None:
     found = as_json(trained("jobs", "--json"))
     assert found[0]["state"] == "succeeded"
@@ -221,9 +233,12 @@ def test_what_unloads_or_deletes_answers_in_json_too(pushed: Run) -> None:
     [
         (("call", "shapes", f"points=@{__file__}"), "neither JSON nor a .npy array"),
         (("call", "shapes", "points=[1]"), "float32 [2]"),
+        (("call", "shapes", "points=null"), "input 'points' is null"),
+        (("call", "shapes", "points=[[1,2],[3]]"), "the one at [1] has 1; got [[1, 2], [3]]"),
         (("call", "shapes", "points"), "name=JSON"),
         (("call", "shapes", "points=nonsense"), "is not JSON"),
         (("call", "shapes", "points=@/nonexistent.npy"), "cannot be read"),
+        (("call", "", "points=[1,2]"), "model '' has no name"),
         (("call", "nobody", "points=[1,2]"), "no model is called 'nobody'"),
         (("call", "shapes:9", "points=[1,2]"), "no version or alias '9'"),
         (("train", "x", "1", "--dataset", "points"), "give 'graph'"),
@@ -268,6 +283,21 @@ def test_a_batch_fills_a_data_set_and_says_how_fast(trained: Run) -> None:
     output = trained("batch", "shapes:champion", "points", "--into", "answers").output
     assert "1500 items into answers" in output
     assert "1500 items" in trained("datasets", "answers").output
+    assert "1500 of 1500 items" in trained("jobs").output
+
+
+def test_the_table_of_jobs_says_why_one_failed(trained: Run) -> None:
+    steep = '{"optimizer": {"name": "adamw", "weight_decay": 1}, "learning_rate": 1e6}'
+    told = trained(
+        *("train", "shapes", "8.0", "--parent", "shapes:1.0", "--dataset", "points"),
+        *("--target", "inside", "--plan", steep),
+        status=1,
+    )
+    reason = told.stderr.removeprefix("error: ").strip()
+    assert "loss" in reason
+    (row,) = [line for line in trained("jobs").output.splitlines() if "shapes:8.0" in line]
+    assert "failed" in row
+    assert row.endswith(reason)
 
 
 def test_a_version_is_split_over_nodes_called_and_put_together_again(trained: Run) -> None:

@@ -72,11 +72,23 @@ def test_lists_and_scalars_become_arrays() -> None:
 
 
 @pytest.mark.parametrize(
-    "value",
-    [[[1, 2], [3]], ["a", 1], [1, "a"], None, {"a": 1}, object(), b"raw", np.array([1 + 2j])],
+    ("value", "said"),
+    [
+        ([[1, 2], [3]], r": the list at \[0\] has 2 values, the one at \[1\] has 1"),
+        (["a", 1], r" has a text at \[0\] and a number at \[1\]"),
+        ([1, "a"], r" has a number at \[0\] and a text at \[1\]"),
+        ([[1, 2], [3, None]], r" holds null at \[1, 1\]"),
+        (None, " is null"),
+        ({"a": 1}, " is an object"),
+        (b"raw", " is binary data"),
+        (object(), " holds what is neither a number of 64 bits nor a text"),
+        (np.array([1 + 2j]), " has dtype complex128: give numbers or texts"),
+    ],
 )
-def test_what_is_no_array_is_refused_by_name(value: Any) -> None:
-    with pytest.raises(InputError, match="input 'image'"):
+def test_what_is_no_array_is_refused_by_name_in_words_that_are_not_numpy_s(
+    value: Any, said: str
+) -> None:
+    with pytest.raises(InputError, match=f"^input 'image'{said}"):
         pack_all({"image": value}, "input")
 
 

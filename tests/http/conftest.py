@@ -18,6 +18,8 @@ from aiaas_async.http.server import running_server
 from aiaas_async.service.platform import Platform
 from aiaas_async.wire.codecs import JSON, MSGPACK, Codec
 from tests.http.api import Api
+from tests.http.held import HeldWorkers
+from tests.http.models import commit_doubler
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +71,23 @@ async def served(scratch: Path, request: Any) -> AsyncIterator[Served]:
 def api(served: Served, request: Any) -> Api:
     """The same server in each of the two encodings."""
     return served.speaking(JSON if request.param == "json" else MSGPACK)
+
+
+@pytest_asyncio.fixture
+async def workers() -> HeldWorkers:
+    """Those of `held`."""
+    return HeldWorkers()
+
+
+@pytest_asyncio.fixture
+async def held(scratch: Path, workers: HeldWorkers) -> AsyncIterator[Served]:
+    """One node with a mailbox of two places, whose worker finishes no call by itself."""
+    few = settings(scratch, nodes=1, mailbox_items=2, max_batch_size=1, access_log=True)
+    async with (
+        running_server(few, workers) as (platform, url),
+        aiohttp.ClientSession() as session,
+    ):
+        served = Served(platform, url, Api(session, url, JSON, str(scratch)))
+        await commit_doubler(served.api)
+        yield served
+        workers.release()

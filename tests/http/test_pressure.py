@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import aiohttp
 import pytest
-import pytest_asyncio
 
 from aiaas_async.http.server import running_server
 from aiaas_async.wire.codecs import JSON
@@ -22,25 +21,6 @@ from tests.http.models import V, commit_doubler, doubler
 from tests.http.raw import as_json, connected, json_post, read_reply
 
 CALL = {"model": "doubler", "inputs": {"x": [1, 2, 3, 4]}}
-
-
-@pytest_asyncio.fixture
-async def workers() -> HeldWorkers:
-    return HeldWorkers()
-
-
-@pytest_asyncio.fixture
-async def held(scratch: Path, workers: HeldWorkers) -> AsyncIterator[Served]:
-    """One node with a mailbox of two places, whose worker finishes no call by itself."""
-    few = settings(scratch, nodes=1, mailbox_items=2, max_batch_size=1, access_log=True)
-    async with (
-        running_server(few, workers) as (platform, url),
-        aiohttp.ClientSession() as session,
-    ):
-        served = Served(platform, url, Api(session, url, JSON, str(scratch)))
-        await commit_doubler(served.api)
-        yield served
-        workers.release()
 
 
 async def until(holds: Callable[[], bool]) -> None:

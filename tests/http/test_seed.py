@@ -102,6 +102,14 @@ async def test_just_the_inputs_find_the_model_by_their_names(api: Api) -> None:
     assert reply.value["model"] == "doubler"
 
 
+@pytest.mark.parametrize("model", ["", ":1.0"])
+async def test_an_empty_model_is_no_wish_for_any_model(api: Api, model: str) -> None:
+    await commit_doubler(api)
+    reply = await api.post("/call", {"model": model, "inputs": {"x": [1.0, 2.0]}})
+    assert (reply.status, reply.code) == (422, "invalid_name")
+    assert reply.detail == f"model {model!r} has no name: give NAME, NAME:VERSION or NAME:ALIAS"
+
+
 async def test_an_ambiguous_call_names_the_candidates(api: Api) -> None:
     await commit_doubler(api, "one")
     await commit_doubler(api, "two")
@@ -140,7 +148,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("extra", {"model": "doubler", "inputs": {"x": [1, 2, 3, 4], "z": 1}}, "'z'"),
     ("short", {"model": "doubler", "inputs": {"x": [1, 2, 3]}}, "float32 [4]"),
     ("deep", {"model": "doubler", "inputs": {"x": [[[1, 2, 3, 4]]]}}, "[1, 1, 4]"),
-    ("ragged", {"model": "doubler", "inputs": {"x": [[1, 2], [3]]}}, "ragged"),
+    ("ragged", {"model": "doubler", "inputs": {"x": [[1, 2], [3]]}}, "[1] has 1"),
     ("texts", {"model": "doubler", "inputs": {"x": ["a", "b", "c", "d"]}}, "float32"),
     ("mixed", {"model": "doubler", "inputs": {"x": [1, "b", 2, 3]}}, "x"),
     ("null", {"model": "doubler", "inputs": {"x": None}}, "'x'"),

@@ -3,51 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
-import pytest_asyncio
 
 from aiaas_async import AsyncClient
 from aiaas_async.errors import InvalidNameError
-from aiaas_async.http.server import running_server
 from aiaas_async.node.node import Node
 from aiaas_async.node.work import Message, WorkItem
 from aiaas_async.schedule.origin import A_CALL, Origin
-from aiaas_async.wire.codecs import JSON
 from tests.http.api import Api, Reply
-from tests.http.conftest import Served, settings
+from tests.http.conftest import Served
 from tests.http.examples import EXAMPLES, RUNTIMES
 from tests.http.held import HeldWorkers
-from tests.http.models import commit_doubler, doubler
+from tests.http.models import doubler
 from tests.http.v2server import serving
 from tests.http.writers import RUNTIMES as WRITERS
 from tests.http.writers import WRITER
 
 SEQUENCE = "simple_string_dyna_sequence"
 CALL: dict[str, Any] = {"model": "doubler", "inputs": {"x": [1, 2, 3, 4]}}
-
-
-@pytest_asyncio.fixture
-async def workers() -> HeldWorkers:
-    return HeldWorkers()
-
-
-@pytest_asyncio.fixture
-async def held(scratch: Path, workers: HeldWorkers) -> AsyncIterator[Served]:
-    """One node with a mailbox of four places, whose worker finishes no call by itself."""
-    few = settings(scratch, nodes=1, mailbox_items=4, max_batch_size=1)
-    async with (
-        running_server(few, workers) as (platform, url),
-        aiohttp.ClientSession() as session,
-    ):
-        served = Served(platform, url, Api(session, url, JSON, str(scratch)))
-        await commit_doubler(served.api)
-        yield served
-        workers.release()
 
 
 async def flooded(served: Served) -> list[asyncio.Task[Reply]]:

@@ -198,6 +198,51 @@ async def test_a_deadline_says_whether_it_passed_before_a_calls_turn_or_in_it(
     assert value_of(await add(summing, 1, "7")) == 5
 
 
+async def test_a_call_whose_time_ends_while_it_is_computed_ends_its_sequence(
+    summing: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It moves the state on, or not: nobody will tell, so no call may build on it."""
+    assert value_of(await add(summing, 4, "7", sequence_start=True)) == 4
+    submit = Node._submit
+
+    def late(node: Node, job: Any, pieces: Any, servable: Any, items: Any) -> Any:
+        for item in items:
+            item.expire()
+        return submit(node, job, pieces, servable, items)
+
+    for mark in ({}, {"sequence_start": True}):
+        with monkeypatch.context() as patch:
+            patch.setattr(Node, "_submit", late)
+            own = await add(summing, 1, "7", **mark)
+        assert own.status == 503
+        assert own.error.startswith("the time of this call of sequence '7' ended while it was ")
+        assert own.error.endswith("the sequence is over; start it again")
+        assert (await add(summing, 1, "7")).status == 400
+        assert value_of(await add(summing, 4, "7", sequence_start=True)) == 4
+        assert value_of(await add(summing, 2, "7")) == 6
+
+
+async def test_a_caller_who_leaves_a_call_that_is_computed_ends_its_sequence(
+    summing: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = {"INPUT": [4], "sequence_id": "7", "sequence_start": True, "sequence_end": False}
+    await summing.platform.calls.call(CallRequest(inputs, NAME))
+    inputs["sequence_start"] = False
+    submit, call = Node._submit, summing.platform.calls.call(CallRequest(inputs, NAME))
+    leaving = asyncio.ensure_future(call)
+
+    def gone(node: Node, *given: Any) -> Any:
+        leaving.cancel()
+        return submit(node, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Node, "_submit", gone)
+        await asyncio.wait([leaving])
+    assert leaving.cancelled()
+    with pytest.raises(InputError, match="must specify the START flag"):
+        await summing.platform.calls.call(CallRequest(inputs, NAME))
+
+
 async def test_a_full_mailbox_is_no_end_of_a_sequence(
     summing: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:

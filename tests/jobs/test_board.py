@@ -130,6 +130,21 @@ async def test_an_unknown_job_is_not_found(board: JobBoard) -> None:
         board.get("nope")
 
 
+@pytest.mark.parametrize("do", ["succeed", "fail", "wait"])
+async def test_how_far_a_job_was_is_known_after_a_restart(
+    board: JobBoard, disk: Disk, do: str
+) -> None:
+    job = await board.submit("work", {"do": do})
+    async for event in job.events.follow():
+        if event.kind == "progress":
+            break
+    await board.stop(1.0)
+    again = JobBoard({"work": Scripted()}, disk.save)
+    again.restore(list(disk.records.values()))
+    assert render(again.get(job.record.id))["progress"] == {"step": 1}
+    await again.stop(1.0)
+
+
 async def test_events_after_a_restart_have_higher_numbers_than_those_before() -> None:
     record = JobRecord("a", "echo", "succeeded", {}, 1.0, starts=2, finished_at=2.0)
     board = JobBoard({}, _never_saved)

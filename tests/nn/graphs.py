@@ -8,6 +8,8 @@ import numpy as np
 
 from aiaas_async.nn.layer import Array
 from aiaas_async.nn.network import Network
+from aiaas_async.nn.split import Costs, Runs, stages
+from aiaas_async.nn.submodel import Submodel
 
 Option = dict[str, Any]
 
@@ -72,3 +74,15 @@ def residual() -> Network:
         {"name": "aside", "op": "dense", "units": 2, "inputs": ["right"]},
     ]
     return Network.from_spec(spec(layers, ["scores", "aside"]))
+
+
+def even(network: Network) -> Costs:
+    """One second a layer."""
+    return Costs({node.name: 1.0 for node in network.graph.nodes})
+
+
+def cut(network: Network, costs: Costs, n: int) -> tuple[Submodel, ...]:
+    """The best `n` stages there are."""
+    cuts = Runs.of(network, costs).cuts(n)
+    assert cuts is not None
+    return stages(network, cuts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiaas_async.errors import GraphError, InvalidError
+from aiaas_async.errors import InvalidError
 from aiaas_async.messages import TensorSpec
 from aiaas_async.nn.layer import Array
 from aiaas_async.nn.network import Network
@@ -19,23 +20,18 @@ from aiaas_async.nn.split import (
     Runs,
     boundary_bytes,
     live_layers,
-    pipeline_stages,
     spec_bytes,
     stage,
+    stages,
 )
 from aiaas_async.nn.submodel import BYTES_PER_PARAMETER, Part, Submodel, blank_inputs, value_specs
-from tests.nn.graphs import Option, classifier, images, normal, residual, spec
+from tests.nn.graphs import Option, classifier, cut, even, images, normal, residual, spec
 from tests.nn.test_network import networks
 
 
-def even(network: Network) -> Costs:
-    """One second a layer."""
-    return Costs({node.name: 1.0 for node in network.graph.nodes})
-
-
-def run(stages: list[Submodel], params: dict[str, Array], values: dict[str, Array]) -> Any:
+def run(parts: Sequence[Submodel], params: dict[str, Array], values: dict[str, Array]) -> Any:
     """The values after all stages have run, each on its own inputs and parameters alone."""
-    for each in stages:
+    for each in parts:
         own = {name: params[name] for name in each.parameters}
         values = values | each.network.predict(own, {n: values[n] for n in each.inputs})
     return values
@@ -46,9 +42,9 @@ def test_stages_in_a_row_give_the_whole_network_s_bits(
     network: Network, data: st.DataObject, rows: int
 ) -> None:
     count = len(live_layers(network))
-    stages = pipeline_stages(network, even(network), data.draw(st.integers(1, count)))
+    parts = cut(network, even(network), data.draw(st.integers(1, count)))
     params, inputs = network.init(1), {"x": normal((rows, 4)).astype(np.float32)}
-    found = run(stages, params, inputs)
+    found = run(parts, params, inputs)
     for name, expected in network.predict(params, inputs).items():
         np.testing.assert_array_equal(found[name], expected)
 
@@ -57,7 +53,7 @@ def test_stages_in_a_row_give_the_whole_network_s_bits(
 def test_images_go_through_any_number_of_stages_to_the_same_bits(n: int) -> None:
     network, inputs = classifier(), {"image": images(5)}
     params = network.init(2)
-    found = run(pipeline_stages(network, even(network), n), params, inputs)
+    found = run(cut(network, even(network), n), params, inputs)
     expected = network.predict(params, inputs)
     assert found["label"].tolist() == expected["label"].tolist()
     np.testing.assert_array_equal(found["logits"], expected["logits"])
@@ -90,25 +86,25 @@ def test_what_a_cut_counts_as_moved_is_what_the_stages_take_and_give(
     live = live_layers(network)
     costs = Costs(dict.fromkeys((node.name for node in network.graph.nodes), 0.0), 1.0)
     n = data.draw(st.integers(1, len(live)))
-    stages = pipeline_stages(network, costs, n)
+    parts = cut(network, costs, n)
     ways = [(0, *inner, len(live)) for inner in itertools.combinations(range(1, len(live)), n - 1)]
     best = min(
         max(sum(boundary_bytes(stage(network, a, b))) for a, b in itertools.pairwise(way))
         for way in ways
     )
-    worst = max(sum(boundary_bytes(each)) for each in stages)
+    worst = max(sum(boundary_bytes(each)) for each in parts)
     assert best <= worst <= 1.05 * best
 
 
 def test_each_layer_and_each_parameter_is_in_one_stage_and_the_unread_in_none() -> None:
     network = residual()
     bare = Network.from_spec(network.to_spec() | {"outputs": ["scores"]})
-    stages = pipeline_stages(bare, even(bare), 3)
-    placed = [name for each in stages for name in each.layers]
+    parts = cut(bare, even(bare), 3)
+    placed = [name for each in parts for name in each.layers]
     assert placed == ["shared", "left", "right", "sum", "both", "scores"]
-    parameters = [name for each in stages for name in each.parameters]
+    parameters = [name for each in parts for name in each.parameters]
     assert parameters == ["shared.weight", "shared.bias", "scores.weight", "scores.bias"]
-    assert sum(each.nbytes for each in stages) == BYTES_PER_PARAMETER * (4 * 4 + 4 + 8 * 3 + 3)
+    assert sum(each.nbytes for each in parts) == BYTES_PER_PARAMETER * (4 * 4 + 4 + 8 * 3 + 3)
 
 
 def test_a_value_that_skips_a_stage_is_not_among_its_inputs() -> None:
@@ -117,9 +113,9 @@ def test_a_value_that_skips_a_stage_is_not_among_its_inputs() -> None:
         {"name": "b", "op": "tanh"},
         {"name": "c", "op": "add", "inputs": ["a", "b"]},
     ]
-    stages = pipeline_stages(*_with_costs(layers, ["c"]), 3)
-    assert [each.inputs for each in stages] == [("x",), ("a",), ("a", "b")]
-    assert [each.outputs for each in stages] == [("a",), ("b",), ("c",)]
+    parts = cut(*_with_costs(layers, ["c"]), 3)
+    assert [each.inputs for each in parts] == [("x",), ("a",), ("a", "b")]
+    assert [each.outputs for each in parts] == [("a",), ("b",), ("c",)]
 
 
 def _with_costs(layers: list[Option], outputs: list[str]) -> tuple[Network, Costs]:
@@ -137,30 +133,29 @@ def chain(widths: list[int]) -> Network:
 def test_budgets_decide_where_time_alone_would_not() -> None:
     network = chain([8] * 6)
     one = BYTES_PER_PARAMETER * 72
-    stages = pipeline_stages(network, even(network), 2, [4 * one, 2 * one])
-    assert [each.nbytes for each in stages] == [4 * one, 2 * one]
-    with pytest.raises(GraphError, match="cannot be cut into 2 stages within"):
-        pipeline_stages(network, even(network), 2, [3 * one, 2 * one])
+    runs = Runs.of(network, even(network))
+    cuts = runs.cuts(2, [4 * one, 2 * one])
+    assert cuts is not None
+    assert [each.nbytes for each in stages(network, cuts)] == [4 * one, 2 * one]
+    assert runs.cuts(2, [3 * one, 2 * one]) is None
 
 
 def test_of_cuts_equally_fast_the_one_with_the_smallest_largest_stage_is_taken() -> None:
     network = chain([8, 64, 8, 8])  # all of the time in the first and the last
     costs = Costs({"d0": 10.0, "d1": 0.1, "d2": 0.1, "d3": 10.0})
-    sizes = [each.nbytes for each in pipeline_stages(network, costs, 2)]
+    sizes = [each.nbytes for each in cut(network, costs, 2)]
     assert max(sizes) < 0.7 * sum(sizes)
 
 
 def test_more_stages_than_layers_are_refused_with_both_numbers() -> None:
     with pytest.raises(InvalidError, match="5 stages were asked for; the graph has 4"):
-        pipeline_stages(
-            *_with_costs([{"name": f"l{i}", "op": "relu"} for i in range(4)], ["l3"]), 5
-        )
+        cut(*_with_costs([{"name": f"l{i}", "op": "relu"} for i in range(4)], ["l3"]), 5)
 
 
 def test_a_thousand_layers_are_cut_evenly() -> None:
     layers: list[Option] = [{"name": f"l{i}", "op": "relu"} for i in range(1000)]
-    stages = pipeline_stages(*_with_costs(layers, ["l999"]), 4)
-    assert [len(each.layers) for each in stages] == [250] * 4
+    parts = cut(*_with_costs(layers, ["l999"]), 4)
+    assert [len(each.layers) for each in parts] == [250] * 4
 
 
 def test_boundary_values_are_declared_as_what_they_hold() -> None:
@@ -202,7 +197,7 @@ def test_blank_inputs_fit_any_network() -> None:
 
 
 def test_a_part_survives_the_line_and_nonsense_is_refused() -> None:
-    for each in pipeline_stages(classifier(), even(classifier()), 3):
+    for each in cut(classifier(), even(classifier()), 3):
         assert Part.from_data(each.part.to_data()) == each.part
     with pytest.raises(InvalidError, match="a part of a model: Object contains unknown field"):
         Part.from_data({"graph": {}, "slice": {}})

@@ -15,14 +15,12 @@ from aiaas_async.formats.safetensors import map_tensors, write_tensors
 from aiaas_async.nn.layer import Array
 from aiaas_async.nn.network import Network
 from aiaas_async.nn.shards import tensor_shards
-from aiaas_async.nn.split import Costs, pipeline_stages
 from aiaas_async.nn.submodel import Part, Slice, Submodel
 from aiaas_async.runtimes.base import Artifact
 from aiaas_async.runtimes.layers import LayersModel, LayersRuntime
 from tests.formats.test_safetensors import entry, file_of
+from tests.nn.graphs import cut, even
 from tests.runtimes.artifacts import BARE, GRAPH, artifact, network, params, rows
-
-EVEN = Costs(dict.fromkeys(("hidden", "active", "logits", "probabilities", "label"), 1.0))
 
 
 def load(given: Artifact, part: Part) -> LayersModel:
@@ -33,8 +31,8 @@ def load(given: Artifact, part: Part) -> LayersModel:
     return model
 
 
-def stages(n: int) -> list[Submodel]:
-    return pipeline_stages(network(), EVEN, n)
+def stages(n: int) -> tuple[Submodel, ...]:
+    return cut(network(), even(network()), n)
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
@@ -91,7 +89,7 @@ def test_no_more_of_the_file_is_mapped_than_the_part_s_own_bytes(tmp_path: Path)
     path = tmp_path / "wide"
     write_tensors(path, wide.init(1))
     given = Artifact({"w.safetensors": path})
-    first = pipeline_stages(wide, Costs(dict.fromkeys(("d0", "d1", "d2", "d3"), 1.0)), 2)[0]
+    first = cut(wide, even(wide), 2)[0]
     model = load(given, first.part)
     assert first.nbytes <= mapped_bytes(path) <= first.nbytes + 2 * page * len(model.params)
     model.close()

@@ -18,10 +18,10 @@ from aiaas_async.formats.safetensors import write_tensors
 from aiaas_async.names import ModelRef
 from aiaas_async.nn.layer import Array
 from aiaas_async.nn.network import Network
-from aiaas_async.registry.records import Traffic
+from aiaas_async.registry.records import Traffic, VersionRecord
 from aiaas_async.service import placement
 from aiaas_async.service.calls import CallRequest
-from aiaas_async.service.deployments import Deployment, DeploymentSpec, render
+from aiaas_async.service.deployments import Deployment, Deployments, DeploymentSpec, render
 from aiaas_async.service.placement import Placement
 from aiaas_async.service.platform import Platform
 from tests.compute.kept import KeptForks
@@ -211,6 +211,30 @@ async def test_a_platform_that_ends_leaves_nothing_of_a_deployment_running(
         await platform.deployments.deploy(asked(split))
         await check(platform, expected)
     assert asyncio.all_tasks() == before
+
+
+async def test_a_defect_in_placing_one_again_is_its_failure_alone(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with start() as platform:
+        for version in ("1", "2"):
+            await pushed(platform, tmp_path, version)
+            await platform.deployments.deploy(asked(version=version))
+    place = Deployments._place
+
+    async def broken(self: Deployments, record: VersionRecord, spec: DeploymentSpec) -> Placement:
+        if record.ref.version == "1":
+            raise ZeroDivisionError
+        return await place(self, record, spec)
+
+    monkeypatch.setattr(Deployments, "_place", broken)
+    async with start() as platform:
+        async with asyncio.timeout(5):
+            await platform.deployments.restored.wait()
+        first, second = map(render, platform.deployments.all())
+    assert (first["state"], second["state"]) == ("failed", "ready")
+    assert first["reason"] == "the server met a defect of its own, which its log tells"
+    assert "ZeroDivisionError" in caplog.text
 
 
 async def test_a_call_waits_for_one_that_moves_only_until_its_deadline() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import math
 import timeit
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -96,6 +97,17 @@ def test_quantiles_are_of_the_last_calls_only() -> None:
     assert found["request"] == pytest.approx([1, (WINDOW + 1) / 2, WINDOW])
     assert found["compute_infer"] == pytest.approx([0.5, (WINDOW + 1) / 4, WINDOW / 2])
     assert found["queue"] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("calls", [1, 2, 7, WINDOW])
+def test_quantiles_are_those_of_numpy_and_follow_each_call(calls: int) -> None:
+    one, points = VersionStatistics(), (0.0, 0.5, 0.9, 0.999, 1.0)
+    totals = np.random.default_rng(calls).integers(1, 10**9, calls).tolist()
+    for called, total in enumerate(totals, start=1):
+        one.succeeded(1, 1, total, 0, 0, 0)
+        if called in (1, calls - 1, calls):
+            expected = np.quantile(totals[:called], points) / 1000
+            assert one.quantiles(points)["request"] == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_version_that_is_deleted_begins_anew() -> None:
