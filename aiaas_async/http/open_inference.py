@@ -50,7 +50,13 @@ from aiaas_async.wire.open_inference import (
     takes_long,
     tensors_at,
 )
-from aiaas_async.wire.v2reply import InferReply, write_reply, writes_long
+from aiaas_async.wire.v2reply import (
+    NO_LISTS,
+    InferReply,
+    long_lists,
+    write_reply,
+    writes_long,
+)
 
 # Of a bytes object's data, as CPython lays it out.
 ALIGNMENT: Final = 16
@@ -152,7 +158,7 @@ async def infer(request: web.Request) -> web.StreamResponse:
     call = call_for(request, record, asked.inputs, asked.terms, outputs)
     answer = await request.app[PLATFORM].calls.call(call)
     written = time.perf_counter_ns()
-    response = await compressed(request, await _answer(asked, answer))
+    response = await compressed(request, await _answer(request, asked, answer))
     tracer = request.app[TRACER]
     if tracer.on and tracer.samples(answer.model):
         await tracer.write(answer.model, timestamps(answer, started, read, written))
@@ -170,7 +176,7 @@ async def _asked(request: web.Request, record: VersionRecord) -> InferRequest:
     return read_request(memoryview(joined(pieces, lead))[lead:], length, model)
 
 
-async def _answer(asked: InferRequest, answer: CallAnswer) -> web.Response:
+async def _answer(request: web.Request, asked: InferRequest, answer: CallAnswer) -> web.Response:
     facts = {
         "batch_size": answer.batch_size,
         "queue_us": answer.queue_us,
@@ -178,10 +184,12 @@ async def _answer(asked: InferRequest, answer: CallAnswer) -> web.Response:
         **({"cached": True} if answer.cached else {}),
     }
     reply = InferReply(answer.model, answer.version, asked.id, answer.outputs, facts)
+    lists = long_lists(reply.arrays, asked.outputs)
+    texts = await request.app[PLATFORM].readers.write_json(lists) if lists else NO_LISTS
     if writes_long(reply.arrays, asked.outputs):
-        body, length = await asyncio.to_thread(write_reply, reply, asked.outputs)
+        body, length = await asyncio.to_thread(write_reply, reply, asked.outputs, texts)
     else:
-        body, length = write_reply(reply, asked.outputs)
+        body, length = write_reply(reply, asked.outputs, texts)
     if length is None:
         return WholeReply(body, "application/json")
     response = WholeReply(body, "application/octet-stream")
