@@ -39,6 +39,7 @@ from aiaas_async.compute.jobs import (
     Train,
     TrainPart,
     Unload,
+    WriteJson,
 )
 from aiaas_async.compute.scan import scan
 from aiaas_async.compute.slots import Slot
@@ -49,6 +50,7 @@ from aiaas_async.runtimes.base import Artifact, Differentiable, Model, Streaming
 from aiaas_async.runtimes.table import NO_TARGETS, Runtimes
 from aiaas_async.training.part import Place, run_part
 from aiaas_async.training.task import run_task
+from aiaas_async.wire.codecs import encode_json
 from aiaas_async.wire.longjson import read_apart
 from aiaas_async.wire.open_inference import Model as ProtocolModel
 from aiaas_async.wire.open_inference import read_request
@@ -109,6 +111,9 @@ class Host:
                 yield from self._train_part(job)
             case ReadJson() | ReadInfer():
                 yield _read(job, arrays["body"].data)
+            case WriteJson():
+                texts = {name: encode_json(array) for name, array in arrays.items()}
+                yield Part(arrays={n: np.frombuffer(text, np.uint8) for n, text in texts.items()})
 
     def _train(self, job: Train) -> Iterator[Part]:
         artifact, folder = _artifact(job.artifact), Path(job.directory)

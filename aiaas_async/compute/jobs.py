@@ -160,6 +160,10 @@ class ReadInfer(msgspec.Struct, frozen=True, tag="read_infer"):
     outputs: tuple[TensorSpec, ...]
 
 
+class WriteJson(msgspec.Struct, frozen=True, tag="write_json"):
+    """Write each array as JSON: the answer's arrays are the bytes, under the same names."""
+
+
 Job = (
     CheckRuntime
     | Inspect
@@ -173,6 +177,7 @@ Job = (
     | TrainPart
     | ReadJson
     | ReadInfer
+    | WriteJson
 )
 
 

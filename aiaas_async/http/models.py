@@ -23,6 +23,7 @@ from aiaas_async.http.exchange import (
     timeout_of,
     whole_query,
 )
+from aiaas_async.http.longreply import reply_arrays
 from aiaas_async.messages import render_metadata
 from aiaas_async.names import ModelRef, clip
 from aiaas_async.registry.records import AliasRecord, Traffic, VersionRecord
@@ -152,7 +153,7 @@ async def _differentiate(request: web.Request, wrt: Wrt | None) -> web.StreamRes
                 for name, array in result.arrays.items()
                 if name.startswith(prefix)
             }
-    return reply(codec, answer)
+    return await reply_arrays(request, codec, answer)
 
 
 async def put_alias(request: web.Request) -> web.StreamResponse:

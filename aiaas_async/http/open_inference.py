@@ -50,7 +50,13 @@ from aiaas_async.wire.open_inference import (
     takes_long,
     tensors_at,
 )
-from aiaas_async.wire.v2reply import InferReply, write_reply, writes_long
+from aiaas_async.wire.v2reply import (
+    NO_LISTS,
+    InferReply,
+    long_lists,
+    write_reply,
+    writes_long,
+)
 
 EXTENSIONS: Final = (
     "classification",
@@ -150,11 +156,7 @@ async def infer(request: web.Request) -> web.StreamResponse:
     call = call_for(request, record, asked.inputs, asked.terms, outputs)
     answer = await request.app[PLATFORM].calls.call(call)
     written = time.perf_counter_ns()
-    content = _reply_for(asked, answer)
-    if writes_long(content.arrays, asked.outputs):
-        response = _response(*await asyncio.to_thread(write_reply, content, asked.outputs))
-    else:
-        response = _response(*write_reply(content, asked.outputs))
+    response = await _answer(request, asked, answer)
     if hdrs.ACCEPT_ENCODING in request.headers:
         response = await compressed(request, response)
     tracer = request.app[TRACER]
@@ -175,7 +177,7 @@ async def _asked(request: web.Request, record: VersionRecord) -> InferRequest:
     return read_request(aligned(pieces, tensors_at(length)), length, model)
 
 
-def _reply_for(asked: InferRequest, answer: CallAnswer) -> InferReply:
+async def _answer(request: web.Request, asked: InferRequest, answer: CallAnswer) -> web.Response:
     facts: dict[str, Any] = {
         "batch_size": answer.batch_size,
         "queue_us": answer.queue_us,
@@ -183,11 +185,13 @@ def _reply_for(asked: InferRequest, answer: CallAnswer) -> InferReply:
     }
     if answer.cached:
         facts["cached"] = True
-    return InferReply(answer.model, answer.version, asked.id, answer.outputs, facts)
-
-
-def _response(body: bytes, length: int | None) -> web.Response:
-    """A reply whose first `length` bytes are JSON; all of them, if it is None."""
+    reply = InferReply(answer.model, answer.version, asked.id, answer.outputs, facts)
+    lists = long_lists(reply.arrays, asked.outputs)
+    texts = await request.app[PLATFORM].readers.write_json(lists) if lists else NO_LISTS
+    if writes_long(reply.arrays, asked.outputs):
+        body, length = await asyncio.to_thread(write_reply, reply, asked.outputs, texts)
+    else:
+        body, length = write_reply(reply, asked.outputs, texts)
     if length is None:
         return WholeReply(body, "application/json")
     response = WholeReply(body, "application/octet-stream")

@@ -1,4 +1,5 @@
-"""Readers: processes that turn long JSON bodies into arrays, beside the event loop and the nodes.
+"""Readers: processes that turn long JSON bodies into arrays, beside the event loop and the nodes,
+and the arrays of long answers into JSON.
 
 They are workers like any node's, but their jobs need no model. The first long body starts them.
 """
@@ -6,15 +7,15 @@ They are workers like any node's, but their jobs need no model. The first long b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
 from aiaas_async.compute.base import Answer, WorkerSource
-from aiaas_async.compute.frames import Pieces
-from aiaas_async.compute.jobs import WITHOUT_INPUTS, ReadInfer, ReadJson
+from aiaas_async.compute.frames import Array, Pieces, whole
+from aiaas_async.compute.jobs import WITHOUT_INPUTS, ReadInfer, ReadJson, WriteJson
 from aiaas_async.compute.slots import JOBS_UNDER_WAY
 from aiaas_async.errors import OverloadedError, StoppingError, WorkerDiedError
 from aiaas_async.node.seat import WorkerSeat
@@ -39,8 +40,8 @@ class _Desk:
         """Raises `OverloadedError` where a body of `nbytes` is one too many; the first never is."""
         if self.load >= MAX_WAITING or (self.load and self.nbytes + nbytes > MAX_BYTES):
             raise OverloadedError(
-                f"{self.load} long JSON bodies of {self.nbytes} bytes wait to be read; try later, "
-                "or use MessagePack",
+                f"{self.load} long JSON bodies of {self.nbytes} bytes wait for a reader; try "
+                "later, or use MessagePack",
                 retry_after=1.0,
             )
 
@@ -59,7 +60,7 @@ class Readers:
 
         Raises what reading it raises, `OverloadedError` when too many bodies wait.
         """
-        answer = await self._do(ReadJson(), body)
+        answer = await self._do(ReadJson(), _whole(body))
         return put_together(answer.arrays)
 
     async def read_infer(
@@ -67,22 +68,28 @@ class Readers:
     ) -> InferRequest:
         """An infer request of the Open Inference Protocol, as `read_request` reads it."""
         job = ReadInfer(header_length, model.name, model.inputs, model.outputs)
-        answer = await self._do(job, body)
+        answer = await self._do(job, _whole(body))
         inputs = dict(answer.arrays)
         rest = msgspec.msgpack.decode(inputs.pop(WITHOUT_INPUTS).tobytes(), type=InferRequest)
         return msgspec.structs.replace(rest, inputs=inputs)
 
-    async def _do(self, job: ReadJson | ReadInfer, body: Sequence[bytes]) -> Answer:
+    async def write_json(self, arrays: Mapping[str, Array]) -> dict[str, msgspec.Raw]:
+        """Each of `arrays` as JSON has it. Raises `OverloadedError`."""
+        answer = await self._do(WriteJson(), whole(arrays))
+        return {name: msgspec.Raw(text.data) for name, text in answer.arrays.items()}
+
+    async def _do(self, job: ReadJson | ReadInfer | WriteJson, arrays: Sequence[Pieces]) -> Answer:
         await self._open()
         try:
-            return await self._do_once(job, body)
+            return await self._do_once(job, arrays)
         except WorkerDiedError:  # reading changes nothing, so it may be done again
-            return await self._do_once(job, body)
+            return await self._do_once(job, arrays)
 
-    async def _do_once(self, job: ReadJson | ReadInfer, body: Sequence[bytes]) -> Answer:
+    async def _do_once(
+        self, job: ReadJson | ReadInfer | WriteJson, arrays: Sequence[Pieces]
+    ) -> Answer:
         desk = min(self._desks, key=lambda each: each.load)
-        pieces = Pieces("body", [np.frombuffer(piece, np.uint8) for piece in body])
-        (size,) = pieces.shape
+        size = sum(part.nbytes for array in arrays for part in array.parts)
         desk.check(size)
         desk.load += 1
         desk.nbytes += size
@@ -90,9 +97,9 @@ class Readers:
             async with asyncio.timeout(PATIENCE_S), desk.places:
                 worker = await desk.seat.free()
                 end_by = asyncio.get_running_loop().time() + PATIENCE_S
-                return await desk.seat.run(worker, job, [pieces], end_by)
+                return await desk.seat.run(worker, job, arrays, end_by)
         except TimeoutError:
-            raise OverloadedError("a long JSON body could not be read in time") from None
+            raise OverloadedError("a long JSON body found no reader in time") from None
         finally:
             desk.load -= 1
             desk.nbytes -= size
@@ -113,3 +120,8 @@ class Readers:
         self._stopped = True
         async with self._opening:
             await asyncio.gather(*(desk.seat.vacate(0.0) for desk in self._desks))
+
+
+def _whole(body: Sequence[bytes]) -> list[Pieces]:
+    """A body in pieces as one array of bytes."""
+    return [Pieces("body", [np.frombuffer(piece, np.uint8) for piece in body])]

@@ -88,19 +88,18 @@ def _shape_of_few(parsed: simdjson.Array, lists: int) -> tuple[int, ...] | None:
 def shape_of(raw: bytes) -> tuple[int, ...] | None:
     """The shape of evenly nested lists, none of them empty; None if they are uneven or too deep.
 
-    Of the text only brackets and commas are looked at: where all innermost lists are alike, a
-    letter can stand for each, and so on outwards with a letter for each level.
+    Of the text only brackets and commas are looked at: the first list of each level tells its size,
+    and if all lists are as those are, so is the whole.
     """
-    left, inner = raw.translate(None, _NOT_STRUCTURE), b""
-    sizes: list[int] = []
-    while left != inner:
-        end = left.find(b"]")
-        row = left[left.rfind(b"[", 0, end) : end + 1]
-        size, letter = row.count(b",") + 1, bytes([ord("a") + len(sizes)])
-        # Innermost lists hold numbers, of which nothing is left; all others hold lists alike.
-        alike = row.count(inner) == size if inner else len(row) == size + 1
-        if not row.startswith(b"[") or not alike or len(sizes) == _LEVELS:
-            return None
+    left = raw.translate(None, _NOT_STRUCTURE)
+    depth = len(left) - len(left.lstrip(b"["))
+    if not 1 <= depth <= _LEVELS:
+        return None
+    alike = left[depth - 1 : left.find(b"]") + 1]
+    sizes = [len(alike) - 1]  # a comma less than numbers, of which nothing is left
+    for level in range(2, depth + 1):
+        end = left.find(b"]" * level) + level
+        size = (end - (depth - level) - 1) // (len(alike) + 1)
+        alike = b"[%s]" % ((alike + b",") * size)[:-1]
         sizes.append(size)
-        left, inner = left.replace(row, letter), letter
-    return tuple(reversed(sizes)) or None
+    return tuple(reversed(sizes)) if alike == left else None

@@ -2,12 +2,13 @@
 
 2.9 MB of numbers take milliseconds to become an array, and a thread would hold the interpreter for
 as long. So a process of its own reads them (`service/readers.py`), and what goes back to the event
-loop is arrays, which cost nothing to pass on, and the little that is left.
+loop is arrays, which cost nothing to pass on, and the little that is left. It writes the arrays of
+long answers as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +21,7 @@ from aiaas_async.wire.numerals import decode
 from aiaas_async.wire.tensors import Array
 
 LONG_BYTES: Final = 1 << 16  # 0.4 ms of JSON
+MANY: Final = 1 << 14  # elements of an answer's arrays, which take 1 ms to write
 MAX_REST: Final = 1 << 20  # bytes of the rest
 REST: Final = "rest"
 _MAX_DEPTH: Final = 4  # of objects that hold lists: {"inputs": {"x": […]}} has two
@@ -61,6 +63,22 @@ def put_together(arrays: Mapping[str, Array]) -> Any:
             holder = holder[key]
         holder[place[-1]] = arrays[str(number)]
     return value
+
+
+def arrays_in(value: Any) -> Iterator[Array]:
+    """The arrays that an answer's objects hold, in order."""
+    if isinstance(value, dict):
+        for held in value.values():
+            yield from arrays_in(held)
+    elif isinstance(value, np.ndarray):
+        yield value
+
+
+def with_texts(value: Any, texts: Iterator[msgspec.Raw]) -> Any:
+    """`value` with the next of `texts`, which are JSON, in place of each of its arrays."""
+    if isinstance(value, dict):
+        return {key: with_texts(held, texts) for key, held in value.items()}
+    return next(texts) if isinstance(value, np.ndarray) else value
 
 
 def _without(text: bytes, lists: Sequence[LongList]) -> tuple[bytes, dict[int, Place]]:

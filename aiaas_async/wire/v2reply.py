@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 
+from aiaas_async.wire.longjson import MANY
 from aiaas_async.wire.v2tensors import Array, classified, datatype_of, pack, to_json
 
-_MANY: Final = 1 << 14  # elements, which take 0.4 ms to write
+NO_LISTS: Final[Mapping[str, msgspec.Raw]] = MappingProxyType({})
+_NO_ARRAYS: Final[Mapping[str, Array]] = MappingProxyType({})
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -30,18 +34,34 @@ class InferReply(msgspec.Struct, frozen=True):
     facts: Mapping[str, Any]
 
 
+def long_lists(arrays: Mapping[str, Array], outputs: Sequence[Asked]) -> Mapping[str, Array]:
+    """The outputs that become lists in JSON, flat, if writing them takes milliseconds."""
+    listed, count = [], 0
+    for asked in outputs:
+        if not asked.binary and not asked.classes:
+            listed.append(asked.name)
+            count += arrays[asked.name].size
+    if count <= MANY:
+        return _NO_ARRAYS
+    # Halves have no form in JSON, which is said when they are written.
+    return {name: arrays[name].ravel() for name in listed if arrays[name].dtype != np.float16}
+
+
 def writes_long(arrays: Mapping[str, Array], outputs: Sequence[Asked]) -> bool:
-    """Whether writing these outputs takes milliseconds."""
+    """Whether writing the other outputs takes milliseconds."""
     slow = 0
     for asked in outputs:
         array = arrays[asked.name]
-        if not asked.binary or asked.classes or array.dtype.kind == "U":
+        if asked.classes or (asked.binary and array.dtype.kind == "U"):
             slow += array.size
-    return slow > _MANY
+    return slow > MANY
 
 
-def write_reply(reply: InferReply, outputs: Sequence[Asked]) -> tuple[bytes, int | None]:
-    """The body, and the length of its JSON where tensors follow it.
+def write_reply(
+    reply: InferReply, outputs: Sequence[Asked], lists: Mapping[str, msgspec.Raw] = NO_LISTS
+) -> tuple[bytes, int | None]:
+    """The body, and the length of its JSON where tensors follow it. `lists` are outputs whose JSON
+    is written already.
 
     Raises `InputError` for a form that an output cannot take."""
     head: dict[str, Any] = {"id": reply.id} if reply.id else {}
@@ -49,13 +69,17 @@ def write_reply(reply: InferReply, outputs: Sequence[Asked]) -> tuple[bytes, int
     if reply.facts:
         head["parameters"] = reply.facts
     parts: list[bytes | memoryview] = []
-    head["outputs"] = [_output(asked, reply.arrays[asked.name], parts) for asked in outputs]
+    head["outputs"] = [
+        _output(asked, reply.arrays[asked.name], lists.get(asked.name), parts) for asked in outputs
+    ]
     raw = msgspec.json.encode(head)
     body = b"".join([raw, *parts])
     return body, len(raw) if len(body) > len(raw) else None
 
 
-def _output(asked: Asked, array: Array, parts: list[bytes | memoryview]) -> dict[str, Any]:
+def _output(
+    asked: Asked, array: Array, written: msgspec.Raw | None, parts: list[bytes | memoryview]
+) -> dict[str, Any]:
     """The JSON of an output; its bytes, if it is sent as such, are added to `parts`."""
     if asked.classes:
         array = classified(array, asked.classes, asked.name)
@@ -69,5 +93,5 @@ def _output(asked: Asked, array: Array, parts: list[bytes | memoryview]) -> dict
         parts.append(part)
         head["parameters"] = {"binary_data_size": len(part)}
     else:
-        head["data"] = to_json(array)
+        head["data"] = to_json(array) if written is None else written
     return head

@@ -93,6 +93,7 @@ def stall() -> Iterator[Stall]:
     try:
         yield found
     finally:
-        gc.enable()
+        handle.cancel()
         beat()
         handle.cancel()
+        gc.enable()

@@ -1,0 +1,83 @@
+"""Long answers in JSON: readers write them, and they say what short ones do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from aiaas_async.compute.inloop import InLoopWorker
+from aiaas_async.compute.jobs import Job, WriteJson
+from aiaas_async.wire.longjson import MANY
+from tests.http.api import Api
+from tests.http.conftest import Served
+from tests.http.models import V, commit_doubler, succeed
+from tests.http.v2asking import INFER, ask, tensor
+
+ROWS = MANY // 4
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
+    """The jobs that were to write JSON."""
+    found: list[Job] = []
+    submit = InLoopWorker.submit
+
+    def watched(self: InLoopWorker, job: Job, *more: Any) -> Any:
+        if isinstance(job, WriteJson):
+            found.append(job)
+        return submit(self, job, *more)
+
+    monkeypatch.setattr(InLoopWorker, "submit", watched)
+    return found
+
+
+def rows(count: int) -> list[list[float]]:
+    return [[n + 0.1, -n, 1e-9 * n, 0.0] for n in range(count)]
+
+
+def doubled(given: list[list[float]]) -> Any:
+    return (2 * np.array(given, np.float32)).tolist()
+
+
+@pytest.mark.parametrize(("count", "by_reader"), [(ROWS, 0), (ROWS + 1, 1)])
+async def test_a_call_is_answered_alike_however_long_the_answer(
+    served: Served, written: list[Job], count: int, by_reader: int
+) -> None:
+    await commit_doubler(served.api)
+    given = rows(count)
+    reply = await succeed(served.api.post("/call", {"model": "doubler", "inputs": {"x": given}}))
+    assert reply.value["outputs"] == {"doubled": doubled(given)}
+    assert reply.value["model"] == "doubler"
+    assert len(written) == by_reader
+
+
+@pytest.mark.parametrize(("count", "by_reader"), [(ROWS, 0), (ROWS + 1, 1)])
+async def test_an_infer_request_too(
+    served: Served, written: list[Job], count: int, by_reader: int
+) -> None:
+    await commit_doubler(served.api)
+    given = rows(count)
+    answer = await ask(served, "POST", INFER, {"inputs": [tensor(given, shape=[count, 4])]})
+    (output,) = answer.value["outputs"]
+    assert (output["shape"], output["datatype"]) == ([count, 4], "FP32")
+    assert output["data"] == np.ravel(doubled(given)).tolist()
+    assert len(written) == by_reader
+
+
+async def test_gradients_too(served: Served, written: list[Job]) -> None:
+    await commit_doubler(served.api)
+    body = {"inputs": {"x": rows(ROWS + 1)}, "targets": {"doubled": rows(ROWS + 1)}}
+    asked: Mapping[str, Any] = {**body, "loss": "mse", "wrt": "inputs"}
+    reply = await succeed(served.api.post(V.format("doubler") + "/gradient", asked))
+    assert np.shape(reply.value["gradients"]["inputs"]["x"]) == (ROWS + 1, 4)
+    assert len(written) == 1
+
+
+async def test_messagepack_needs_no_reader(api: Api, written: list[Job]) -> None:
+    await commit_doubler(api)
+    body = {"model": "doubler", "inputs": {"x": np.array(rows(ROWS + 1), np.float32)}}
+    await succeed(api.post("/call", body))
+    assert len(written) == (api.codec.name == "json")
