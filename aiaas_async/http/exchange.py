@@ -32,7 +32,7 @@ from aiaas_async.requestid import REQUEST_ID, begin
 from aiaas_async.schedule.origin import A_CALL, CALLS, TENANT, Origin
 from aiaas_async.service.platform import Platform
 from aiaas_async.wire.codecs import JSON, Codec, codec_for, decode_msgpack, reply_codec
-from aiaas_async.wire.longjson import LONG_BYTES
+from aiaas_async.wire.longjson import LONG_BYTES, as_lists, read_with_arrays
 from aiaas_async.wire.skim import first_binary
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ BUDGET: web.AppKey[BodyBudget] = web.AppKey("budget", BodyBudget)
 
 # Bodies that describe something, as opposed to tensors and files.
 CONTROL_BYTES = 1 << 20
+_SHORT_JSON = 1 << 12  # bytes in which no list is worth looking for
 # Counted where the server stopped before it answered.
 _UNANSWERED = 503
 # A million of them cost the checks that follow 2 s. The bound of MessagePack's maps.
@@ -138,7 +139,7 @@ def _codec_of_errors(request: web.BaseRequest) -> Codec:
 async def read(request: web.Request, cap: int | None = None) -> tuple[Any, Codec]:
     """The decoded body and the codec to answer in. `cap` in bytes; default: the tensors' cap.
 
-    Long lists of numbers in long JSON have become arrays."""
+    Where tensors may come, long lists of numbers in JSON have become arrays."""
     headers, platform = request.headers, request.app[PLATFORM]
     codec = codec_for(headers.get(hdrs.CONTENT_TYPE))
     settings = platform.settings
@@ -146,13 +147,23 @@ async def read(request: web.Request, cap: int | None = None) -> tuple[Any, Codec
     pieces = at_once(request, limit)
     if pieces is None:
         pieces = await read_pieces(request, limit, request.app[BUDGET], settings.read_timeout_s)
-    if sum(map(len, pieces)) <= LONG_BYTES:
+    if sum(map(len, pieces)) <= (_SHORT_JSON if codec is JSON else LONG_BYTES):
         value = codec.decode(joined(pieces))
-    elif codec is JSON:
-        value = await platform.readers.read_json(pieces)
     else:
-        value = decode_msgpack(aligned(pieces, first_binary(pieces[0])))
+        value = await _decode_long(pieces, codec, platform, tensors=cap is None)
     return value, reply_codec(headers.get(hdrs.ACCEPT), codec)
+
+
+async def _decode_long(
+    pieces: list[bytes], codec: Codec, platform: Platform, *, tensors: bool
+) -> Any:
+    """The value of a body of over `_SHORT_JSON` or `LONG_BYTES` bytes."""
+    if codec is not JSON:
+        return decode_msgpack(aligned(pieces, first_binary(pieces[0])))
+    if sum(map(len, pieces)) > LONG_BYTES:
+        value = await platform.readers.read_json(pieces)
+        return value if tensors else as_lists(value)
+    return read_with_arrays(joined(pieces)) if tensors else codec.decode(joined(pieces))
 
 
 async def read_object(request: web.Request, cap: int | None = None) -> tuple[dict[str, Any], Codec]:

@@ -263,12 +263,13 @@ def _facts(dataset: Dataset) -> dict[str, Any]:
 
 
 def _read_columns(dataset: Dataset, columns: Mapping[str, Any]) -> dict[str, Array]:
-    """Arrays of a body's columns, lists in the column's own dtype."""
+    """Arrays of a body's columns, lists in the column's own dtype. Long lists of JSON have come as
+    arrays; who sends tensors sends them as maps, and they keep their dtype."""
     arrays = {}
     for name, raw in columns.items():
         declared = dataset.spec.columns.get(name)
         array = read_array(raw, f"column {clip(name)}", declared.dtype if declared else None)
-        given_as_lists = isinstance(raw, list)
+        given_as_lists = isinstance(raw, list | np.ndarray)
         if declared is not None and given_as_lists:
             array = _fitted(array, NUMPY[declared.dtype], name)
         arrays[name] = array
@@ -281,7 +282,7 @@ def _fitted(array: Array, dtype: np.dtype[Any], name: str) -> Array:
         return array
     if array.dtype.kind not in "biuf":
         raise InputError(f"column {clip(name)} takes {dtype.name}, got texts")
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         fitted = array.astype(dtype)
     if dtype.kind != "f" and not np.array_equal(fitted, array):
         raise InputError(f"column {clip(name)} takes {dtype.name}; some values do not fit it")

@@ -104,7 +104,7 @@ def read_array(raw: Any, what: str, dtype: str | None = None) -> Array:
         return raw
     if isinstance(raw, Mapping):
         raise InputError(f"{what}: give nested lists or {{dtype, shape, data}}, got {clip(raw)}")
-    if raw is None:
+    if raw is None or isinstance(raw, memoryview):  # a long binary
         raise InputError(fault_in(raw, what))
     wanted = NUMPY.get(dtype or "")
     try:
@@ -118,12 +118,15 @@ def read_array(raw: Any, what: str, dtype: str | None = None) -> Array:
 
 
 def _check_leaves(raw: Any, what: str) -> None:
-    """Raise `InputError` for texts that numpy would make too large an array of. What is uneven is
-    left to it: it makes no array of that."""
+    """Raise `InputError` for texts that numpy would make too large an array of, `TypeError` for
+    binaries, whose views are numbers to it. What is uneven is left to it: it makes no array of
+    that."""
     flat, kinds = [raw], {type(raw)}
     while kinds == {list}:
         flat = list(chain.from_iterable(flat))
         kinds = set(map(type, flat))
+    if memoryview in kinds:
+        raise TypeError("binaries")
     if str in kinds:
         check_texts((leaf for leaf in flat if type(leaf) is str), len(flat), what)
 

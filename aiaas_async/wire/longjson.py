@@ -42,13 +42,8 @@ def read_apart(body: bytes | memoryview) -> dict[str, Array]:
     """The arrays, and as one more, `REST`, the bytes of what is left.
 
     Raises `MalformedError`, and `TooLargeError` where more than `MAX_REST` is no numbers."""
-    text = bytes(body)
-    lists = find_lists(text)
-    left, places = _without(text, lists)
-    if len(places) < len(lists):  # those that lists hold stay in them
-        lists = [lists[number] for number in places]
-        left, places = _without(text, lists)
-    rest = msgspec.json.encode(Apart(msgspec.Raw(left), list(places.values())))
+    left, _, lists, places = _take_apart(bytes(body))
+    rest = msgspec.json.encode(Apart(msgspec.Raw(left), places))
     arrays = {str(number): each.numbers for number, each in enumerate(lists)}
     return {**arrays, REST: np.frombuffer(rest, np.uint8)}
 
@@ -56,13 +51,21 @@ def read_apart(body: bytes | memoryview) -> dict[str, Array]:
 def put_together(arrays: Mapping[str, Array]) -> Any:
     """The value as it was, but for numpy arrays in place of the lists."""
     found = msgspec.convert(decode(arrays[REST].tobytes()), Apart)
-    value = found.rest
-    for number, place in enumerate(found.places):
-        holder = value
-        for key in place[:-1]:
-            holder = holder[key]
-        holder[place[-1]] = arrays[str(number)]
-    return value
+    return _put_back(found.rest, found.places, [arrays[str(n)] for n in range(len(found.places))])
+
+
+def read_with_arrays(body: bytes) -> Any:
+    """The same of a body that is too short to be worth another process. Raises what `read_apart`
+    does."""
+    _, value, lists, places = _take_apart(body)
+    return _put_back(value, places, [each.numbers for each in lists])
+
+
+def as_lists(value: Any) -> Any:
+    """`value` with lists in place of the arrays that its objects hold."""
+    if isinstance(value, dict):
+        return {key: as_lists(held) for key, held in value.items()}
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def arrays_in(value: Any) -> Iterator[Array]:
@@ -81,8 +84,27 @@ def with_texts(value: Any, texts: Iterator[msgspec.Raw]) -> Any:
     return next(texts) if isinstance(value, np.ndarray) else value
 
 
-def _without(text: bytes, lists: Sequence[LongList]) -> tuple[bytes, dict[int, Place]]:
-    """`text` without `lists`, and the place of each that objects alone lead to."""
+def _put_back(value: Any, places: Sequence[Place], arrays: Sequence[Array]) -> Any:
+    for place, array in zip(places, arrays, strict=True):
+        holder = value
+        for key in place[:-1]:
+            holder = holder[key]
+        holder[place[-1]] = array
+    return value
+
+
+def _take_apart(text: bytes) -> tuple[bytes, Any, list[LongList], list[Place]]:
+    """What is left of `text`, that decoded, and the lists with the place of each."""
+    lists = find_lists(text)
+    left, value, places = _without(text, lists)
+    if len(places) < len(lists):  # those that lists hold stay in them
+        lists = [lists[number] for number in places]
+        left, value, places = _without(text, lists)
+    return left, value, lists, list(places.values())
+
+
+def _without(text: bytes, lists: Sequence[LongList]) -> tuple[bytes, Any, dict[int, Place]]:
+    """`text` without `lists`, that decoded, and the place of each that objects alone lead to."""
     left = cut_out(text, lists)
     if len(left) > MAX_REST:
         _check_json(left)
@@ -93,7 +115,7 @@ def _without(text: bytes, lists: Sequence[LongList]) -> tuple[bytes, dict[int, P
     value, places = decode_json(left), dict[int, Place]()
     if lists:
         _find(value, [], places)
-    return left, places
+    return left, value, places
 
 
 def _check_json(text: bytes) -> None:

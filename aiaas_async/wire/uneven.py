@@ -25,6 +25,7 @@ _KINDS: Final[dict[type, str]] = {
     dict: "an object",
     type(None): "null",
     bytes: "binary data",
+    memoryview: "binary data",
 }
 _NO_VALUE: Final = frozenset({"an object", "null", "binary data"})
 

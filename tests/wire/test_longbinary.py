@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgpack
@@ -10,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiaas_async.errors import MalformedError
+from aiaas_async.errors import InputError, MalformedError
 from aiaas_async.names import clip
+from aiaas_async.wire.arrays import read_array
 from aiaas_async.wire.codecs import decode_msgpack
 from aiaas_async.wire.longbinary import LEAST
 from aiaas_async.wire.skim import check_structure, first_binary
@@ -73,6 +75,15 @@ def test_the_first_binary_is_found_in_the_beginning_of_a_body(text: bytes, more:
     begin = body[: len(text) + 16 + more]
     assert first_binary(begin) == start
     assert first_binary(body[: max(0, start - 5)]) == 0
+
+
+@pytest.mark.parametrize("dtype", [None, "float32", "uint8", "string"])
+@pytest.mark.parametrize("nest", [lambda b: b, lambda b: [b, b], lambda b: [[1, b]]])
+def test_a_long_binary_is_no_array_of_numbers(nest: Callable[[bytes], Any], dtype: str) -> None:
+    for size in (5, LEAST):
+        raw = decode_msgpack(msgpack.packb(nest(bytes(size))))
+        with pytest.raises(InputError, match="binary data"):
+            read_array(raw, "input 'x'", dtype)
 
 
 def test_an_error_shows_the_bytes_of_a_view_and_not_its_address() -> None:

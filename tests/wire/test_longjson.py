@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiaas_async.errors import MalformedError, TooLargeError
-from aiaas_async.wire.longjson import MAX_REST, REST, Apart, put_together, read_apart
+from aiaas_async.wire.longjson import (
+    MAX_REST,
+    REST,
+    Apart,
+    as_lists,
+    put_together,
+    read_apart,
+    read_with_arrays,
+)
 from aiaas_async.wire.longlists import MAX_LISTS
 
 numbers = st.one_of(
@@ -37,6 +45,13 @@ def plain(value: Any) -> Any:
 @given(st.dictionaries(st.text(max_size=4), values, max_size=4))
 def test_what_is_taken_apart_and_put_together_is_the_same(value: dict[str, Any]) -> None:
     assert plain(put_together(read_apart(msgspec.json.encode(value)))) == value
+
+
+@given(st.dictionaries(st.text(max_size=4), values, max_size=4))
+def test_a_short_body_is_read_alike_without_leaving(value: dict[str, Any]) -> None:
+    body = msgspec.json.encode(value)
+    found = read_with_arrays(body)
+    assert plain(found) == value == as_lists(found)
 
 
 def test_lists_of_numbers_leave_as_arrays_of_their_kind() -> None:
