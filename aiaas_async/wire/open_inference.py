@@ -233,8 +233,11 @@ def _inputs(
 
 def _binary_size(one: _Input) -> int | None:
     """Bytes that follow the JSON for this input; None when its data is in the JSON."""
-    if one.data is msgspec.UNSET and one.parameters.keys() == _ONLY_BINARY:
-        return whole(one.parameters, "binary_data_size")
+    if one.data is msgspec.UNSET:
+        if one.parameters.keys() == _ONLY_BINARY:
+            return whole(one.parameters, "binary_data_size")
+    elif not one.parameters:
+        return None
     given = {
         "data": one.data is not msgspec.UNSET,
         "binary_data_size": "binary_data_size" in one.parameters,
