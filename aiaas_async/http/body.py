@@ -10,61 +10,22 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import cast
 
 from aiohttp import web
 
 from aiaas_async.errors import (
     DeadlineError,
     MalformedError,
-    OverloadedError,
     TooLargeError,
     UnsupportedMediaError,
 )
+from aiaas_async.http.budget import BodyBudget, Share
 from aiaas_async.http.pace import Pace
+from aiaas_async.http.request import Request
 from aiaas_async.names import clip
 
-AT_EASE: Final = Pace(rate=0)
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
-
-
-class BodyBudget:
-    """Bytes of bodies that may be on their way at once, over all connections, and the pace at which
-    each must come. What has arrived is bounded where it waits next: at a reader, in a mailbox."""
-
-    def __init__(self, limit: int, pace: Pace = AT_EASE) -> None:
-        self.limit, self.used = limit, 0
-        self.pace = pace
-
-    def take(self, nbytes: int) -> None:
-        """Raises `OverloadedError` when the server holds too many bodies already."""
-        if self.used and self.used + nbytes > self.limit:
-            raise OverloadedError(
-                f"{self.used} bytes of request bodies are on their way already; try again later",
-                retry_after=1.0,
-            )
-        self.used += nbytes
-
-    def give_back(self, nbytes: int) -> None:
-        self.used -= nbytes
-
-
-class Share:
-    """What one body takes of the budget."""
-
-    def __init__(self, budget: BodyBudget) -> None:
-        self._budget, self._taken = budget, 0
-        self.pace = budget.pace
-
-    def grow_to(self, nbytes: int) -> None:
-        """Raises `OverloadedError`."""
-        if nbytes > self._taken:
-            self._budget.take(nbytes - self._taken)
-            self._taken = nbytes
-
-    def give_back(self) -> None:
-        self._budget.give_back(self._taken)
-        self._taken = 0
 
 
 async def read_body(
@@ -72,7 +33,7 @@ async def read_body(
 ) -> bytes:
     """The body, decompressed. Raises `TooLargeError` above `cap` bytes (declared, sent or
     inflated), `DeadlineError` when it does not arrive in `timeout_s` seconds, or slower than the
-    budget's pace.
+    budget's pace. It is counted until its request is answered.
 
     `lead` zero bytes come before it. With them a part of it can be brought to where arrays must
     lie in memory: numpy copies one that lies elsewhere before it computes (100 us for 600 KB).
@@ -85,18 +46,15 @@ async def read_body(
         raise UnsupportedMediaError(
             f"Content-Encoding {clip(coding)} is not supported; use gzip, deflate or none"
         )
-    share = Share(budget)
-    try:
-        share.grow_to(declared or 0)
-        body = await _collect(request, cap, timeout_s, share, 0 if coding != "identity" else lead)
-        if coding == "identity":
-            return body
-        loop = asyncio.get_running_loop()
-        inflated = await loop.run_in_executor(None, inflate, body, coding, cap)
-        share.grow_to(len(body) + len(inflated))
-        return bytes(lead) + inflated if lead else inflated
-    finally:
-        share.give_back()
+    share = cast(Request, request).share = Share(budget)
+    share.grow_to(declared or 0)
+    body = await _collect(request, cap, timeout_s, share, 0 if coding != "identity" else lead)
+    if coding == "identity":
+        return body
+    loop = asyncio.get_running_loop()
+    inflated = await loop.run_in_executor(None, inflate, body, coding, cap)
+    share.grow_to(len(body) + len(inflated))
+    return bytes(lead) + inflated if lead else inflated
 
 
 async def _collect(
