@@ -113,7 +113,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         int, _whole(0, 1 << 30, "MiB that all uploaded files may take; 0: what the disk has")
     ] = 0
     in_flight_body_mb: Annotated[
-        int, _whole(1, 1 << 20, "MiB of request bodies that may arrive at once; beyond, 503")
+        int,
+        _whole(
+            1, 1 << 20, "MiB of request bodies held at once, until each is answered; beyond, 503"
+        ),
     ] = 1024
     read_timeout_s: Annotated[
         float, _number(0.1, 3600.0, "time a body has to arrive, or an upload's next piece")

@@ -18,7 +18,7 @@ from aiaas_async.http import (
     open_inference,
     seed,
 )
-from aiaas_async.http.body import BodyBudget
+from aiaas_async.http.budget import BodyBudget
 from aiaas_async.http.exchange import BUDGET, PLATFORM, answering
 from aiaas_async.http.pace import pace_of
 from aiaas_async.http.request import ROUTER, Handler, found_by, front, requests_of

@@ -12,64 +12,25 @@ import asyncio
 import contextlib
 import zlib
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Final, cast
 
 from aiohttp import StreamReader, hdrs, web
 
 from aiaas_async.errors import (
     DeadlineError,
     MalformedError,
-    OverloadedError,
     TooLargeError,
     UnsupportedMediaError,
 )
+from aiaas_async.http.budget import BodyBudget, Share
 from aiaas_async.http.pace import Pace
+from aiaas_async.http.request import Request
 from aiaas_async.names import clip
 
-AT_EASE: Final = Pace(rate=0)
-_SMALL: Final = 1 << 16  # bytes that are no burden while they are read
+_SMALL: Final = 1 << 16  # bytes that need not be counted: the number of connections is bounded
 _MOST_PIECES: Final = 1024  # a sender may send byte by byte
 _ALIGNMENT: Final = 16  # of a bytes object's data, as CPython lays it out
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
-
-
-class BodyBudget:
-    """Bytes of bodies that may be on their way at once, over all connections, and the pace at which
-    each must come. What has arrived is bounded where it waits next: at a reader, in a mailbox."""
-
-    def __init__(self, limit: int, pace: Pace = AT_EASE) -> None:
-        self.limit, self.used = limit, 0
-        self.pace = pace
-
-    def take(self, nbytes: int) -> None:
-        """Raises `OverloadedError` when the server holds too many bodies already."""
-        if self.used and self.used + nbytes > self.limit:
-            raise OverloadedError(
-                f"{self.used} bytes of request bodies are on their way already; try again later",
-                retry_after=1.0,
-            )
-        self.used += nbytes
-
-    def give_back(self, nbytes: int) -> None:
-        self.used -= nbytes
-
-
-class Share:
-    """What one body takes of the budget."""
-
-    def __init__(self, budget: BodyBudget) -> None:
-        self._budget, self._taken = budget, 0
-        self.pace = budget.pace
-
-    def grow_to(self, nbytes: int) -> None:
-        """Raises `OverloadedError`."""
-        if nbytes > self._taken:
-            self._budget.take(nbytes - self._taken)
-            self._taken = nbytes
-
-    def give_back(self) -> None:
-        self._budget.give_back(self._taken)
-        self._taken = 0
 
 
 def at_once(request: web.Request, cap: int) -> list[bytes] | None:
@@ -87,7 +48,10 @@ def at_once(request: web.Request, cap: int) -> list[bytes] | None:
 
 async def read_body(request: web.Request, cap: int, budget: BodyBudget, timeout_s: float) -> bytes:
     """The body, decompressed. Raises what `read_pieces` does."""
-    return joined(await read_pieces(request, cap, budget, timeout_s))
+    pieces = at_once(request, cap)
+    if pieces is None:
+        pieces = await read_pieces(request, cap, budget, timeout_s)
+    return joined(pieces)
 
 
 def joined(pieces: list[bytes]) -> bytes:
@@ -109,7 +73,7 @@ async def read_pieces(
 ) -> list[bytes]:
     """The body, decompressed, in `_MOST_PIECES` at most. Raises `TooLargeError` above `cap` bytes
     (declared, sent or inflated), `DeadlineError` when it does not arrive in `timeout_s` seconds, or
-    slower than the budget's pace.
+    slower than the budget's pace. It is counted until its request is answered.
     """
     declared = request.content_length
     if declared is not None and declared > cap:
@@ -119,18 +83,15 @@ async def read_pieces(
         raise UnsupportedMediaError(
             f"Content-Encoding {clip(coding)} is not supported; use gzip, deflate or none"
         )
-    share = Share(budget)
-    try:
-        share.grow_to(declared or 0)
-        pieces = await _collect(request, cap, timeout_s, share)
-        if coding == "identity":
-            return pieces
-        body, loop = joined(pieces), asyncio.get_running_loop()
-        inflated = await loop.run_in_executor(None, inflate, body, coding, cap)
-        share.grow_to(len(body) + len(inflated))
-        return [inflated]
-    finally:
-        share.give_back()
+    share = cast(Request, request).share = Share(budget)
+    share.grow_to(declared or 0)
+    pieces = await _collect(request, cap, timeout_s, share)
+    if coding == "identity":
+        return pieces
+    body, loop = joined(pieces), asyncio.get_running_loop()
+    inflated = await loop.run_in_executor(None, inflate, body, coding, cap)
+    share.grow_to(len(body) + len(inflated))
+    return [inflated]
 
 
 async def _collect(request: web.Request, cap: int, timeout_s: float, share: Share) -> list[bytes]:

@@ -10,7 +10,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import hdrs, web
 
@@ -21,9 +21,10 @@ from aiaas_async.errors import (
     MalformedError,
     TooLargeError,
 )
-from aiaas_async.http.body import BodyBudget, aligned, at_once, joined, read_pieces
+from aiaas_async.http.body import aligned, at_once, joined, read_pieces
+from aiaas_async.http.budget import BodyBudget
 from aiaas_async.http.guard import check_origin
-from aiaas_async.http.request import ID_HEADER, Handler
+from aiaas_async.http.request import ID_HEADER, Handler, Request
 from aiaas_async.http.status import headers_of, problem, status_of
 from aiaas_async.http.tally import CALLER_LEFT, RouteTally
 from aiaas_async.http.wholereply import WholeReply
@@ -83,6 +84,9 @@ def answering(handler: Handler, tally: RouteTally, refuse: Refusal | None = None
             status = response.status
             return response
         finally:
+            # Not `isinstance`, which asks an abstract base class: 0.15 us.
+            if (share := cast(Request, request).share) is not None:
+                share.give_back()
             seconds = time.perf_counter() - started
             tally.under_way -= 1
             tally.ended(status, seconds)

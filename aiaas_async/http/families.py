@@ -146,10 +146,8 @@ _HTTP: Final = [
     Family("aiaas_http_request_duration_seconds", "histogram", "Time of requests.", _ROUTE),
     Family("aiaas_http_requests_in_flight", "gauge", "Requests under way."),
     Family("aiaas_http_connections", "gauge", "Open connections."),
-    Family("aiaas_http_body_bytes_in_flight", "gauge", "Bytes of request bodies that arrive."),
-    Family(
-        "aiaas_http_body_bytes_limit", "gauge", "Bytes of request bodies that may arrive at once."
-    ),
+    Family("aiaas_http_body_bytes_in_flight", "gauge", "Bytes of request bodies in memory."),
+    Family("aiaas_http_body_bytes_limit", "gauge", "Bytes of request bodies there may be at once."),
 ]
 
 FAMILIES: Final = {

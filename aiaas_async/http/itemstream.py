@@ -12,7 +12,8 @@ from typing import Any
 from aiohttp import web
 
 from aiaas_async.errors import MalformedError, TooLargeError
-from aiaas_async.http.body import Share, stream_body
+from aiaas_async.http.body import stream_body
+from aiaas_async.http.budget import Share
 from aiaas_async.http.exchange import BUDGET, PLATFORM, as_object
 from aiaas_async.wire.codecs import MSGPACK, Codec, decode_msgpack
 from aiaas_async.wire.skim import measure

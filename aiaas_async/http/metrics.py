@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final
 
 from aiaas_async import __version__
-from aiaas_async.http.body import BodyBudget
+from aiaas_async.http.budget import BodyBudget
 from aiaas_async.http.exposition import Summary, Value, labels, meaning, sample
 from aiaas_async.http.families import FAMILIES
 from aiaas_async.http.tally import Tally

@@ -1,4 +1,5 @@
-"""A request as handlers see it: aiohttp's, with the application and the route that were found.
+"""A request as handlers see it: aiohttp's, with the application and the route that were found,
+and what its body takes.
 
 The application is aiohttp's typed store and nothing more; `routing.py` does the routing.
 """
@@ -13,6 +14,7 @@ from typing import Final
 
 from aiohttp import HttpVersion11, hdrs, web
 
+from aiaas_async.http.budget import Share
 from aiaas_async.http.routing import Found, Router
 from aiaas_async.requestid import REQUEST_ID
 
@@ -23,11 +25,12 @@ ROUTER: web.AppKey[Router[Handler]] = web.AppKey("router", Router)
 
 
 class Request(web.Request):
-    """Made by `requests_of`; `front` sets `found`."""
+    """Made by `requests_of`; `front` sets `found`, `read_body` `share`."""
 
-    ATTRS = web.Request.ATTRS | {"found"}
+    ATTRS = web.Request.ATTRS | {"found", "share"}
 
     found: Found[Handler]
+    share: Share | None = None  # what its body takes of the budget, given back with the answer
     _store: web.Application
 
     @property

@@ -80,11 +80,13 @@ async def workers() -> HeldWorkers:
 
 
 @pytest_asyncio.fixture
-async def held(scratch: Path, workers: HeldWorkers) -> AsyncIterator[Served]:
-    """One node with a mailbox of two places, whose worker finishes no call by itself."""
-    few = settings(scratch, nodes=1, mailbox_items=2, max_batch_size=1, access_log=True)
+async def held(scratch: Path, workers: HeldWorkers, request: Any) -> AsyncIterator[Served]:
+    """One node with a mailbox of two places, whose worker finishes no call by itself. Settings may
+    be changed as those of `served`."""
+    few = {"nodes": 1, "mailbox_items": 2, "max_batch_size": 1, "access_log": True}
+    changed = settings(scratch, **few, **getattr(request, "param", {}))
     async with (
-        running_server(few, workers) as (platform, url),
+        running_server(changed, workers) as (platform, url),
         aiohttp.ClientSession() as session,
     ):
         served = Served(platform, url, Api(session, url, JSON, str(scratch)))

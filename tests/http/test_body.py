@@ -12,7 +12,8 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.test_utils import make_mocked_request
 
 from aiaas_async.errors import DeadlineError, OverloadedError, TooLargeError
-from aiaas_async.http.body import BodyBudget, aligned, joined, read_body, read_pieces
+from aiaas_async.http.body import aligned, joined, read_body, read_pieces
+from aiaas_async.http.budget import BodyBudget
 from aiaas_async.http.pace import Pace
 
 MIB = 1 << 20

@@ -76,11 +76,11 @@ async def test_an_upload_waits_for_the_disk_instead_of_filling_the_memory(
 async def test_who_breaks_off_an_upload_leaves_whole_values_and_no_task(
     served: Served, disk: threading.Event, taken: list[int]
 ) -> None:
+    before = len(asyncio.all_tasks())  # none of the client's connection, or of what is stored
     async with AsyncClient(served.url) as client:
         await client.put_dataset("d", {"x": {"dtype": "uint8", "shape": [ITEM_BYTES]}})
         x = np.zeros((ITEMS, ITEM_BYTES), np.uint8)
         keys = [str(number) for number in range(ITEMS)]
-        before = len(asyncio.all_tasks())
         upload = asyncio.create_task(client.put_items("d", {"x": x}, keys))
         async with asyncio.timeout(20):
             while len(taken) < 2:  # noqa: ASYNC110 - the server tells nobody

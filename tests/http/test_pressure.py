@@ -155,6 +155,25 @@ async def _when(stopping: asyncio.Event, workers: HeldWorkers) -> None:
     workers.release()
 
 
+@pytest.mark.parametrize("held", [{"in_flight_body_mb": 1}], indirect=True)
+async def test_bodies_are_bounded_in_their_sum_until_they_are_answered(
+    held: Served, workers: HeldWorkers
+) -> None:
+    batch = as_json({"model": "doubler", "inputs": {"x": [[1, 2, 3, 4]] * 60_000}})
+    assert 500_000 < len(batch) < 1_000_000
+    first = asyncio.create_task(held.api.post("/call", raw=batch))
+    await until(lambda: workers.held == 1)
+    second = await held.api.post("/call", raw=batch)
+    assert (second.status, second.code) == (503, "overloaded")
+    assert int(second.headers["Retry-After"]) >= 1
+    assert "request bodies are not answered yet" in second.detail
+    workers.release()
+    assert (await first).status == 200
+    assert (await held.api.post("/call", raw=batch)).status == 200
+    metrics = (await held.api.get("/metrics")).value.decode()
+    assert "\naiaas_http_body_bytes_in_flight 0\n" in metrics
+
+
 async def test_a_slow_reader_gets_all_of_its_answer(held: Served, workers: HeldWorkers) -> None:
     workers.release()
     batch = as_json({"model": "doubler", "inputs": {"x": [[1, 2, 3, 4]] * 20_000}})

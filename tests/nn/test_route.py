@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aiaas_async.errors import GraphError
 from aiaas_async.nn import output, route
 from aiaas_async.nn.folding import folded, folded_count
 from aiaas_async.nn.layer import Array
@@ -40,7 +41,7 @@ def image_networks(draw: st.DrawFn) -> Network:
         layers.append(layer)
         try:
             made = Network.from_spec(spec(layers, [name], (9, 8, 3)))
-        except ValueError:  # the kernel does not fit any more
+        except GraphError:  # the kernel does not fit any more
             layers.pop()
             continue
         shape = made.outputs[0].shape
