@@ -44,7 +44,7 @@ class Shard:
         self.columns = dict(columns)
         self.table = RowTable()
         self.blocks = 0
-        self._index = Index()
+        self._index = Index(self.table)
         self._log_end = 0
         self._pending: list[Block] = []
         self._soiled = False
@@ -60,10 +60,7 @@ class Shard:
             self._verify_block(block)
 
     def _admit(self, block: Block) -> None:
-        first = self.table.count
         self.table.add(block)
-        rows = np.arange(first, self.table.count)
-        self._index.add(block.rows["hash"], rows, self.table.live)
         self.table.end(block)
         self.blocks += 1
         self._log_end = block.end
