@@ -110,8 +110,9 @@ class Shard:
                 write_at(path, arrays[name].data, first * self.columns[name].nbytes)
         ended = np.asarray(gone, np.uint64)
         record = journal.encode(first, at, rows, ended, keys)
-        write_at(self.folder / "log", record, at)
-        self._pending.append(Block(self.blocks_prepared, first, rows, ended, at + len(record)))
+        write_at(self.folder / "log", record[0], at, *record[1:])
+        end = at + sum(map(len, record))
+        self._pending.append(Block(self.blocks_prepared, first, rows, ended, end))
 
     def prepare_end(self, gone: NDArray[np.int64]) -> None:
         """Prepare the end of committed rows; nothing is written when there are none."""
