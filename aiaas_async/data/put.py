@@ -38,7 +38,7 @@ def prepare_put(
         mine = np.flatnonzero(targets == index) // placement.copies
         if not len(mine):
             continue
-        shard, own, gone = shards[node], _part(items, mine), _NO_ROWS
+        shard, own, gone = shards[node], _part(items, mine, placement.copies), _NO_ROWS
         if not new:
             found = shard.find(own.rows["hash"], own.keys)
             gone = found[found >= 0]
@@ -48,12 +48,15 @@ def prepare_put(
     return replaced, per_node
 
 
-def _part(items: Items, mine: NDArray[np.int64]) -> Items:
-    """Those of the items; their rows are a copy, for a shard notes where its log has the keys."""
-    first, count = int(mine[0]), len(mine)
-    # What lies in a row is not copied piece by piece, and arrays not at all.
-    in_a_row = int(mine[-1]) - first == count - 1
-    part = slice(first, first + count) if in_a_row else mine
-    keys = items.keys if count == len(items.keys) else items.keys.take(mine)
+def _part(items: Items, mine: NDArray[np.int64], copies: int) -> Items:
+    """Those of the items, with rows of their own: a shard notes in them where its log has the
+    keys."""
+    start, stop = int(mine[0]), int(mine[-1]) + 1
+    if stop - start == len(mine):  # they lie in a row: nothing is picked one by one
+        part: slice | NDArray[np.int64] = slice(start, stop)
+        keys = items.keys.cut(start, stop)
+    else:
+        part, keys = mine, items.keys.take(mine)
+    rows = items.rows[part]
     arrays = {name: array[part] for name, array in items.arrays.items()}
-    return Items(items.rows[part].copy(), keys, arrays)
+    return Items(rows if copies == 1 else rows.copy(), keys, arrays)

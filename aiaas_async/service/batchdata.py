@@ -217,6 +217,17 @@ def _joined(
         name: np.concatenate([each.columns[name] for each in pack]) for name in pack[0].columns
     }
     told = [checksums(each.columns) if each.checksums is None else each.checksums for each in pack]
-    keys, hashes = zip(*(reader.keys(each.task) for each in pack), strict=True)
+    keys, hashes = zip(*(reader.keys(task) for task in _merged(pack)), strict=True)
     known = Known(np.concatenate(hashes), np.concatenate(told), new_at)
     return Keys.joined(keys), columns, known
+
+
+def _merged(pack: Sequence[Results]) -> list[Task]:
+    """The tasks of a pack in order, those that go on with the one before as one with it."""
+    tasks = [pack[0].task]
+    for each in pack[1:]:
+        if tasks[-1].precedes(each.task):
+            tasks[-1] = tasks[-1].joined(each.task)
+        else:
+            tasks.append(each.task)
+    return tasks
