@@ -30,6 +30,7 @@ from aiaas_async.data.keys import Keys, checked_keys
 from aiaas_async.data.layout import Layout
 from aiaas_async.data.move import prepare_move
 from aiaas_async.data.placement import Placement
+from aiaas_async.data.put import Items, prepare_put
 from aiaas_async.data.reports import Known, Page, PutReport
 from aiaas_async.data.schema import (
     Columns,
@@ -116,33 +117,18 @@ class Dataset:
             return PutReport(0, 0, 0, {})
         hashes = known.hashes if known else self._placement.hashes(raw)
         crcs = known.checksums if known and known.checksums is not None else checksums(arrays)
-        last = last_of_each(raw, hashes)
+        new_at = known.new_at if known else None
+        last = last_of_each(raw, hashes) if new_at is None else None
         if last is not None:
             raw, hashes, crcs = raw.take(last), hashes[last], crcs[last]
             arrays = {name: array[last] for name, array in arrays.items()}
         with self._change(len(raw)):
-            rows = table(self._commits.last.next_seq, hashes, crcs)
-            replaced, per_node = self._prepare(rows, raw, arrays)
+            next_seq = self._commits.last.next_seq
+            items = Items(table(next_seq, hashes, crcs), raw, arrays)
+            replaced, per_node = prepare_put(
+                self._shards, self._placement, items, new=next_seq == new_at
+            )
         return PutReport(len(raw), replaced, given - len(raw), per_node)
-
-    def _prepare(
-        self, rows: NDArray[Any], keys: Keys, arrays: Columns
-    ) -> tuple[int, dict[str, int]]:
-        """Hand each shard its items; how many had a predecessor, and the copies per node."""
-        replaced, per_node = 0, {}
-        targets = self._placement.targets(rows["hash"])
-        for index, node in enumerate(self._placement.members):
-            mine = np.flatnonzero((targets == index).any(axis=1))
-            if not len(mine):
-                continue
-            everything = len(mine) == len(keys)
-            own_keys = keys if everything else keys.take(mine)
-            own = arrays if everything else {n: a[mine] for n, a in arrays.items()}
-            found = self._shards[node].find(rows["hash"][mine], own_keys)
-            self._shards[node].prepare(rows[mine], own_keys, own, found[found >= 0])
-            replaced += int(np.count_nonzero(found[targets[mine, 0] == index] >= 0))
-            per_node[node] = len(mine)
-        return replaced, per_node
 
     def delete(self, keys: Sequence[str]) -> int:
         """Remove the items with these keys, durably; how many there were."""

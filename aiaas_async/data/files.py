@@ -12,13 +12,17 @@ from aiaas_async.errors import StorageError
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
-def write_at(path: Path, data: bytes | memoryview, offset: int) -> None:
-    """Write all of `data` at `offset` of `path` and make it durable. Raises `StorageError`."""
-    view = memoryview(data).cast("B")
+def write_at(path: Path, data: bytes | memoryview, offset: int, *more: bytes | memoryview) -> None:
+    """Write all of `data`, and behind it `more`, at `offset` of `path` and make it durable.
+
+    Raises `StorageError`.
+    """
     with storage(path), _opened(path) as descriptor:
-        done = 0
-        while done < len(view):
-            done += os.pwrite(descriptor, view[done:], offset + done)
+        for piece in (data, *more):
+            view = memoryview(piece).cast("B")
+            while len(view):
+                done = os.pwrite(descriptor, view, offset)
+                view, offset = view[done:], offset + done
         os.fsync(descriptor)
 
 

@@ -1,16 +1,21 @@
-"""Hash to row, as sorted runs: a batch is one run, and runs merge when they grow alike.
+"""Hash to row, as sorted runs: what came since the last look is one run, and runs merge when they
+grow alike.
 
 It is the logarithmic method (Bentley and Saxe 1980): n items lie in at most log2 n runs, a look-up
 is one binary search in each, and everything is an array: 16 bytes an item, no Python objects.
-Several rows may share a hash; the caller compares the keys.
+Nothing is sorted before somebody asks: what is only read in order never is. Several rows may share
+a hash; the caller compares the keys.
 """
 
 from __future__ import annotations
 
+import threading
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from aiaas_async.data.rows import RowTable
 
 Hashes = NDArray[np.uint64]
 RowNumbers = NDArray[np.int64]
@@ -22,24 +27,32 @@ class _Run(NamedTuple):
 
 
 class Index:
-    """Rows by hash. Readers may search while one writer adds: the list of runs is replaced."""
+    """Of the rows of `table`, by hash. Several threads may search at once, while none adds rows."""
 
-    def __init__(self) -> None:
+    def __init__(self, table: RowTable) -> None:
+        self._table = table
         self._runs: tuple[_Run, ...] = ()
+        self._covered = 0  # rows of the table that the runs have, or have forgotten
+        self._following = threading.Lock()
 
-    def add(self, hashes: Hashes, rows: RowNumbers, live: NDArray[np.bool_]) -> None:
-        """Add pairs; `live[row]` false lets a merge forget that row."""
-        new = _sorted(np.asarray(hashes, np.uint64), np.asarray(rows, np.int64))
+    def _follow(self) -> None:
+        """Take up the rows that were added since, but those that ended already; so does a merge."""
+        facts, live = self._table.facts, self._table.live
+        rows = self._covered + np.flatnonzero(live[self._covered :])
+        new = _sorted(facts["hash"][rows], rows)
         runs = list(self._runs)
         while runs and len(runs[-1].rows) <= 2 * len(new.rows):
             old = runs.pop()
             pairs = np.concatenate((old.hashes, new.hashes)), np.concatenate((old.rows, new.rows))
             kept = live[pairs[1]]
             new = _sorted(pairs[0][kept], pairs[1][kept])
-        self._runs = (*runs, new)
+        self._runs, self._covered = (*runs, new), len(facts)
 
     def candidates(self, hashes: Hashes) -> tuple[RowNumbers, RowNumbers]:
         """Pairs (which of `hashes`, row) for every row that may match, dead ones included."""
+        with self._following:
+            if self._covered < self._table.count:
+                self._follow()
         which: list[NDArray[Any]] = []
         rows: list[NDArray[Any]] = []
         if not self._runs:

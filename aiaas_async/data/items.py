@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
@@ -10,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from aiaas_async.data.crctable import MAX_WIDTH, crc32_of_rows
 from aiaas_async.data.journal import ROW
 from aiaas_async.data.keys import Keys
 
@@ -19,9 +21,11 @@ _KEY_DIGEST: Final = 16
 
 def checksums(arrays: Mapping[str, NDArray[Any]]) -> Checksums:
     """CRC-32 of each row over its columns in the order of their names; arrays are [n, ...]."""
+    columns = [arrays[name] for name in sorted(arrays)]
+    if sum(map(_row_bytes, columns)) <= MAX_WIDTH:
+        return crc32_of_rows(np.concatenate([_as_bytes(column) for column in columns], axis=1))
     found: list[int] = []
-    for name in sorted(arrays):
-        values = _each(arrays[name])
+    for values in map(_each, columns):
         found = list(map(zlib.crc32, values, found)) if found else list(map(zlib.crc32, values))
     return np.array(found, np.uint32)
 
@@ -58,6 +62,14 @@ def table(first_seq: int, hashes: NDArray[np.uint64], crcs: Checksums) -> NDArra
     rows["hash"] = hashes
     rows["crc"] = crcs
     return rows
+
+
+def _row_bytes(array: NDArray[Any]) -> int:
+    return math.prod(array.shape[1:]) * array.itemsize
+
+
+def _as_bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(array).view(np.uint8).reshape(len(array), _row_bytes(array))
 
 
 def _each(array: NDArray[Any]) -> Iterator[Any]:

@@ -36,6 +36,7 @@ _MAGIC: Final = b"blk1"
 
 Rows = NDArray[Any]
 Numbers = NDArray[np.uint64]
+Piece = bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +50,19 @@ class Block:
     end: int
 
 
-def encode(first: int, at: int, rows: Rows, gone: Numbers, keys: Keys) -> bytes:
-    """The record to write at offset `at`; fills in where `rows` have their keys."""
+def encode(first: int, at: int, rows: Rows, gone: Numbers, keys: Keys) -> list[Piece]:
+    """The record to write at offset `at`, in pieces; fills in where `rows` have their keys."""
     lengths = keys.lengths
     keys_at = at + _HEADER.size + rows.nbytes + gone.nbytes
     rows["key_len"] = lengths
     rows["key_at"] = keys_at + np.cumsum(lengths, dtype=np.uint64) - lengths
-    body = b"".join((rows.tobytes(), gone.astype("<u8").tobytes(), keys.text))
-    facts = (zlib.crc32(body), len(gone), first, len(rows), len(keys.text))
+    body: list[Piece] = [rows.view(np.uint8).data, gone.astype("<u8").tobytes(), keys.text]
+    crc = 0
+    for piece in body:
+        crc = zlib.crc32(piece, crc)
+    facts = (crc, len(gone), first, len(rows), len(keys.text))
     unsigned = _HEADER.pack(_MAGIC, 0, *facts)
-    return _HEADER.pack(_MAGIC, zlib.crc32(unsigned), *facts) + body
+    return [_HEADER.pack(_MAGIC, zlib.crc32(unsigned), *facts), *body]
 
 
 def read(log: memoryview, blocks: int, shard: str) -> Iterator[Block]:

@@ -49,6 +49,12 @@ class Keys:
         text, edges = bytes(self.text), accumulate(self.lengths.tolist(), initial=0)
         return (text[start:end] for start, end in pairwise(edges))
 
+    def cut(self, start: int, stop: int) -> Keys:
+        """Keys `start` to `stop` - 1."""
+        before = int(self.lengths[:start].sum(dtype=np.uint64))
+        lengths = self.lengths[start:stop]
+        return Keys(self.text[before : before + int(lengths.sum(dtype=np.uint64))], lengths)
+
     def take(self, rows: NDArray[np.int64]) -> Keys:
         """The keys of `rows`."""
         starts = np.cumsum(self.lengths, dtype=np.int64) - self.lengths

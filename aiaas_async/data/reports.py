@@ -36,10 +36,13 @@ class PutReport(msgspec.Struct, frozen=True):
 @dataclass(frozen=True, slots=True)
 class Known:
     """What a caller knows of n items already: `hashes` uint64 say where their keys lie on the
-    ring, from another data set of the same library; `checksums` uint32, from whoever made them."""
+    ring, from another data set of the same library; `checksums` uint32, from whoever made them.
+    `new_at`: the keys are sound, no two alike, and none was here when the next item to arrive was
+    that one."""
 
     hashes: NDArray[np.uint64]
     checksums: NDArray[np.uint32] | None = None
+    new_at: int | None = None
 
 
 class Page(msgspec.Struct, frozen=True):

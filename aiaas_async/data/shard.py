@@ -44,7 +44,7 @@ class Shard:
         self.columns = dict(columns)
         self.table = RowTable()
         self.blocks = 0
-        self._index = Index()
+        self._index = Index(self.table)
         self._log_end = 0
         self._pending: list[Block] = []
         self._soiled = False
@@ -60,10 +60,7 @@ class Shard:
             self._verify_block(block)
 
     def _admit(self, block: Block) -> None:
-        first = self.table.count
         self.table.add(block)
-        rows = np.arange(first, self.table.count)
-        self._index.add(block.rows["hash"], rows, self.table.live)
         self.table.end(block)
         self.blocks += 1
         self._log_end = block.end
@@ -113,8 +110,9 @@ class Shard:
                 write_at(path, arrays[name].data, first * self.columns[name].nbytes)
         ended = np.asarray(gone, np.uint64)
         record = journal.encode(first, at, rows, ended, keys)
-        write_at(self.folder / "log", record, at)
-        self._pending.append(Block(self.blocks_prepared, first, rows, ended, at + len(record)))
+        write_at(self.folder / "log", record[0], at, *record[1:])
+        end = at + sum(map(len, record))
+        self._pending.append(Block(self.blocks_prepared, first, rows, ended, end))
 
     def prepare_end(self, gone: NDArray[np.int64]) -> None:
         """Prepare the end of committed rows; nothing is written when there are none."""

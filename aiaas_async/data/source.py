@@ -26,6 +26,7 @@ from aiaas_async.data.shard import read_log
 from aiaas_async.errors import CorruptError, InvalidError
 
 _DIGEST_ROWS: Final = 65_536
+Log = mmap.mmap | bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +41,14 @@ class View:
 
 
 class Extent:
-    """Items of one shard: its column `files`, and the `rows` int64 [n] where they lie."""
+    """Items of one shard: its column `files`, the `rows` int64 [n] where they lie, and of all its
+    rows what the log says."""
 
-    def __init__(self, files: dict[str, Path], rows: NDArray[np.int64]) -> None:
+    def __init__(
+        self, files: dict[str, Path], rows: NDArray[np.int64], facts: NDArray[Any], log: Log
+    ) -> None:
         self.files, self.rows = files, rows
+        self._facts, self._log = facts, log
         # Where a gap begins, so that a part knows at once whether it has one.
         self._gaps = np.flatnonzero(np.diff(rows) != 1)
 
@@ -56,6 +61,12 @@ class Extent:
             return first, last + 1, None
         rows = self.rows[start:stop]
         return int(rows.min()), int(rows.max()) + 1, rows
+
+    def keys(self, start: int, stop: int) -> tuple[Keys, NDArray[np.uint64]]:
+        """The keys of items `start` to `stop` - 1, and where those lie on the ring."""
+        first, last, picked = self.span(start, stop)
+        facts = self._facts[first:last] if picked is None else self._facts[picked]
+        return _keys(self._log, facts), facts["hash"]
 
 
 class _Entry(msgspec.Struct):
@@ -123,8 +134,9 @@ class Source:
         if len(located) != 1:
             raise InvalidError(f"{len(indices)} items lie in {len(located)} shards, not in one")
         shard, _, rows = located[0]
-        folder = self._views[shard].folder
-        return Extent({name: folder / f"c{i}.bin" for i, name in enumerate(self.columns)}, rows)
+        view = self._views[shard]
+        files = {name: view.folder / f"c{i}.bin" for i, name in enumerate(self.columns)}
+        return Extent(files, rows, view.facts, self._logs[shard])
 
     def take(
         self, indices: NDArray[np.int64], names: Iterable[str] | None = None
@@ -164,16 +176,15 @@ class Source:
     def packed_keys(self, indices: NDArray[np.int64]) -> Keys:
         """The keys of the items at `indices` int64 [k], as they lie in the logs."""
         located = self._locate(indices)
-        parts = [(places, self._keys_of(shard, rows)) for shard, places, rows in located]
+        parts = [
+            (places, _keys(self._logs[shard], self._views[shard].facts[rows]))
+            for shard, places, rows in located
+        ]
         if len(parts) == 1:
             return parts[0][1]
         everything = Keys.joined([keys for _, keys in parts])
         order = np.concatenate([np.empty(0, np.int64), *(places for places, _ in parts)])
         return everything.take(np.argsort(order))
-
-    def _keys_of(self, shard: int, rows: NDArray[np.int64]) -> Keys:
-        facts = self._views[shard].facts[rows]
-        return gather(self._logs[shard], facts["key_at"].astype(np.int64), facts["key_len"])
 
     def facts(self, indices: NDArray[np.int64]) -> NDArray[Any]:
         """What the logs say of the items at `indices`: `journal.ROW` [k]."""
@@ -238,6 +249,10 @@ class Source:
         return f"<Source of {len(self)} items in {len(self._views)} shards>"
 
 
+def _keys(log: Log, facts: NDArray[Any]) -> Keys:
+    return gather(log, facts["key_at"].astype(np.int64), facts["key_len"])
+
+
 def _view(folder: Path, blocks: int) -> View:
     table = RowTable()
     for block in read_log(folder, blocks):
@@ -246,7 +261,7 @@ def _view(folder: Path, blocks: int) -> View:
     return View(folder, blocks, table.facts, table.live_rows())
 
 
-def _mapped(path: Path) -> mmap.mmap | bytes:
+def _mapped(path: Path) -> Log:
     """The file, read-only; an empty file cannot be mapped."""
     try:
         with path.open("rb") as file:

@@ -44,7 +44,8 @@ from aiaas_async.node.work import (
     WorkItem,
     request_ids,
 )
-from aiaas_async.schedule.origin import A_CALL, CALLS, Origin
+from aiaas_async.schedule.divide import LATELY_S
+from aiaas_async.schedule.origin import A_CALL, BATCH, CALLS, Origin
 from aiaas_async.schedule.rates import Rates
 
 logger = logging.getLogger(__name__)
@@ -118,7 +119,7 @@ class Node:
         """
         self._check_quarantine(message)
         item = WorkItem(message, cost, deadline, self._loop, origin)
-        if origin.flow == CALLS:
+        if origin.flow != BATCH:
             self.called_at = item.enqueued_at
         if isinstance(message, (Call, Scanning)):
             model, rates = message.servable.id, self.rates
@@ -137,7 +138,8 @@ class Node:
         while True:
             await self._mailbox.wait_nonempty()
             await self._seat.free()
-            await self._company.gather()
+            if self._loop.time() - self.called_at < LATELY_S:  # tasks of jobs keep no company
+                await self._company.gather()
             item = self._mailbox.take_nowait(self._loop.time())
             if item is None:
                 self._settle(0)

@@ -64,6 +64,8 @@ class Backlog:
             return None
         if own:
             task = own.popleft()
+            while task.items < limit and own and task.precedes(own[0]):
+                task = task.joined(own.popleft())
             if task.items > limit:
                 task, rest = task.cut(limit)
                 own.appendleft(rest)
@@ -77,6 +79,8 @@ class Backlog:
             return None
         self.stolen += 1
         task = queue.pop()
+        while task.items < limit and queue and queue[-1].precedes(task):
+            task = queue.pop().joined(task)
         if task.items > limit:
             rest, task = task.cut(task.items - limit)
             queue.append(rest)

@@ -3,7 +3,8 @@
 A task shall take about 10 ms where calls come as well: short enough that they hardly notice. Where
 none came lately it takes longer, since handing one over costs the server half a millisecond. How
 many items that are is measured while the job runs, so the backlog holds tasks as large as bytes
-allow, and cuts from them what a node shall take.
+allow, and cuts from them, or joins, what a node shall take. Towards the end that becomes less, so
+that all nodes end together.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ ALONE_TASK_S: Final = 0.025
 LATELY_S: Final = 2.0
 TASK_BYTES: Final = 2 << 20
 INPUT_BYTES: Final = 32 << 20
-MAX_TASK_ITEMS: Final = 4096
+MAX_TASK_ITEMS: Final = 8192
 FIRST_ITEMS: Final = 16  # what is run while nothing has been measured
+LAST_PART: Final = 4  # of what a task usually has, one in so many at the least
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,14 @@ class Task:
         """The task's first `at` items, and the others."""
         middle = self.start + at
         return replace(self, stop=middle), replace(self, start=middle)
+
+    def precedes(self, other: Task) -> bool:
+        """Whether both together are a task."""
+        return self == replace(other, start=self.start, stop=other.start)
+
+    def joined(self, other: Task) -> Task:
+        """The task and the one it precedes, as one."""
+        return replace(self, stop=other.stop)
 
 
 def divide(counts: Mapping[str, int], task_items: int) -> list[Task]:
@@ -74,3 +84,9 @@ def fine_items(row_s: float | None, since_call_s: float = 0.0) -> int:
     """How many items a task should have, from the seconds each takes, and those since a call."""
     task_s = TASK_S if since_call_s < LATELY_S else ALONE_TASK_S
     return FIRST_ITEMS if row_s is None else max(1, int(task_s / max(row_s, 1e-9)))
+
+
+def guided_items(items: int, waiting: int, takers: int) -> int:
+    """How many of `items` that a task may have it should, when `waiting` are left for so many
+    takers: the share of one (guided self-scheduling: Polychronopoulos and Kuck 1987)."""
+    return min(items, max(-(-waiting // takers), items // LAST_PART, 1))

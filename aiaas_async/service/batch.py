@@ -144,7 +144,7 @@ class BatchInference:
         wiring = wire(source.columns, servable.inputs, request["inputs"])
         nodes = self._cluster.ring.members
         reader = await asyncio.to_thread(Reader, source, done, wiring, nodes)
-        sink = Sink(self._datasets, request["output_dataset"], source)
+        sink = Sink(self._datasets, request["output_dataset"], reader)
         work = Work(reader, self._deployments, _terms(request, servable, source, wiring))
         run = BatchRun(self._cluster, reader, work, sink, job.events)
         await _until_cancelled(job, run)

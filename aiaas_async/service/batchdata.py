@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -28,7 +29,10 @@ from aiaas_async.service.datasets import Datasets
 from aiaas_async.wire.arrays import read_inputs
 from aiaas_async.wire.tensors import Array
 
-PACK_ITEMS: Final = 32_768  # results stored at once: each time costs some waits for the disk
+# Results are stored at once until they are so many or so old: each time costs some waits for the
+# disk, and what was not stored when the server is killed is computed again.
+PACK_S: Final = 0.2
+PACK_ITEMS: Final = 131_072
 PACK_BYTES: Final = 16 << 20
 _CHUNK: Final = 65_536
 
@@ -56,6 +60,8 @@ class Reader:
         self._extents = {home: source.extent(items) for home, items in self._homes.items()}
         self._files = {home: self._inputs(extent) for home, extent in self._extents.items()}
         self.total = len(source)
+        # Which item of `done` comes next, if no last ones were deleted: `Known.new_at` then.
+        self.next_result = int(done.seqs[-1]) + 1 if len(done) else 1
 
     def _inputs(self, extent: Extent) -> tuple[InputFile, ...]:
         return tuple(
@@ -76,6 +82,10 @@ class Reader:
         """The task for a worker, which reads the items where they lie."""
         start, stop, picked = self._extents[task.home].span(task.start, task.stop)
         return Scanning(servable, self._files[task.home], start, stop, outputs, picked)
+
+    def keys(self, task: Task) -> tuple[Keys, NDArray[np.uint64]]:
+        """The keys of the task's items, and where those lie on the ring."""
+        return self._extents[task.home].keys(task.start, task.stop)
 
     def read(self, task: Task, servable: Servable) -> dict[str, Array]:
         """The task's inputs, for a version that no single worker runs. Blocks."""
@@ -118,11 +128,10 @@ def missing(source: Source, done: Source) -> Indices:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What a task computed for `items` of the source, which lie at `home`: columns [k, *shape],
-    and the checksum of each row if the worker has told it."""
+    """What a task computed: columns [k, *shape], and the checksum of each row if the worker has
+    told it."""
 
-    home: str
-    items: Indices
+    task: Task
     columns: Mapping[str, Array]
     checksums: Array | None = None
 
@@ -130,11 +139,15 @@ class Results:
 class Sink:
     """Results on their way into data set `name`: while one pack is stored, the next one fills."""
 
-    def __init__(self, datasets: Datasets, name: str, source: Source) -> None:
-        self._datasets, self._name, self._source = datasets, name, source
+    def __init__(self, datasets: Datasets, name: str, reader: Reader) -> None:
+        self._datasets, self._name, self._reader = datasets, name, reader
+        self._next = reader.next_result
         self._pack: list[Results] = []
         self._items = self._bytes = 0
+        self._loop = asyncio.get_running_loop()
+        self._began = 0.0  # when the pack got its first results
         self._storing: asyncio.Task[None] | None = None
+        self._hurried = False
         self.stored = 0
 
     async def add(self, results: Results) -> None:
@@ -142,8 +155,10 @@ class Sink:
         stored yet.
 
         Raises what storing the last one raised."""
+        if not self._pack:
+            self._began = self._loop.time()
         self._pack.append(results)
-        self._items += len(results.items)
+        self._items += results.task.items
         self._bytes += sum(array.nbytes for array in results.columns.values())
         while self._full and self._storing is not None:
             await self._stored()
@@ -151,8 +166,9 @@ class Sink:
             self._store()
 
     def hurry(self) -> None:
-        """Nothing more waits to be computed: store what is here while the last tasks run."""
-        if self._pack and self._storing is None:
+        """Nothing more waits to be computed: store what is here while the last tasks run, once."""
+        if self._pack and not self._hurried and (self._storing is None or self._storing.done()):
+            self._hurried = True
             self._store()
 
     async def flush(self) -> None:
@@ -164,17 +180,21 @@ class Sink:
 
     @property
     def _full(self) -> bool:
-        return self._items >= PACK_ITEMS or self._bytes >= PACK_BYTES
+        if not self._pack:
+            return False
+        old = self._loop.time() - self._began >= PACK_S
+        return old or self._items >= PACK_ITEMS or self._bytes >= PACK_BYTES
 
     def _store(self) -> None:
-        pack, self._pack = self._pack, []
-        self._items = self._bytes = 0
-        self._storing = asyncio.create_task(self._put(pack))
+        pack, items = self._pack, self._items
+        self._pack, self._items, self._bytes = [], 0, 0
+        self._storing = asyncio.create_task(self._put(pack, self._next))
+        self._next += items
 
-    async def _put(self, pack: list[Results]) -> None:
-        keys, columns, known = await asyncio.to_thread(_joined, self._source, pack)
-        await self._datasets.put_results(self._name, keys, columns, known)
-        self.stored += len(keys)
+    async def _put(self, pack: list[Results], first: int) -> None:
+        results = partial(_joined, self._reader, pack, first)
+        await self._datasets.put_results(self._name, results)
+        self.stored += sum(each.task.items for each in pack)
 
     async def _stored(self) -> None:
         """Wait for the pack that is being stored. Cancelling the waiter does not stop it."""
@@ -187,14 +207,27 @@ class Sink:
         storing.result()
 
 
-def _joined(source: Source, pack: Sequence[Results]) -> tuple[Keys, dict[str, Array], Known]:
+def _joined(
+    reader: Reader, pack: Sequence[Results], new_at: int
+) -> tuple[Keys, dict[str, Array], Known]:
     """A pack as one: its keys, its columns, and what is known of its items."""
-    # Shard by shard, as they will lie again: then keys are copied in runs.
-    pack = sorted(pack, key=lambda each: each.home)
+    # In the order in which they lie: then what belongs to one shard is copied in a run.
+    pack = sorted(pack, key=lambda each: (each.task.home, each.task.start))
     columns = {
         name: np.concatenate([each.columns[name] for each in pack]) for name in pack[0].columns
     }
     told = [checksums(each.columns) if each.checksums is None else each.checksums for each in pack]
-    keys = Keys.joined([source.packed_keys(each.items) for each in pack])
-    hashes = np.concatenate([source.hashes(each.items) for each in pack])
-    return keys, columns, Known(hashes, np.concatenate(told))
+    keys, hashes = zip(*(reader.keys(task) for task in _merged(pack)), strict=True)
+    known = Known(np.concatenate(hashes), np.concatenate(told), new_at)
+    return Keys.joined(keys), columns, known
+
+
+def _merged(pack: Sequence[Results]) -> list[Task]:
+    """The tasks of a pack in order, those that go on with the one before as one with it."""
+    tasks = [pack[0].task]
+    for each in pack[1:]:
+        if tasks[-1].precedes(each.task):
+            tasks[-1] = tasks[-1].joined(each.task)
+        else:
+            tasks.append(each.task)
+    return tasks

@@ -25,7 +25,7 @@ from aiaas_async.node.node import Node
 from aiaas_async.ring.hashring import Ring
 from aiaas_async.schedule.assign import make_assignment
 from aiaas_async.schedule.backlog import Backlog
-from aiaas_async.schedule.divide import Task, coarse_items, divide, fine_items
+from aiaas_async.schedule.divide import Task, coarse_items, divide, fine_items, guided_items
 from aiaas_async.schedule.rates import Rates
 from aiaas_async.service.batchdata import Reader, Sink
 from aiaas_async.service.batchwork import Work
@@ -75,13 +75,16 @@ class BatchRun:
 
     def _limit(self) -> int:
         """Items that a task should have now."""
-        if self._terms.task_items is not None:
-            return self._terms.task_items
-        rates = [self._rates, *(node.rates for node in self._cluster.nodes.values())]
-        measured = [each.row_s(self._terms.servable.id) for each in rates]
+        terms, nodes = self._terms, self._cluster.nodes
+        if terms.task_items is not None:
+            return terms.task_items
+        rates = [self._rates, *(node.rates for node in nodes.values())]
+        measured = [each.row_s(terms.servable.id) for each in rates]
         known = (seconds for seconds in measured if seconds is not None)
-        called_at = max(node.called_at for node in self._cluster.nodes.values())
-        return fine_items(min(known, default=None), self._loop.time() - called_at)
+        called_at = max(node.called_at for node in nodes.values())
+        fine = fine_items(min(known, default=None), self._loop.time() - called_at)
+        most = min(fine, coarse_items(terms.item_bytes, terms.input_bytes))
+        return guided_items(most, len(self._backlog), 2 * len(nodes))
 
     async def _drive(self) -> None:
         """Keep lanes in every node until nothing waits and nothing is under way."""
@@ -136,8 +139,9 @@ class BatchRun:
             await self._fail(task, node, error)
             return
         self._tasks += 1
+        if done.node in self._items:  # a node's first task pays for pages and caches that are cold
+            self._rates.record(self._terms.servable.id, task.items, done.compute_s)
         self._items[done.node] += task.items
-        self._rates.record(self._terms.servable.id, task.items, done.compute_s)
         await self._sink.add(done.results)
         if self._loop.time() - self._reported >= _REPORT_S:
             self._report()

@@ -57,7 +57,7 @@ class Work:
             result = await self._call(task, deployment)
         columns = dict(result.arrays)
         told = columns.pop(CHECKSUMS, None)
-        results = Results(task.home, self._reader.items(task), columns, told)
+        results = Results(task, columns, told)
         return Done(results, result.node, result.compute_s)
 
     async def _scan(self, task: Task, node: Node) -> Result:

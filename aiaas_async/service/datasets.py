@@ -54,8 +54,11 @@ class Datasets:
     async def declare(self, name: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
         """Create the data set, or find the same one; the flag says whether it is new."""
         check_name(name, "data set name")
-        dataset, created = await _thread(self._library.declare, name, body)
-        return await _thread(_facts, dataset), created
+        return await _thread(self._declare, name, body)
+
+    def _declare(self, name: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+        dataset, created = self._library.declare(name, body)
+        return _facts(dataset), created
 
     async def list_all(self) -> list[dict[str, Any]]:
         return await _thread(self._listed)
@@ -106,11 +109,11 @@ class Datasets:
         return facts
 
     async def put_results(
-        self, name: str, keys: Keys, columns: Mapping[str, Array], known: Known
+        self, name: str, results: Callable[[], tuple[Keys, Mapping[str, Array], Known]]
     ) -> None:
-        """Store what was computed from items of another data set."""
-        dataset = await _thread(self._library.get, name)
-        await _thread(dataset.put, keys, columns, known)
+        """Store what was computed from items of another data set; `results` brings it together in
+        the thread that stores it."""
+        await _thread(lambda: self._library.get(name).put(*results()))
 
     async def get(self, name: str, key: str) -> dict[str, Any]:
         dataset = await _thread(self._library.get, name)
@@ -173,10 +176,9 @@ class Datasets:
     async def source(self, name: str) -> Source:
         """The items as they are now, for a job to read; after a compaction under way, so that
         who keeps only the files' names does not name those that go."""
-        dataset = await _thread(self._library.get, name)
         if (compacting := self._compacting.get(name)) is not None:
             await asyncio.wait([compacting])
-        return await _thread(dataset.source)
+        return await _thread(lambda: self._library.get(name).source())
 
     async def follow(self, ring: Ring) -> int:
         """Move items to where `ring` wants them; how many copies moved."""

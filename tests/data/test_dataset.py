@@ -11,9 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiaas_async.data import layout as module
+from aiaas_async.data import put as module_put
 from aiaas_async.data.dataset import Dataset
 from aiaas_async.data.files import write_at
+from aiaas_async.data.keys import Keys
 from aiaas_async.data.reports import Known
+from aiaas_async.data.shard import Shard
 from aiaas_async.errors import (
     ConflictError,
     CorruptError,
@@ -220,7 +223,7 @@ def test_a_failed_commit_undoes_the_put_on_every_node(
             dataset.put(KEYS, columns(LABELS))
     assert content(dataset) == {}
     with monkeypatch.context() as patched:  # the power fails just before the next commit
-        patched.setattr(dataset, "_prepare", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(module_put, "_part", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             dataset.put(["k2"], columns([2]))
     assert content(Dataset.open(tmp_path, ring_of(3))) == {}
@@ -284,3 +287,47 @@ def test_known_places_on_the_ring_store_items_where_their_keys_would(tmp_path: P
     second.put(["k7", "k7", "k8"], columns([1, 2, 3]), Known(hashes[[7, 7, 8]]))
     assert [int(second.get(key)["label"]) for key in ("k7", "k8")] == [2, 3]
     assert second.count == 40
+
+
+def known_at(dataset: Dataset, keys: list[str], new_at: int) -> Known:
+    hashes = dataset._placement.hashes([key.encode() for key in keys])
+    return Known(hashes, new_at=new_at)
+
+
+@pytest.mark.parametrize("replication", [1, 2])
+def test_items_that_are_new_are_stored_without_a_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replication: int
+) -> None:
+    dataset = new(tmp_path, replication=replication)
+    with monkeypatch.context() as patched:
+        patched.setattr(Shard, "find", None)
+        for first in (0, 100):
+            keys = KEYS[first : first + 100]
+            report = dataset.put(
+                Keys.of([key.encode() for key in keys]),
+                columns(LABELS[first : first + 100]),
+                known_at(dataset, keys, first + 1),
+            )
+            assert (report.written, report.replaced) == (100, 0)
+    again = Dataset.open(tmp_path, ring_of(3))
+    again.verify()
+    assert content(dataset) == content(again) == dict(zip(KEYS, LABELS, strict=True))
+    assert again.get("k150")["label"] == dataset.get("k150")["label"] == 150
+
+
+@pytest.mark.parametrize("change", ["put", "put and delete", "move"])
+def test_items_said_to_be_new_replace_what_somebody_put_meanwhile(
+    tmp_path: Path, change: str
+) -> None:
+    dataset = new(tmp_path)
+    known = known_at(dataset, ["a", "b"], 1)
+    if "put" in change:
+        dataset.put(["b", "c"], columns([8, 9]))
+    if "delete" in change:
+        dataset.delete(["b"])
+    if change == "move":
+        dataset.rebalance(ring_of(4))
+    report = dataset.put(Keys.of([b"a", b"b"]), columns([1, 2]), known)
+    assert report.replaced == (change == "put")
+    assert dataset.count == len(content(dataset)) == (2 if change == "move" else 3)
+    assert dataset.get("b")["label"] == 2

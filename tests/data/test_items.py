@@ -4,6 +4,7 @@ import zlib
 from hashlib import blake2b
 
 import numpy as np
+import pytest
 
 from aiaas_async.data.items import checksums, default_keys, last_of_each
 from aiaas_async.data.keys import Keys
@@ -17,6 +18,15 @@ def rows() -> list[bytes]:
 
 def test_a_checksum_is_the_crc32_of_the_values_by_column_name() -> None:
     assert checksums(ARRAYS).tolist() == [zlib.crc32(row) for row in rows()]
+
+
+@pytest.mark.parametrize("width", [1, 3, 95, 96, 97])
+@pytest.mark.parametrize("count", [1, 5000])
+def test_rows_of_any_length_and_number_have_the_checksums_that_zlib_gives(
+    width: int, count: int
+) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (count, width), np.uint8)
+    assert checksums({"a": values}).tolist() == [zlib.crc32(row) for row in values]
 
 
 def test_a_default_key_is_the_blake2b_of_the_values_by_column_name() -> None:

@@ -26,6 +26,12 @@ def test_any_rows_of_packed_keys_can_be_taken(keys: list[str], data: st.DataObje
     assert [key.decode() for key in taken] == [keys[row] for row in rows]
 
 
+@given(texts, st.integers(0, 20), st.integers(0, 20))
+def test_keys_in_a_row_can_be_cut_out(keys: list[str], start: int, stop: int) -> None:
+    cut = checked_keys(keys, len(keys)).cut(start, stop)
+    assert [key.decode() for key in cut] == keys[start:stop]
+
+
 def test_keys_are_gathered_from_anywhere_in_a_text() -> None:
     found = gather(b"..abc..de.", np.array([7, 2, 2]), np.array([2, 3, 1], np.uint32))
     assert list(found) == [b"de", b"abc", b"a"]

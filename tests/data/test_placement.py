@@ -1,5 +1,6 @@
 """Placing an array of keys agrees with asking the ring for each."""
 
+import numpy as np
 import pytest
 
 from aiaas_async.data.placement import Placement
@@ -15,6 +16,18 @@ def test_targets_are_the_rings_owners(nodes: int, replication: int) -> None:
     targets = placement.targets(placement.hashes([key.encode() for key in KEYS]))
     names = [tuple(ring.members[i] for i in row) for row in targets.tolist()]
     assert names == [ring.owners(key, replication) for key in KEYS]
+
+
+@pytest.mark.parametrize("nodes", [1, 3, 40])
+def test_places_beside_the_rings_points_belong_where_a_search_says(nodes: int) -> None:
+    placement = Placement(ring_of(nodes), 1)
+    points = np.array(placement.ring.positions, np.uint64)
+    one = np.uint64(1)
+    edges = np.array([0, 2**63, 2**64 - 1, *(arc << 50 for arc in range(0, 2**14, 7))], np.uint64)
+    hashes = np.concatenate((points, points - one, points + one, edges, edges - one))
+    searched = np.searchsorted(points, hashes, "left") % len(points)
+    owners = np.array(placement.ring.replica_table(1))[searched]
+    assert placement.targets(hashes).tolist() == owners.tolist()
 
 
 def test_the_fingerprint_tells_placements_apart() -> None:

@@ -61,7 +61,7 @@ def test_a_node_does_its_own_tasks_in_order_before_it_steals_the_others_last() -
     backlog = Backlog(DataLocal())
     backlog.set_nodes("ab")
     backlog.add(divide({"a": 2, "b": 3}, 1))
-    taken = [backlog.take("a", 9) for _ in range(4)]
+    taken = [backlog.take("a", 1) for _ in range(4)]
     assert [(t.home, t.start) for t in taken if t] == [("a", 0), ("a", 1), ("b", 2), ("b", 1)]
     assert backlog.stolen == 2
 
@@ -73,6 +73,24 @@ def test_of_a_long_task_the_owner_takes_the_start_and_the_thief_the_end() -> Non
     own, stolen = backlog.take("a", 10), backlog.take("b", 20)
     assert (own, stolen) == (Task("a", 0, 10), Task("a", 80, 100))
     assert len(backlog) == 70
+
+
+def test_what_was_cut_short_is_joined_with_what_follows_it() -> None:
+    backlog = Backlog(DataLocal())
+    backlog.set_nodes("ab")
+    backlog.add(divide({"a": 40}, 10))
+    taken = [backlog.take("a", 7), backlog.take("a", 10), backlog.take("b", 12)]
+    assert taken == [Task("a", 0, 7), Task("a", 7, 17), Task("a", 28, 40)]
+    assert backlog.take("a", 99) == Task("a", 17, 28)
+    assert len(backlog) == 0
+
+
+def test_what_failed_is_not_joined_with_what_did_not() -> None:
+    backlog, failed = Backlog(DataLocal()), Task("a", 0, 9, failures=1)
+    backlog.set_nodes("a")
+    backlog.add([Task("a", 9, 20)])
+    backlog.put_back(failed, "a")
+    assert backlog.take("a", 99) == failed
 
 
 def test_what_failed_goes_first_and_elsewhere() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from aiaas_async.schedule.divide import (
     FIRST_ITEMS,
+    LAST_PART,
     LATELY_S,
     MAX_TASK_ITEMS,
     TASK_BYTES,
@@ -16,6 +17,7 @@ from aiaas_async.schedule.divide import (
     coarse_items,
     divide,
     fine_items,
+    guided_items,
 )
 
 shards = st.dictionaries(st.sampled_from("abcd"), st.integers(0, 500))
@@ -73,3 +75,24 @@ def test_a_cut_task_is_the_same_items_in_two(items: int, data: st.DataObject) ->
     first, second = task.cut(data.draw(st.integers(1, items - 1)))
     assert (first.start, first.stop, second.stop) == (task.start, second.start, task.stop)
     assert first.failures == second.failures == 1
+    assert first.precedes(second)
+    assert first.joined(second) == task
+
+
+def test_tasks_are_joined_only_where_one_goes_on_with_the_other() -> None:
+    task = Task("a", 0, 5)
+    assert task.precedes(Task("a", 5, 9))
+    for other in (Task("b", 5, 9), Task("a", 6, 9), Task("a", 5, 9, failures=1)):
+        assert not task.precedes(other)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 500), st.integers(1, 8))
+def test_tasks_get_smaller_towards_the_end_but_not_too_small(
+    waiting: int, items: int, takers: int
+) -> None:
+    sizes = []
+    while waiting:
+        sizes.append(min(waiting, guided_items(items, waiting, takers)))
+        waiting -= sizes[-1]
+    assert sizes == sorted(sizes, reverse=True)
+    assert all(items // LAST_PART <= size <= items for size in sizes[:-1])
