@@ -1,8 +1,9 @@
 """Deadlines: many envelopes by few timers.
 
 A timer for each envelope costs 2 us to make and to stop, and nearly all are stopped: most deadlines
-are half a minute away. Far ones that fall into one tenth of a second share a timer, near ones have
-their own; no deadline is announced early, and none later than a twentieth of its time.
+are half a minute away. Those that fall between the same two steps of a grid share a timer. The
+longer the wait, the wider the grid: no deadline is announced early, and none later than a
+twentieth of its time.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from aiaas_async.actors.envelope import Envelope
 
-_FAR_S: Final = 2.0
-_PARTS: Final = 10  # of a second that share a timer
+_LATEST: Final = 1 / 20  # of the time to a deadline
+_SOON_S: Final = 0.001  # what is nearer gets a timer of its own: no loop's clock is finer
 
 
 class Deadlines:
@@ -26,8 +27,7 @@ class Deadlines:
 
     def watch(self, envelope: Envelope[Any, Any], deadline: float) -> None:
         """Expire `envelope` when `deadline` has passed, unless it is answered before."""
-        is_far = deadline - envelope.enqueued_at > _FAR_S
-        at = math.ceil(deadline * _PARTS) / _PARTS if is_far else deadline
+        at = _on_grid(deadline, deadline - envelope.enqueued_at)
         due = self._due.get(at)
         if due is None:
             due = self._due[at] = set()
@@ -41,3 +41,11 @@ class Deadlines:
 
     def __repr__(self) -> str:
         return f"<Deadlines: {sum(map(len, self._due.values()))} watched>"
+
+
+def _on_grid(deadline: float, wait: float) -> float:
+    """The next time at or after `deadline` on a grid whose step is a power of two."""
+    if wait < _SOON_S:
+        return deadline
+    step = 2.0 ** math.floor(math.log2(wait * _LATEST))
+    return math.ceil(deadline / step) * step

@@ -21,7 +21,7 @@ class Envelope(Generic[M, R]):
     loop's clock, which uvloop reads in milliseconds; `arrived` is of `time.perf_counter`, for
     measuring. `work_s` is how many seconds of its owner it takes, as far as is known. `taken`: the
     owner has come to it, and does it even if nobody waits any more. Who watches its deadline keeps
-    it in `watched_in`, until it is answered."""
+    it in `watched_in`, until it is answered or dropped."""
 
     __slots__ = (
         "arrived",
@@ -65,14 +65,15 @@ class Envelope(Generic[M, R]):
     def answer(self, result: R) -> None:
         if not self.reply.done():
             self.reply.set_result(result)
-        self._leave()
+        self.leave()
 
     def fail(self, error: Exception) -> None:
         if not self.reply.done():
             self.reply.set_exception(error)
-        self._leave()
+        self.leave()
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Nobody need watch its deadline any more."""
         if self.watched_in is not None:
             self.watched_in.discard(self)
 

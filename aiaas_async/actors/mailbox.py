@@ -134,7 +134,7 @@ class Mailbox(Generic[E]):
             if not item.abandoned:
                 item.taken = True
                 return item
-            self._dropped += 1
+            self._drop(item)
         return None
 
     def take_like(self, fits: Callable[[E], bool], limit: int, now: float) -> list[E]:
@@ -144,11 +144,18 @@ class Mailbox(Generic[E]):
         taken = self._queue.take_like(lambda e: e.abandoned or fits(e), limit)
         for item in taken:
             self._took(item, now)
-        live = [item for item in taken if not item.abandoned]
-        for item in live:
-            item.taken = True
-        self._dropped += len(taken) - len(live)
+        live = []
+        for item in taken:
+            if item.abandoned:
+                self._drop(item)
+            else:
+                item.taken = True
+                live.append(item)
         return live
+
+    def _drop(self, item: E) -> None:
+        item.leave()  # whoever watches its deadline holds all that it carries
+        self._dropped += 1
 
     def _took(self, item: E, now: float) -> None:
         self._bytes -= item.cost

@@ -46,6 +46,13 @@ def pack_texts(texts: list[str], what: str) -> dict[str, Any]:
         raise InputError(f"{what} must all be texts") from None
 
 
+def _lists(value: Any) -> Any:
+    """`value` with lists in place of the arrays and ranges in it."""
+    if isinstance(value, list | tuple | range):
+        return [_lists(each) for each in value]
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
 def as_array(value: Any, what: str) -> Array:
     """Anything array-like: arrays, nested lists, scalars, tensors of other packages.
 
@@ -54,7 +61,7 @@ def as_array(value: Any, what: str) -> Array:
     try:
         array = np.asarray(value)
     except (ValueError, TypeError, OverflowError) as error:
-        raise InputError(f"{fault_in(value, what)}; got {clip(value)}") from error
+        raise InputError(f"{fault_in(_lists(value), what)}; got {clip(value)}") from error
     if array.dtype.kind in "OT" and all(isinstance(each, str) for each in array.flat):
         array = array.astype(np.str_)  # as pandas and numpy's StringDType hold texts
     if array.dtype.kind == "U" and (isinstance(value, np.ndarray) or _only_text(value)):

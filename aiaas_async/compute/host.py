@@ -218,7 +218,7 @@ class Host:
 
 def _read(job: ReadJson | ReadInfer, body: memoryview) -> Part:
     if isinstance(job, ReadJson):
-        return Part(arrays=read_apart(body))
+        return Part(arrays=read_apart(body, tensors=job.tensors))
     model = ProtocolModel(job.model, job.inputs, job.outputs)
     asked = read_request(body, job.header_length, model)
     facts = msgspec.msgpack.encode(msgspec.structs.replace(asked, inputs={}))

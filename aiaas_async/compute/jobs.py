@@ -146,7 +146,10 @@ WITHOUT_INPUTS: Final = ""  # the name of no input
 
 
 class ReadJson(msgspec.Struct, frozen=True, tag="read_json"):
-    """Read the JSON in the array "body": the answer's arrays are those of `longjson.py`."""
+    """Read the JSON in the array "body": the answer's arrays are those of `longjson.py`. `tensors`:
+    whether its lists of numbers are to become arrays."""
+
+    tensors: bool = True
 
 
 class ReadInfer(msgspec.Struct, frozen=True, tag="read_infer"):

@@ -9,7 +9,6 @@ the event loop, since 1 MB of zeros' gzip stalls it for a second.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import zlib
 from collections.abc import AsyncIterator
 from typing import Final, cast
@@ -29,6 +28,7 @@ from aiaas_async.names import clip
 
 _SMALL: Final = 1 << 16  # bytes that need not be counted: the number of connections is bounded
 _MOST_PIECES: Final = 1024  # a sender may send byte by byte
+_GLANCE_S: Final = 0.1  # of bodies that trickle in, what is here is joined so often
 _ALIGNMENT: Final = 16  # of a bytes object's data, as CPython lays it out
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
@@ -104,21 +104,25 @@ async def _collect(request: web.Request, cap: int, timeout_s: float, share: Shar
 
 
 async def _declared(content: StreamReader, size: int, timeout_s: float, pace: Pace) -> list[bytes]:
-    """The body whose `size` the budget has room for: nobody is woken before all of it is here."""
+    """The body whose `size` the budget has room for: nobody is woken before all of it is here, or
+    `_GLANCE_S` has passed."""
     loop = asyncio.get_running_loop()
     started = loop.time()
     content.set_read_chunk_size(size)  # or it would pause at 128 KiB
     pieces = [content.read_nowait()]  # goes on, if it has paused
     while not content.is_eof():
+        now = loop.time()
         until = started + min(timeout_s, pace.allowed_s(content.total_bytes))
-        if until <= loop.time():
-            raise _too_slow(timeout_s, pace, loop.time() - started)
-        with contextlib.suppress(TimeoutError):  # what came meanwhile may have bought more time
-            async with asyncio.timeout_at(until):
+        if until <= now:
+            raise _too_slow(timeout_s, pace, now - started)
+        try:
+            async with asyncio.timeout_at(min(until, now + _GLANCE_S)):
                 await content.wait_eof()
+        except TimeoutError:  # what came meanwhile may have bought more time
+            pieces.append(content.read_nowait())
     while not content.at_eof():
         pieces.append((await content.readchunk())[0])
-    return pieces
+    return [piece for piece in pieces if piece]
 
 
 async def _undeclared(

@@ -33,7 +33,7 @@ from aiaas_async.requestid import REQUEST_ID, begin
 from aiaas_async.schedule.origin import A_CALL, CALLS, TENANT, Origin
 from aiaas_async.service.platform import Platform
 from aiaas_async.wire.codecs import JSON, Codec, codec_for, decode_msgpack, reply_codec
-from aiaas_async.wire.longjson import LONG_BYTES, as_lists, read_with_arrays
+from aiaas_async.wire.longjson import LONG_BYTES, read_with_arrays
 from aiaas_async.wire.skim import first_binary
 
 logger = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ BUDGET: web.AppKey[BodyBudget] = web.AppKey("budget", BodyBudget)
 
 # Bodies that describe something, as opposed to tensors and files.
 CONTROL_BYTES = 1 << 20
+_BEGIN = 1 << 10  # bytes of MessagePack, in which a call's first tensor begins
 _SHORT_JSON = 1 << 12  # bytes in which no list is worth looking for
 # Counted where the server stopped before it answered.
 _UNANSWERED = 503
@@ -163,10 +164,10 @@ async def _decode_long(
 ) -> Any:
     """The value of a body of over `_SHORT_JSON` or `LONG_BYTES` bytes."""
     if codec is not JSON:
-        return decode_msgpack(aligned(pieces, first_binary(pieces[0])))
+        begin = pieces[0] if len(pieces[0]) >= _BEGIN else joined(pieces)
+        return decode_msgpack(aligned(pieces, first_binary(begin[:_BEGIN])))
     if sum(map(len, pieces)) > LONG_BYTES:
-        value = await platform.readers.read_json(pieces)
-        return value if tensors else as_lists(value)
+        return await platform.readers.read_json(pieces, tensors=tensors)
     return read_with_arrays(joined(pieces)) if tensors else codec.decode(joined(pieces))
 
 

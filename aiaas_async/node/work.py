@@ -42,7 +42,8 @@ class Servable:
     def __post_init__(self) -> None:
         object.__setattr__(self, "output_names", tuple(spec.name for spec in self.outputs))
         fixed = all(
-            spec.dtype != "string" and -1 not in (spec.shape or (-1,)) for spec in self.inputs
+            spec.dtype != "string" and spec.shape is not None and -1 not in spec.shape
+            for spec in self.inputs
         )
         object.__setattr__(self, "rigid", fixed and not self.piece)
         object.__setattr__(self, "stateful", is_stateful(self.inputs))

@@ -126,11 +126,17 @@ def _object_of(target: str) -> Custom:
 
 
 def _place_of(error: BaseException) -> str:
-    """The line of the operator's own code that raised it, as a syntax error says by itself."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    known = isinstance(error, SyntaxError) or last.filename == __file__
-    own = not known and not last.filename.startswith("<")  # <frozen importlib._bootstrap>
-    return f" ({Path(last.filename).name}, line {last.lineno})" if own else ""
+    """The line of the operator's own code that led to it, as a syntax error says by itself."""
+    ours = (__file__, importlib.__file__)
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename not in ours and not frame.filename.startswith("<")  # <frozen importlib…>
+    ]
+    if not frames or isinstance(error, SyntaxError):
+        return ""
+    last = [frame for frame in frames if frame.filename == frames[0].filename][-1]
+    return f" ({Path(last.filename).name}, line {last.lineno})"
 
 
 def _has(made: object, method: str) -> bool:

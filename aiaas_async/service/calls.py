@@ -86,7 +86,7 @@ class Calls:
         try:
             servable = self._models.servable_now(record) or await self._models.servable(record)
             batch, message = _read(servable, request)
-            if alias is not None and alias.traffic.shadow is not None:
+            if alias is not None and alias.traffic.shadow is not None and not servable.stateful:
                 self._shadow(alias.name, alias.traffic.shadow, batch, request.timeout_s)
             result = await self._ask(request, message, deadline)
             computed = time.perf_counter_ns()

@@ -286,7 +286,9 @@ def _fitted(array: Array, dtype: np.dtype[Any], name: str) -> Array:
         raise InputError(f"column {clip(name)} takes {dtype.name}, got texts")
     with np.errstate(invalid="ignore", over="ignore"):
         fitted = array.astype(dtype)
-    if dtype.kind != "f" and not np.array_equal(fitted, array):
+    # From 2**53 on floats are too far apart to tell whole numbers.
+    vague = array.dtype.kind == "f" and dtype.kind != "f" and np.abs(array).max(initial=0) >= 2**53
+    if dtype.kind != "f" and (vague or not np.array_equal(fitted, array)):
         raise InputError(f"column {clip(name)} takes {dtype.name}; some values do not fit it")
     return fitted
 

@@ -1,7 +1,7 @@
 """Readers: processes that turn long JSON bodies into arrays, beside the event loop and the nodes,
 and the arrays of long answers into JSON.
 
-They are workers like any node's, but their jobs need no model. The first long body starts them.
+They are workers like any node's, but their jobs need no model. The first job starts them.
 """
 
 from __future__ import annotations
@@ -19,13 +19,19 @@ from aiaas_async.compute.jobs import WITHOUT_INPUTS, ReadInfer, ReadJson, WriteJ
 from aiaas_async.compute.slots import JOBS_UNDER_WAY
 from aiaas_async.errors import OverloadedError, StoppingError, WorkerDiedError
 from aiaas_async.node.seat import WorkerSeat
+from aiaas_async.wire.codecs import encode_json
 from aiaas_async.wire.longjson import put_together
 from aiaas_async.wire.open_inference import InferRequest, Model
 
 # At a reader, the one that it reads included.
 MAX_WAITING: Final = 256
 MAX_BYTES: Final = 256 << 20
-PATIENCE_S: Final = 10.0  # 16 MiB of JSON take 0.1 s
+# 16 MiB of JSON take 0.1 s; of numbers near the ends of a double's range, made to be slow, 7 s.
+PATIENCE_S: Final = 10.0
+_MOMENT_S: Final = 0.1
+WRITING_PATIENCE_S: Final = 1.0  # then whoever waits writes the answer itself
+
+_Job = ReadJson | ReadInfer | WriteJson
 
 
 class _Desk:
@@ -55,12 +61,13 @@ class Readers:
         self._opening = asyncio.Lock()
         self._stopped = False
 
-    async def read_json(self, body: Sequence[bytes]) -> Any:
-        """The value of a JSON body, in pieces; its long lists of numbers are numpy arrays.
+    async def read_json(self, body: Sequence[bytes], *, tensors: bool = True) -> Any:
+        """The value of a JSON body, in pieces; with `tensors` its long lists of numbers are numpy
+        arrays.
 
         Raises what reading it raises, `OverloadedError` when too many bodies wait.
         """
-        answer = await self._do(ReadJson(), _whole(body))
+        answer = await self._do(ReadJson(tensors), _whole(body), PATIENCE_S)
         return put_together(answer.arrays)
 
     async def read_infer(
@@ -68,38 +75,48 @@ class Readers:
     ) -> InferRequest:
         """An infer request of the Open Inference Protocol, as `read_request` reads it."""
         job = ReadInfer(header_length, model.name, model.inputs, model.outputs)
-        answer = await self._do(job, _whole(body))
+        answer = await self._do(job, _whole(body), PATIENCE_S)
         inputs = dict(answer.arrays)
         rest = msgspec.msgpack.decode(inputs.pop(WITHOUT_INPUTS).tobytes(), type=InferRequest)
         return msgspec.structs.replace(rest, inputs=inputs)
 
     async def write_json(self, arrays: Mapping[str, Array]) -> dict[str, msgspec.Raw]:
-        """Each of `arrays` as JSON has it. Raises `OverloadedError`."""
-        answer = await self._do(WriteJson(), whole(arrays))
+        """Each of `arrays` as JSON has it. An answer that is computed is not lost to readers busy
+        with the bodies of others: then a thread writes it."""
+        try:
+            answer = await self._do(WriteJson(), whole(arrays), WRITING_PATIENCE_S)
+        except OverloadedError:
+            return await asyncio.to_thread(_written, arrays)
         return {name: msgspec.Raw(text.data) for name, text in answer.arrays.items()}
 
-    async def _do(self, job: ReadJson | ReadInfer | WriteJson, arrays: Sequence[Pieces]) -> Answer:
+    async def _do(self, job: _Job, arrays: Sequence[Pieces], time_s: float) -> Answer:
+        """Within `time_s` seconds. Raises `OverloadedError`."""
         await self._open()
+        end_by = asyncio.get_running_loop().time() + time_s
         try:
-            return await self._do_once(job, arrays)
+            return await self._do_once(job, arrays, end_by)
         except WorkerDiedError:  # reading changes nothing, so it may be done again
-            return await self._do_once(job, arrays)
+            return await self._do_once(job, arrays, end_by)
 
-    async def _do_once(
-        self, job: ReadJson | ReadInfer | WriteJson, arrays: Sequence[Pieces]
-    ) -> Answer:
+    async def _do_once(self, job: _Job, arrays: Sequence[Pieces], end_by: float) -> Answer:
         desk = min(self._desks, key=lambda each: each.load)
         size = sum(part.nbytes for array in arrays for part in array.parts)
         desk.check(size)
         desk.load += 1
         desk.nbytes += size
         try:
-            async with asyncio.timeout(PATIENCE_S), desk.places:
+            async with asyncio.timeout_at(end_by), desk.places:
                 worker = await desk.seat.free()
-                end_by = asyncio.get_running_loop().time() + PATIENCE_S
-                return await desk.seat.run(worker, job, arrays, end_by)
+                # Whoever gives up waiting leaves the job to its own end, or the worker's, which
+                # comes a moment later: it was not the worker that failed.
+                kill_at = asyncio.get_running_loop().time() + PATIENCE_S + _MOMENT_S
+                running = desk.seat.run(worker, job, arrays, kill_at)
+                running.add_done_callback(_seen)
+                return await asyncio.shield(running)
         except TimeoutError:
-            raise OverloadedError("a long JSON body found no reader in time") from None
+            raise OverloadedError(
+                "a long JSON body was not read in time; try later, or use MessagePack"
+            ) from None
         finally:
             desk.load -= 1
             desk.nbytes -= size
@@ -120,6 +137,16 @@ class Readers:
         self._stopped = True
         async with self._opening:
             await asyncio.gather(*(desk.seat.vacate(0.0) for desk in self._desks))
+
+
+def _seen(job: asyncio.Future[Answer]) -> None:
+    """A failure that nobody waits for is no defect."""
+    if not job.cancelled():
+        job.exception()
+
+
+def _written(arrays: Mapping[str, Array]) -> dict[str, msgspec.Raw]:
+    return {name: msgspec.Raw(encode_json(array)) for name, array in arrays.items()}
 
 
 def _whole(body: Sequence[bytes]) -> list[Pieces]:

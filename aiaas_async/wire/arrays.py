@@ -100,8 +100,8 @@ def read_array(raw: Any, what: str, dtype: str | None = None) -> Array:
     """
     if is_tensor(raw):
         return unpack_tensor(raw, what)
-    if isinstance(raw, np.ndarray):
-        return raw
+    if isinstance(raw, np.ndarray):  # a long list
+        return _as_float(raw, _FLOAT) if dtype is None and raw.dtype.kind == "f" else raw
     if isinstance(raw, Mapping):
         raise InputError(f"{what}: give nested lists or {{dtype, shape, data}}, got {clip(raw)}")
     if raw is None or isinstance(raw, memoryview):  # a long binary

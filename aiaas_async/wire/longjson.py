@@ -38,11 +38,13 @@ class Apart(msgspec.Struct):
     places: list[Place]
 
 
-def read_apart(body: bytes | memoryview) -> dict[str, Array]:
-    """The arrays, and as one more, `REST`, the bytes of what is left.
+def read_apart(body: bytes | memoryview, *, tensors: bool = True) -> dict[str, Array]:
+    """The arrays, none where no `tensors` are awaited; as one more, `REST`, the bytes of what is
+    left.
 
     Raises `MalformedError`, and `TooLargeError` where more than `MAX_REST` is no numbers."""
-    left, _, lists, places = _take_apart(bytes(body))
+    text = bytes(body)
+    left, _, lists, places = _take_apart(text, find_lists(text) if tensors else [])
     rest = msgspec.json.encode(Apart(msgspec.Raw(left), places))
     arrays = {str(number): each.numbers for number, each in enumerate(lists)}
     return {**arrays, REST: np.frombuffer(rest, np.uint8)}
@@ -57,15 +59,8 @@ def put_together(arrays: Mapping[str, Array]) -> Any:
 def read_with_arrays(body: bytes) -> Any:
     """The same of a body that is too short to be worth another process. Raises what `read_apart`
     does."""
-    _, value, lists, places = _take_apart(body)
+    _, value, lists, places = _take_apart(body, find_lists(body))
     return _put_back(value, places, [each.numbers for each in lists])
-
-
-def as_lists(value: Any) -> Any:
-    """`value` with lists in place of the arrays that its objects hold."""
-    if isinstance(value, dict):
-        return {key: as_lists(held) for key, held in value.items()}
-    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def arrays_in(value: Any) -> Iterator[Array]:
@@ -93,9 +88,10 @@ def _put_back(value: Any, places: Sequence[Place], arrays: Sequence[Array]) -> A
     return value
 
 
-def _take_apart(text: bytes) -> tuple[bytes, Any, list[LongList], list[Place]]:
-    """What is left of `text`, that decoded, and the lists with the place of each."""
-    lists = find_lists(text)
+def _take_apart(
+    text: bytes, lists: list[LongList]
+) -> tuple[bytes, Any, list[LongList], list[Place]]:
+    """What is left of `text`, that decoded, and those of `lists` that have a place, with it."""
     left, value, places = _without(text, lists)
     if len(places) < len(lists):  # those that lists hold stay in them
         lists = [lists[number] for number in places]

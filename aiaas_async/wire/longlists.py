@@ -21,6 +21,7 @@ from aiaas_async.wire.tensors import Array
 
 LEAST: Final = 256  # bytes of a list worth cutting out
 MAX_LISTS: Final = 256  # the bound of a body's fields
+_MOST_IN_VAIN: Final = 16  # lists that hold more than numbers, after which no more are tried
 _STAND_IN: Final = 4_153_962_871_460_529_327  # a whole number has one spelling
 _DIGITS: Final = str(_STAND_IN).encode()
 _VALUE_IS_LIST: Final = re.compile(rb"[ \t\n\r]*:[ \t\n\r]*\[")
@@ -42,6 +43,7 @@ def find_lists(text: bytes, key: bytes | None = None) -> list[LongList]:
     """The long lists of numbers that are values of an object: of `key` alone, if it is given.
     None of a text that has a stand-in in it already."""
     found: list[LongList] = []
+    tried = 0
     view, quoted = memoryview(text), None if key is None else b'"%s"' % key
     for after_key, end in _gaps(text):
         opening = _VALUE_IS_LIST.match(text, after_key, end)
@@ -50,11 +52,13 @@ def find_lists(text: bytes, key: bytes | None = None) -> list[LongList]:
         start, brace = opening.end() - 1, text.find(b"}", after_key, end)
         held = view[start : text.rfind(b"]", start, end if brace < 0 else brace) + 1]
         # What is no list by itself, because it holds more than numbers, stays where it is.
-        numbers = read_numbers(held) if len(held) >= LEAST else None
-        if numbers is not None:
+        if len(held) < LEAST:
+            continue
+        tried += 1
+        if (numbers := read_numbers(held)) is not None:
             found.append(LongList(start, held, numbers))
-            if len(found) == MAX_LISTS:
-                break
+        if tried == MAX_LISTS or tried - len(found) == _MOST_IN_VAIN:
+            break
     return found if cut_out(text, found).count(_DIGITS) == len(found) else []
 
 

@@ -107,6 +107,19 @@ async def test_a_refused_envelope_is_let_go_long_before_its_deadline() -> None:
     assert not refused.reply.done(), "its timer still holds it"
 
 
+async def test_what_is_dropped_is_held_by_nobody() -> None:
+    box = mailbox()
+    far = asyncio.get_running_loop().time() + 600
+    gone = [mail("a", deadline=far), mail("b", deadline=far), mail("c", deadline=far)]
+    for each in gone:
+        box.put_nowait(each)
+    gone[0].reply.cancel()
+    gone[2].reply.cancel()
+    assert box.take_nowait(0.0) is gone[1]
+    assert box.take_like(lambda _: True, 5, 0.0) == []
+    assert [each.watched_in and each in each.watched_in for each in gone] == [False, True, False]
+
+
 async def test_an_abandoned_envelope_is_dropped_when_taken() -> None:
     box = mailbox()
     first, second = mail("a"), mail("b")

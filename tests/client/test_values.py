@@ -108,3 +108,20 @@ def test_scalars_and_lists_of_an_answer_stay_what_they_are() -> None:
         "names": ["a", "b"],
         "none": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (
+            [np.array([1, 2]), np.array([1, 2, 3])],
+            "the list at [0] has 2 values, the one at [1] has 3",
+        ),
+        ([np.array([1, 2]), [3]], "the list at [0] has 2 values, the one at [1] has 1"),
+        ([range(2), [1, 2, 3]], "the list at [0] has 2 values, the one at [1] has 3"),
+    ],
+)
+def test_uneven_arrays_are_told_like_uneven_lists(value: Any, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        as_array(value, "input x")
+    assert said in str(caught.value)

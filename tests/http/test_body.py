@@ -12,6 +12,7 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.test_utils import make_mocked_request
 
 from aiaas_async.errors import DeadlineError, OverloadedError, TooLargeError
+from aiaas_async.http import body
 from aiaas_async.http.body import aligned, joined, read_body, read_pieces
 from aiaas_async.http.budget import BodyBudget
 from aiaas_async.http.pace import Pace
@@ -71,17 +72,44 @@ async def test_a_declared_body_has_the_time_that_its_bytes_bought() -> None:
     assert asyncio.get_running_loop().time() - started >= 0.03
 
 
-async def test_what_comes_while_a_declared_body_is_waited_for_buys_time_too() -> None:
-    request, content = arriving(4000)
-    content.feed_data(bytes(1000))
-    pieces = reading(request, Pace(grace_s=0.0, rate=50_000))
+async def test_what_comes_while_a_declared_body_is_waited_for_buys_time_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(body, "_GLANCE_S", 0.0)  # it looks again at every turn of the loop
+    request, content = arriving(100_000)
+    pieces = reading(request, Pace(grace_s=0.0, rate=1_000_000))
+    started = asyncio.get_running_loop().time()
+    for _ in range(9):
+        content.feed_data(bytes(10_000))  # each buys 10 ms
+        await asyncio.sleep(0)
+    with pytest.raises(DeadlineError, match="too slowly"):
+        await pieces
+    assert asyncio.get_running_loop().time() - started >= 0.09
+
+
+async def test_a_declared_body_that_trickles_in_is_joined_on_its_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(body, "_GLANCE_S", 0.0)
+    request, content = arriving(3000)
+    pieces = reading(request)
+    for _ in range(30):
+        for _ in range(100):
+            content.feed_data(b"x")
+        for _ in range(5):
+            await asyncio.sleep(0)
+    content.feed_eof()
+    assert len(await pieces) < 100
+    assert joined(await pieces) == b"x" * 3000
+
+
+async def test_a_body_after_its_head_has_no_empty_piece() -> None:
+    request, content = arriving(1000)
+    pieces = reading(request)
     await asyncio.sleep(0)
-    content.feed_data(bytes(2000))
-    done, _ = await asyncio.wait([pieces], timeout=0.04)  # the first bytes bought 20 ms
-    assert not done
     content.feed_data(bytes(1000))
     content.feed_eof()
-    assert len(joined(await pieces)) == 4000
+    assert [len(piece) for piece in await pieces] == [1000]
 
 
 async def test_a_body_that_its_budget_has_no_room_for_is_refused_before_it_comes() -> None:
@@ -106,6 +134,6 @@ async def test_an_undeclared_body_is_refused_when_it_grows_too_large() -> None:
 @pytest.mark.parametrize("at", [0, 1, 3, 16, 21])
 def test_what_begins_anywhere_in_a_body_can_lie_where_arrays_must(at: int) -> None:
     pieces = [b"abcdefghijkl", b"mnopqrstuvwxyz"]
-    body = aligned(pieces, at)
-    assert body == joined(pieces) == b"abcdefghijklmnopqrstuvwxyz"
-    assert np.frombuffer(body, np.uint8)[at:].ctypes.data % 16 == 0
+    found = aligned(pieces, at)
+    assert found == joined(pieces) == b"abcdefghijklmnopqrstuvwxyz"
+    assert np.frombuffer(found, np.uint8)[at:].ctypes.data % 16 == 0

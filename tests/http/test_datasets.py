@@ -252,3 +252,16 @@ async def test_a_range_of_items_is_read_by_their_numbers(api: Api) -> None:
     assert (await api.get("/datasets/d/items?start=9")).value["keys"] == []
     for query in ("start=2&stop=1", "start=-1", "stop=x", "start=0&stop=10001", f"stop={10**12}"):
         assert (await api.get(f"/datasets/d/items?{query}")).status == 422, query
+
+
+@pytest.mark.parametrize("count", [10, 400])
+async def test_large_whole_numbers_stay_apart_however_long_their_list_is(
+    api: Api, count: int
+) -> None:
+    await succeed(api.put("/datasets/u", {"columns": {"n": {"dtype": "uint64", "shape": []}}}))
+    numbers = [2**63 + n for n in range(count)]
+    report = (await succeed(api.post("/datasets/u/items", {"columns": {"n": numbers}}))).value
+    assert report["written"] == count
+    vague = [2.0**53 + 2 * n for n in range(count)]
+    refused = await api.post("/datasets/u/items", {"columns": {"n": vague}})
+    assert (refused.status, refused.code) == (422, "invalid_input")

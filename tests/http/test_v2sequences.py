@@ -15,7 +15,7 @@ from aiaas_async.node.node import Node
 from aiaas_async.service import sequences
 from aiaas_async.service.calls import CallRequest
 from tests.http.conftest import Served
-from tests.http.examples import EXAMPLES, RUNTIMES
+from tests.http.examples import EXAMPLES, RUNTIMES, stateful
 from tests.http.v2asking import Answer, ask
 from tests.http.v2server import serving
 
@@ -252,3 +252,21 @@ async def test_a_full_mailbox_is_no_end_of_a_sequence(
         patch.setattr(Node, "submit", full)
         assert (await add(summing, 1, "7")).status == 503
     assert value_of(await add(summing, 1, "7")) == 5
+
+
+async def test_a_shadow_gets_no_copies_of_sequences(scratch: Path) -> None:
+    first = stateful(NAME, "accumulator", "string")
+    async with serving(scratch, RUNTIMES, first, {**first, "version": "2"}, nodes=1) as served:
+        alias = {"version": first["version"], "shadow": "2"}
+        assert (await served.api.put(f"/models/{NAME}/aliases/live", alias)).status == 200
+
+        async def total(version: str, value: int, *, start: bool) -> int:
+            marks = {"sequence_id": "7", "sequence_start": start, "sequence_end": False}
+            call = CallRequest({"INPUT": [value], **marks}, NAME, version)
+            found: int = (await served.platform.calls.call(call)).outputs["OUTPUT"].tolist()[0]
+            return found
+
+        assert await total("2", 1, start=True) == 1
+        assert await total("live", 100, start=True) == 100
+        assert await total("live", 100, start=False) == 200
+        assert await total("2", 1, start=False) == 2

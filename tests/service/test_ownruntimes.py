@@ -52,6 +52,10 @@ async def test_a_class_that_can_be_used_is_no_obstacle(start: Start) -> None:
     ("code", "said"),
     [
         ("\n\nabsent_name", r"NameError: name 'absent_name' is not defined \(mine\.py, line 3\)"),
+        (
+            "import json\ndef load():\n    json.loads('x')\nload()",
+            r"JSONDecodeError: .* \(mine\.py, line 3\)",
+        ),
         ("def", r"SyntaxError: invalid syntax \(mine\.py, line 1\)"),
         ("import sys; sys.exit(3)", "SystemExit: 3"),
         ("import os; os._exit(3)", "the process that imported it died"),

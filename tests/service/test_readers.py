@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import msgspec
+import numpy as np
 import pytest
 import pytest_asyncio
 
@@ -67,3 +69,24 @@ async def test_a_body_larger_than_all_that_may_wait_is_read_when_none_does(
     (alone,) = await waiting(reading, source, 1)
     assert not alone.done()
     alone.cancel()
+
+
+async def test_an_answer_is_written_though_no_reader_has_the_time(
+    reading: Readers, source: FakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "WRITING_PATIENCE_S", 0.0)
+    under_way = await waiting(reading, source, 3)
+    written = await reading.write_json({"y": np.arange(3)})
+    assert written == {"y": msgspec.Raw(b"[0,1,2]")}
+    for task in under_way:
+        task.cancel()
+    await asyncio.gather(*under_way, return_exceptions=True)
+
+
+async def test_a_body_that_takes_too_long_is_not_read_again(
+    reading: Readers, source: FakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "PATIENCE_S", 0.01)
+    with pytest.raises(OverloadedError, match="not read in time"):
+        await reading.read_json(BODY)
+    assert len(source.workers) == 1

@@ -99,3 +99,19 @@ def test_many_lists_are_read_with_their_shape() -> None:
     found = read_numbers(json.dumps(value).encode())
     assert found is not None
     assert found.tolist() == value
+
+
+@given(st.lists(st.integers(-(2**63), 2**64 - 1), min_size=1, max_size=50))
+def test_whole_numbers_stay_what_they_are_or_are_left_to_others(flat: list[int]) -> None:
+    found = read_numbers(json.dumps(flat).encode())
+    if found is None:
+        assert min(flat) < 0
+        assert max(flat) >= 2**63
+    else:
+        assert found.dtype == (np.int64 if max(flat) < 2**63 else np.uint64)
+        assert found.tolist() == flat
+
+
+def test_whole_numbers_beyond_64_bits_are_no_floats() -> None:
+    assert read_numbers(json.dumps([1] * 100 + [2**64]).encode()) is None
+    assert read_numbers(json.dumps([-1] + [2**63] * 100).encode()) is None
