@@ -270,7 +270,7 @@ def _read_columns(dataset: Dataset, columns: Mapping[str, Any]) -> dict[str, Arr
     for name, raw in columns.items():
         declared = dataset.spec.columns.get(name)
         array = read_array(raw, f"column {clip(name)}", declared.dtype if declared else None)
-        given_as_lists = isinstance(raw, list)
+        given_as_lists = isinstance(raw, list | np.ndarray)  # long ones were read already
         if declared is not None and given_as_lists:
             array = _fitted(array, NUMPY[declared.dtype], name)
         arrays[name] = array

@@ -44,6 +44,15 @@ async def test_items_come_back_by_key_and_in_pages(api: Api) -> None:
     assert len((await api.get("/datasets/d")).value["digest"]) == 64
 
 
+async def test_lists_of_json_take_the_columns_type_however_long_they_are(api: Api) -> None:
+    await succeed(api.put("/datasets/d", {"columns": COLUMNS}))
+    for count in (2, 20_000):
+        x = [[number + 0.5, -1.25] for number in range(count)]
+        body = {"keys": [f"k{n}" for n in range(count)], "columns": {"x": x, "y": [7] * count}}
+        await succeed(api.post("/datasets/d/items", body))
+        assert (await api.get("/datasets/d")).value["count"] == count
+
+
 async def test_items_and_data_sets_are_deleted(api: Api) -> None:
     await filled(api)
     assert (await api.delete("/datasets/d/items?key=a")).status == 204
