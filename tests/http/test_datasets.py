@@ -46,7 +46,7 @@ async def test_items_come_back_by_key_and_in_pages(api: Api) -> None:
 
 async def test_lists_of_json_take_the_columns_type_however_long_they_are(api: Api) -> None:
     await succeed(api.put("/datasets/d", {"columns": COLUMNS}))
-    for count in (2, 20_000):
+    for count in (2, 4000):
         x = [[number + 0.5, -1.25] for number in range(count)]
         body = {"keys": [f"k{n}" for n in range(count)], "columns": {"x": x, "y": [7] * count}}
         await succeed(api.post("/datasets/d/items", body))
