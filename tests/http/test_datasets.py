@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aiaas_async.wire.codecs import MSGPACK
+from aiaas_async.wire.codecs import JSON, MSGPACK
 from aiaas_async.wire.items import pack_items
 from tests.http.api import Api
 from tests.http.conftest import Served
@@ -42,6 +42,16 @@ async def test_items_come_back_by_key_and_in_pages(api: Api) -> None:
     assert (rest["keys"], rest["next"]) == (["c"], None)
     assert (await api.get("/datasets")).value["datasets"][0]["count"] == 3
     assert len((await api.get("/datasets/d")).value["digest"]) == 64
+
+
+async def test_lists_take_the_columns_type_however_long_the_json_is(served: Served) -> None:
+    api = served.speaking(JSON)
+    await succeed(api.put("/datasets/d", {"columns": COLUMNS}))
+    for count in (2, 20_000):
+        x = [[number + 0.5, -1.25] for number in range(count)]
+        body = {"keys": [f"k{n}" for n in range(count)], "columns": {"x": x, "y": [7] * count}}
+        await succeed(api.post("/datasets/d/items", body))
+        assert (await api.get("/datasets/d")).value["count"] == count
 
 
 async def test_items_and_data_sets_are_deleted(api: Api) -> None:

@@ -161,6 +161,34 @@ def test_what_a_killed_server_acknowledged_is_there_after_a_restart(tmp_path: Pa
         assert there.value("GET", "/models/m/versions/1.0")["state"] == "ready"
 
 
+def test_a_batch_job_whose_server_is_killed_does_the_rest_and_doubles_nothing(
+    tmp_path: Path,
+) -> None:
+    folder, count = tmp_path / "server", 20_000
+    with remote(folder) as there:
+        there.commit_doubler()
+        column = {"x": {"dtype": "float32", "shape": [4]}}
+        there.value("PUT", "/datasets/things", json={"columns": column})
+        keys = [f"key {number}" for number in range(count)]
+        given = {"x": [[float(number)] * 4 for number in range(count)]}
+        there.value("POST", "/datasets/things/items", json={"keys": keys, "columns": given})
+        order = {"model": "doubler", "dataset": "things", "output_dataset": "results"}
+        job = there.value("POST", "/batch", json={**order, "task_items": 10})["job"]
+        stored = (event.data.get("done", 0) for event in told_of(there, job))
+        before = next(done for done in stored if done)
+        there.process.kill()
+    with remote(folder) as there:
+        assert list(told_of(there, job))[-1].kind == "end"
+        result = there.value("GET", f"/jobs/{job}")["result"]
+        assert before <= result["skipped"] < count
+        assert (result["done"], there.value("GET", "/datasets/results")["count"]) == (count, count)
+        found: dict[str, list[float]] = {}
+        for start in range(0, count, 5000):
+            page = there.value("GET", f"/datasets/results/items?start={start}&stop={start + 5000}")
+            found |= dict(zip(page["keys"], page["columns"]["doubled"], strict=True))
+        assert found == {f"key {number}": [2.0 * number] * 4 for number in range(count)}
+
+
 COLUMNS = {"x": {"dtype": "float32", "shape": [6]}, "y": {"dtype": "int64", "shape": []}}
 ORDER: dict[str, Any] = {
     "model": "m",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -57,9 +58,9 @@ async def prepare(platform: Platform, count: int = ITEMS) -> Array:
     return await fill(platform, "things", "x", rows(max(count, 1))[:count])
 
 
-async def fill(platform: Platform, name: str, column: str, values: Array) -> Array:
+async def fill(platform: Platform, name: str, column: str, values: Array, **declared: Any) -> Array:
     spec = {"dtype": values.dtype.name, "shape": list(values.shape[1:])}
-    await platform.datasets.declare(name, {"columns": {column: spec}})
+    await platform.datasets.declare(name, {"columns": {column: spec}, **declared})
     if len(values):
         keys = [f"key {number}" for number in range(len(values))]
         await platform.datasets.put(name, {"keys": keys, "columns": {column: values}})
@@ -116,6 +117,52 @@ async def test_every_item_gets_its_result_under_its_key(start: Start, assignment
         assert result["done"] == result["total"] == ITEMS
         assert sum(result["nodes"].values()) == ITEMS
         assert result["output_dataset"] == "results"
+
+
+async def test_results_can_be_read_in_every_way_as_soon_as_the_job_is_over(start: Start) -> None:
+    async with start(nodes=3) as platform:
+        values = await prepare(platform)
+        await over(await begin(platform))
+        for number in (0, 250, ITEMS - 1):
+            item = await platform.datasets.get("results", f"key {number}")
+            np.testing.assert_array_equal(item["columns"]["doubled"], 2 * values[number])
+        keys = [f"key {number}" for number in range(ITEMS)]
+        whole = await platform.datasets.range("results", 0, ITEMS)
+        assert sorted(whole["keys"]) == sorted(keys)
+        first = await platform.datasets.page("results", None, 300)
+        rest = await platform.datasets.page("results", first["next"], 300)
+        assert first["keys"] + rest["keys"] == whole["keys"]
+        platform.datasets._library.get("results").verify()
+
+
+async def test_items_with_copies_have_one_result_each(start: Start) -> None:
+    async with start(nodes=3) as platform:
+        await prepare(platform, 0)
+        values = await fill(platform, "copied", "x", rows(ITEMS), replication=2)
+        result = await over(await begin(platform, dataset="copied", task_items=7))
+        await check(platform, values)
+        assert result["done"] == sum(result["nodes"].values()) == ITEMS
+        placed = platform.datasets._library.get("results").placement()["nodes"]
+        ring = platform.cluster.ring
+        owners = [ring.owner(f"key {number}") for number in range(ITEMS)]
+        assert {node: facts["rows"] for node, facts in placed.items()} == dict(Counter(owners))
+
+
+async def test_what_somebody_puts_among_the_results_doubles_none_of_them(start: Start) -> None:
+    gate = Gate(after=10)
+    async with start(gate) as platform:
+        values = await prepare(platform)
+        job = await begin(platform, task_items=5)
+        await gate.reached.wait()
+        keys = [f"key {number}" for number in range(0, ITEMS, 2)]
+        theirs = np.zeros((len(keys), 4), np.float32)
+        await platform.datasets.put("results", {"keys": keys, "columns": {"doubled": theirs}})
+        gate.open.set()
+        await over(job)
+        found = await results(platform)
+        assert len(found) == (await platform.datasets.describe("results"))["count"] == ITEMS
+        for number in range(1, ITEMS, 2):
+            np.testing.assert_array_equal(found[f"key {number}"], 2 * values[number])
 
 
 @pytest.mark.parametrize("schedule", DISCIPLINES)
