@@ -1,0 +1,224 @@
+"""An inverted residual block (Sandler et al. 2018) as one step, for predictions.
+
+Pointwise convolution, depthwise convolution, pointwise convolution, with an activation between
+each: what lies between is up to six times as wide as what goes in and comes out. Computed in
+bands of rows it stays in the cache. Where the depthwise convolution skips columns, the wide
+image is made with the columns apart that one column of the kernel meets (for stride 2 the even
+and the odd ones), which costs nothing there and lets einsum run over several pixels.
+
+The memory is laid out once and the numpy calls on it are listed once, since for one small image
+the way from call to call takes as long as an eighth of the calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from typing import Any, Final
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from aiaas_async.nn.depthwise import RUN, DepthwiseConv2d
+from aiaas_async.nn.layer import Array, Layer, Mode, Shape
+from aiaas_async.nn.product import LANES, panels, product
+from aiaas_async.nn.windows import output_size
+
+WHOLE_BYTES: Final = 4 * 1024 * 1024  # up to that, one band: others would read the weights again
+BAND_BYTES: Final = 2 * 1024 * 1024
+
+Call = Callable[[], Any]
+Apply = Callable[[Array, Array], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A convolution's weight and bias."""
+
+    weight: Array
+    bias: Array
+
+
+class Bottleneck(Layer, frozen=True, kw_only=True):
+    """A `Block` as a layer of a network that only predicts."""
+
+    block: Any
+
+    def forward(self, xs: Sequence[Array], ps: Sequence[Array], mode: Mode) -> tuple[Array, Any]:
+        block: Block = self.block
+        out = np.empty((len(xs[0]), *block.shape), block.dtype)
+        for x, y in zip(xs[0], out, strict=True):
+            block.compute(x, y)
+        return out, None
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Columns of the wide image that are alike modulo the stride: `count` from `start` in the
+    image, from `at` among their like, which are `width` with the border."""
+
+    start: int
+    count: int
+    at: int
+    width: int
+    weight: Array  # [kh, taps, pixels of a run x channels]
+
+
+class Block:
+    """Expands, filters and projects one image [H, W, C] at a time.
+
+    `use` gives it its memory of `elements`, which others may use between the calls.
+    """
+
+    def __init__(
+        self,
+        layer: DepthwiseConv2d,
+        shape: Shape,
+        stages: tuple[Stage, Stage, Stage],
+        applies: tuple[Apply, Apply],
+    ) -> None:
+        expansion, filters, projection = stages
+        size = self._height, self._width = shape[0], shape[1]
+        self._kernel, self._stride = layer.kernel, layer.stride
+        self._above, before = (around[0] for around in layer.border(size))
+        self._out = output_size(size, layer.kernel, layer.stride, layer.padding)
+        self._channels, self.dtype = filters.weight.shape[2], filters.weight.dtype
+        self._parts = list(self._apart(filters.weight, before))
+        self._rows = self._band()
+        self._applies = applies
+        # The image gets a channel of ones: the bias is one more row of the weight.
+        stacked = np.concatenate([expansion.weight[0, 0], expansion.bias[None]])
+        self._expansion = panels(stacked, prod(size))
+        self._bias = np.tile(filters.bias, self._out[1])
+        self._projection = panels(projection.weight[0, 0], prod(self._out))
+        self._offset = np.tile(projection.bias, self._out[1])
+        self._shapes = list(self._needed(shape[2] + 1, projection.bias.size))
+        self._calls: list[Call] = []
+
+    @property
+    def shape(self) -> Shape:
+        """Of the result."""
+        return (*self._out, self._offset.size // self._out[1])
+
+    @property
+    def elements(self) -> int:
+        return sum(_rounded(shape) for shape in self._shapes)
+
+    def use(self, memory: Array) -> None:
+        at, arrays = 0, []
+        for shape in self._shapes:
+            arrays.append(memory[at : at + prod(shape)].reshape(shape))
+            at += _rounded(shape)
+        self._y, self._fresh, self._sums, *apart = arrays
+        self._x, self._wide = apart[: len(self._parts)], apart[len(self._parts) :]
+        self._calls = list(self._listed())
+
+    def compute(self, x: Array, y: Array) -> None:
+        for image, part in zip(self._x, self._parts, strict=True):
+            image[..., :-1] = x[:, part.start :: self._stride[1]][:, : part.count]
+        for call in self._calls:
+            call()
+        y[:] = self._y
+
+    def _apart(self, weight: Array, before: int) -> Iterator[_Part]:
+        (_, kernel), (_, stride), (_, out) = self._kernel, self._stride, self._out
+        run = _run(out, self._channels)
+        for i in range(stride):
+            start, taps = (i - before) % stride, -(-(kernel - i) // stride)
+            at, needed = (start + before) // stride, out - 1 + taps
+            count = min(len(range(start, self._width, stride)), needed - at)
+            yield _Part(start, count, at, needed, np.tile(weight[:, i::stride], run))
+
+    def _band(self) -> int:
+        """Rows of the output that are computed at once."""
+        wide = self._stride[0] * sum(part.width + part.count for part in self._parts)
+        row = (wide + 2 * self._out[1]) * self._channels * self.dtype.itemsize
+        whole = self._out[0] * row
+        bands = 1 if whole <= WHOLE_BYTES else -(-whole // BAND_BYTES)
+        return -(-self._out[0] // bands)
+
+    def _needed(self, given: int, filters: int) -> Iterator[Shape]:
+        """The arrays: result, a part of the wide image without its border, sums of the depthwise
+        convolution over the first and over another part, the parts of the image and of the wide
+        one."""
+        reach, channels = (self._rows - 1) * self._stride[0] + self._kernel[0], self._channels
+        yield *self._out, filters
+        yield (reach * max(part.count for part in self._parts) * channels,)
+        yield len(self._parts[:2]), self._rows, self._out[1], channels
+        yield from ((self._height, part.count, given) for part in self._parts)
+        yield from ((reach, part.width, channels) for part in self._parts)
+
+    def _listed(self) -> Iterator[Call]:
+        for image, wide, part in zip(self._x, self._wide, self._parts, strict=True):
+            yield partial(image[..., -1].fill, 1)
+            yield from _cleared(wide[:, : part.at], wide[:, part.at + part.count :])
+        for top in range(0, self._out[0], self._rows):
+            rows = self._y[top : top + self._rows]
+            yield from self._filtered(top, len(rows))
+            yield product(self._sums[0, : len(rows)], self._projection, rows)
+            yield _added(rows, self._offset)
+
+    def _filtered(self, top: int, count: int) -> Iterator[Call]:
+        """Rows of the depthwise convolution, activated, into the first sums."""
+        total, other = self._sums[0, :count], self._sums[-1, :count]
+        for image, wide, part in zip(self._x, self._wide, self._parts, strict=True):
+            yield from self._expanded(image, wide, part, top, count)
+            found = total if part is self._parts[0] else other
+            seen = self._seen(wide, part, count)
+            into = found.reshape(*seen.shape[:2], -1)
+            yield partial(np.einsum, "hrijm,ijm->hrm", seen, part.weight, out=into)
+            if part is not self._parts[0]:
+                yield partial(np.add, total, other, out=total)
+        yield _added(total, self._bias)
+        yield partial(self._applies[1], total, total)
+
+    def _expanded(
+        self, image: Array, wide: Array, part: _Part, top: int, count: int
+    ) -> Iterator[Call]:
+        """The rows of the wide image that so many rows of the output meet."""
+        kernel, stride = self._kernel[0], self._stride[0]
+        first, reach = top * stride - self._above, (count - 1) * stride + kernel
+        kept = kernel - stride if top else 0  # made by the band before
+        if kept:
+            yield partial(np.copyto, wide[:kept], wide[self._rows * stride :][:kept])
+        begin = max(first + kept, 0)
+        end = max(begin, min(first + reach, self._height))
+        yield from _cleared(wide[kept : begin - first], wide[end - first : reach])
+        if begin == end:
+            return
+        shape = end - begin, part.count, self._channels
+        fresh = self._fresh[: prod(shape)].reshape(shape)
+        yield product(image[begin:end], self._expansion, fresh)
+        inside = wide[begin - first : end - first, part.at : part.at + part.count]
+        yield partial(self._applies[0], fresh, inside)
+
+    def _seen(self, wide: Array, part: _Part, count: int) -> Array:
+        """What the windows of each run of pixels see [rows, runs, kh, taps, pixels C]."""
+        row, pixel, one = wide.strides
+        run = part.weight.shape[2] // self._channels
+        shape = (count, self._out[1] // run, *part.weight.shape)
+        strides = (self._stride[0] * row, run * pixel, row, pixel, one)
+        return as_strided(wide, shape, strides, writeable=False)
+
+
+def _run(width: int, channels: int) -> int:
+    """How many pixels einsum takes at once; all runs of a row are of one length."""
+    most = min(width, max(1, RUN // channels))
+    return next(n for n in range(most, 0, -1) if width % n == 0)
+
+
+def _cleared(*views: Array) -> Iterator[Call]:
+    return (partial(view.fill, 0) for view in views if view.size)
+
+
+def _added(rows: Array, bias: Array) -> Call:
+    """The call that adds `bias` [w F] to each of the rows [h, w, F]."""
+    flat = rows.reshape(len(rows), -1)
+    return partial(np.add, flat, bias, out=flat)
+
+
+def _rounded(shape: Shape) -> int:
+    """Elements of an array, so that the next one begins a line of the cache."""
+    return -(-prod(shape) // LANES) * LANES

@@ -1,0 +1,116 @@
+"""Inverted residual blocks of a graph made one step each (`bottleneck.py`), for predictions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from aiaas_async.nn.bottleneck import Block, Bottleneck, Stage
+from aiaas_async.nn.convolution import Conv2d
+from aiaas_async.nn.depthwise import DepthwiseConv2d
+from aiaas_async.nn.graph import Graph, Node
+from aiaas_async.nn.layer import Array, Shape
+from aiaas_async.nn.network import Network, Params
+from aiaas_async.nn.product import panels
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The layers of a block in order, each read by the next one alone."""
+
+    expansion: Node
+    first: Node
+    filters: Node
+    second: Node
+    projection: Node
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        return (self.expansion.name, self.first.name, self.filters.name, self.second.name)
+
+
+def chains(graph: Graph) -> list[Chain]:
+    """The blocks of a graph, of images of a known size."""
+    nodes = {node.name: node for node in graph.nodes}
+    uses = Counter(source for node in graph.nodes for source in node.inputs)
+    uses.update(graph.outputs)
+    found = []
+    for projection in graph.nodes:
+        way = [projection]
+        while len(way) < 5 and uses[way[0].inputs[0]] == 1 and way[0].inputs[0] in nodes:
+            way.insert(0, nodes[way[0].inputs[0]])
+        if len(way) == 5 and _is_block(Chain(*way)):
+            found.append(Chain(*way))
+    return found
+
+
+def fused(network: Network, params: Mapping[str, Array]) -> tuple[Network, Params]:
+    """A network that predicts the same, one call at a time, its blocks of one layer each, named
+    as the last of them; and the parameters of the others."""
+    made = {chain.projection.name: chain for chain in chains(network.graph)}
+    if not made:
+        return network, dict(params)
+    shapes = {spec.name: spec.shape or () for spec in network.inputs}
+    shapes |= {node.name: node.value.shape for node in network.graph.nodes}
+    inside = {name for chain in made.values() for name in chain.inside}
+    blocks = {name: _block(chain, shapes, params) for name, chain in made.items()}
+    _share_memory(list(blocks.values()))
+    nodes = [
+        node if node.name not in made else _as_layer(made[node.name], blocks[node.name])
+        for node in network.graph.nodes
+        if node.name not in inside
+    ]
+    kept = {name: params[name] for node in nodes for name in node.parameters}
+    for node in nodes:
+        if _pointwise(node) and min(node.value.shape) > 0:
+            weight, height, width = next(iter(node.parameters)), *node.value.shape[:2]
+            kept[weight] = panels(kept[weight][0, 0], height * width)
+    return network.with_nodes(nodes), kept
+
+
+def _block(chain: Chain, shapes: Mapping[str, Shape], params: Mapping[str, Array]) -> Block:
+    layer = chain.filters.layer
+    assert isinstance(layer, DepthwiseConv2d)
+    expansion, filters, projection = (
+        Stage(*(params[name] for name in node.parameters))
+        for node in (chain.expansion, chain.filters, chain.projection)
+    )
+    applies = chain.first.layer.apply, chain.second.layer.apply
+    shape = shapes[chain.expansion.inputs[0]]
+    return Block(layer, shape, (expansion, filters, projection), applies)
+
+
+def _share_memory(blocks: list[Block]) -> None:
+    """They run one after another: what one leaves in the cache is overwritten by the next."""
+    most = max(block.elements for block in blocks)
+    memory = np.empty(most + 16, np.float32)
+    begin = -memory.ctypes.data // memory.itemsize % 16  # of a line of the cache
+    for block in blocks:
+        block.use(memory[begin:])
+
+
+def _as_layer(chain: Chain, block: Block) -> Node:
+    inputs = chain.expansion.inputs
+    return replace(chain.projection, layer=Bottleneck(block=block), inputs=inputs, parameters={})
+
+
+def _is_block(chain: Chain) -> bool:
+    layer = chain.filters.layer
+    return (
+        _pointwise(chain.expansion)
+        and chain.first.layer.APPLIES
+        and isinstance(layer, DepthwiseConv2d)
+        and layer.use_bias
+        and all(k >= s for k, s in zip(layer.kernel, layer.stride, strict=True))
+        and min(chain.filters.value.shape) > 0
+        and chain.second.layer.APPLIES
+        and _pointwise(chain.projection)
+    )
+
+
+def _pointwise(node: Node) -> bool:
+    layer = node.layer
+    return isinstance(layer, Conv2d) and layer.kernel == layer.stride == (1, 1) and layer.use_bias
