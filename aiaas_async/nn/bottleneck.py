@@ -23,11 +23,12 @@ from numpy.lib.stride_tricks import as_strided
 
 from aiaas_async.nn.depthwise import RUN, DepthwiseConv2d
 from aiaas_async.nn.layer import Array, Layer, Mode, Shape
-from aiaas_async.nn.product import LANES, panels, product
+from aiaas_async.nn.product import LANES, multiplied, panels
 from aiaas_async.nn.windows import output_size
 
 WHOLE_BYTES: Final = 4 * 1024 * 1024  # up to that, one band: others would read the weights again
-BAND_BYTES: Final = 2 * 1024 * 1024
+BAND_BYTES: Final = 1536 * 1024
+DIRECT: Final = 14  # columns that a product has at once where it writes between the borders
 
 Call = Callable[[], Any]
 Apply = Callable[[Array, Array], None]
@@ -39,19 +40,6 @@ class Stage:
 
     weight: Array
     bias: Array
-
-
-class Bottleneck(Layer, frozen=True, kw_only=True):
-    """A `Block` as a layer of a network that only predicts."""
-
-    block: Any
-
-    def forward(self, xs: Sequence[Array], ps: Sequence[Array], mode: Mode) -> tuple[Array, Any]:
-        block: Block = self.block
-        out = np.empty((len(xs[0]), *block.shape), block.dtype)
-        for x, y in zip(xs[0], out, strict=True):
-            block.compute(x, y)
-        return out, None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +121,7 @@ class Block:
 
     def _band(self) -> int:
         """Rows of the output that are computed at once."""
-        wide = self._stride[0] * sum(part.width + part.count for part in self._parts)
+        wide = self._stride[0] * sum(part.width for part in self._parts)
         row = (wide + 2 * self._out[1]) * self._channels * self.dtype.itemsize
         whole = self._out[0] * row
         bands = 1 if whole <= WHOLE_BYTES else -(-whole // BAND_BYTES)
@@ -157,7 +145,7 @@ class Block:
         for top in range(0, self._out[0], self._rows):
             rows = self._y[top : top + self._rows]
             yield from self._filtered(top, len(rows))
-            yield product(self._sums[0, : len(rows)], self._projection, rows)
+            yield multiplied(self._sums[0, : len(rows)], self._projection, rows)
             yield _added(rows, self._offset)
 
     def _filtered(self, top: int, count: int) -> Iterator[Call]:
@@ -188,10 +176,15 @@ class Block:
         yield from _cleared(wide[kept : begin - first], wide[end - first : reach])
         if begin == end:
             return
+        rows = wide[begin - first : end - first]
+        inside = rows[:, part.at : part.at + part.count]
+        if part.count >= DIRECT:
+            yield multiplied(image[begin:end], self._expansion, inside)
+            yield partial(self._applies[0], rows, rows)  # the border too: zeros stay zeros
+            return
         shape = end - begin, part.count, self._channels
         fresh = self._fresh[: prod(shape)].reshape(shape)
-        yield product(image[begin:end], self._expansion, fresh)
-        inside = wide[begin - first : end - first, part.at : part.at + part.count]
+        yield multiplied(image[begin:end], self._expansion, fresh)
         yield partial(self._applies[0], fresh, inside)
 
     def _seen(self, wide: Array, part: _Part, count: int) -> Array:
@@ -201,6 +194,18 @@ class Block:
         shape = (count, self._out[1] // run, *part.weight.shape)
         strides = (self._stride[0] * row, run * pixel, row, pixel, one)
         return as_strided(wide, shape, strides, writeable=False)
+
+
+class Bottleneck(Layer, frozen=True, kw_only=True):
+    """A `Block` as a layer of a network that only predicts."""
+
+    block: Block
+
+    def forward(self, xs: Sequence[Array], ps: Sequence[Array], mode: Mode) -> tuple[Array, Any]:
+        out = np.empty((len(xs[0]), *self.block.shape), self.block.dtype)
+        for x, y in zip(xs[0], out, strict=True):
+            self.block.compute(x, y)
+        return out, None
 
 
 def _run(width: int, channels: int) -> int:

@@ -27,7 +27,7 @@ from aiaas_async.nn.layer import (
     known,
 )
 from aiaas_async.nn.output import Output
-from aiaas_async.nn.product import product
+from aiaas_async.nn.product import multiplied
 from aiaas_async.nn.windows import (
     Padding,
     Window,
@@ -140,7 +140,7 @@ def _pointwise(x: Array, weight: Array, bias: Array | None, ending: Ending) -> A
     filters = parts * columns
     output = Output((*x.shape[:3], filters), np.result_type(x, weight), ending, bias)
     for at, part in output.parts():
-        product(x[at].reshape(1, -1, channels), weight, part.reshape(1, -1, filters))()
+        multiplied(x[at].reshape(1, -1, channels), weight, part.reshape(1, -1, filters))()
     return output.whole
 
 

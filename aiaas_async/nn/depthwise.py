@@ -30,7 +30,6 @@ from aiaas_async.nn.layer import (
 from aiaas_async.nn.output import Output
 from aiaas_async.nn.windows import infer_image, output_size
 
-
 RUN: Final = 2048  # floats: what a run reads and sums stays in an L1 cache of 32 KiB
 
 

@@ -14,7 +14,7 @@ from aiaas_async.nn.depthwise import DepthwiseConv2d
 from aiaas_async.nn.graph import Graph, Node
 from aiaas_async.nn.layer import Array, Shape
 from aiaas_async.nn.network import Network, Params
-from aiaas_async.nn.product import panels
+from aiaas_async.nn.product import LANES, panels
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +86,17 @@ def _block(chain: Chain, shapes: Mapping[str, Shape], params: Mapping[str, Array
 def _share_memory(blocks: list[Block]) -> None:
     """They run one after another: what one leaves in the cache is overwritten by the next."""
     most = max(block.elements for block in blocks)
-    memory = np.empty(most + 16, np.float32)
-    begin = -memory.ctypes.data // memory.itemsize % 16  # of a line of the cache
+    memory = np.empty(most + LANES, blocks[0].dtype)
+    begin = -memory.ctypes.data // memory.itemsize % LANES  # where a line of the cache begins
     for block in blocks:
         block.use(memory[begin:])
 
 
 def _as_layer(chain: Chain, block: Block) -> Node:
-    inputs = chain.expansion.inputs
-    return replace(chain.projection, layer=Bottleneck(block=block), inputs=inputs, parameters={})
+    """It keeps its last bias by name: a pass computes in the dtype of the parameters."""
+    node, inputs = chain.projection, chain.expansion.inputs
+    bias = {name: spec for name, spec in node.parameters.items() if len(spec.shape) == 1}
+    return replace(node, layer=Bottleneck(block=block), inputs=inputs, parameters=bias)
 
 
 def _is_block(chain: Chain) -> bool:

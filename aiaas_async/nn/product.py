@@ -29,7 +29,7 @@ def panels(weight: Array, rows: int) -> Array:
     return weight.reshape(depth, filters // columns, columns).transpose(1, 0, 2).copy()
 
 
-def product(x: Array, weight: Array, out: Array) -> Callable[[], Any]:
+def multiplied(x: Array, weight: Array, out: Array) -> Callable[[], Any]:
     """The call that computes rows x [m, w, K] times `panels` [F / c, K, c] into out [m, w, F]."""
     (count, width, depth), (parts, _, columns) = x.shape, weight.shape
     if x.flags.c_contiguous and out.flags.c_contiguous:

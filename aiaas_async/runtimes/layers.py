@@ -50,7 +50,9 @@ class LayersRuntime:
         if artifact.part is not None:
             part = _part_of(artifact.part)
             weights = part_weights(part, _weights_file(artifact))
-            return LayersModel(part.network, part.nbytes, weights, *fused(*folded(part.network, weights)))
+            return LayersModel(
+                part.network, part.nbytes, weights, *fused(*folded(part.network, weights))
+            )
         network = network_of(artifact)
         nbytes, weights = _resident(network, artifact), weights_of(network, artifact)
         return LayersModel(network, nbytes, weights, *fused(*folded(network, weights)))
