@@ -27,7 +27,7 @@ from aiaas_async.nn.product import LANES, multiplied, panels
 from aiaas_async.nn.windows import output_size
 
 WHOLE_BYTES: Final = 4 * 1024 * 1024  # up to that, one band: others would read the weights again
-BAND_BYTES: Final = 1536 * 1024
+BAND_BYTES: Final = 2 * 1024 * 1024
 DIRECT: Final = 14  # columns that a product has at once where it writes between the borders
 
 Call = Callable[[], Any]
@@ -55,7 +55,7 @@ class _Part:
 
 
 class Block:
-    """Expands, filters and projects one image [H, W, C] at a time.
+    """Expands, if it has a stage for that, filters and projects one image [H, W, C] at a time.
 
     `use` gives it its memory of `elements`, which others may use between the calls.
     """
@@ -64,8 +64,8 @@ class Block:
         self,
         layer: DepthwiseConv2d,
         shape: Shape,
-        stages: tuple[Stage, Stage, Stage],
-        applies: tuple[Apply, Apply],
+        stages: tuple[Stage | None, Stage, Stage],
+        applies: tuple[Apply | None, Apply],
     ) -> None:
         expansion, filters, projection = stages
         size = self._height, self._width = shape[0], shape[1]
@@ -76,13 +76,11 @@ class Block:
         self._parts = list(self._apart(filters.weight, before))
         self._rows = self._band()
         self._applies = applies
-        # The image gets a channel of ones: the bias is one more row of the weight.
-        stacked = np.concatenate([expansion.weight[0, 0], expansion.bias[None]])
-        self._expansion = panels(stacked, prod(size))
+        self._expansion = None if expansion is None else _stacked(expansion, prod(size))
         self._bias = np.tile(filters.bias, self._out[1])
         self._projection = panels(projection.weight[0, 0], prod(self._out))
         self._offset = np.tile(projection.bias, self._out[1])
-        self._shapes = list(self._needed(shape[2] + 1, projection.bias.size))
+        self._shapes = list(self._needed())
         self._calls: list[Call] = []
 
     @property
@@ -100,15 +98,20 @@ class Block:
             arrays.append(memory[at : at + prod(shape)].reshape(shape))
             at += _rounded(shape)
         self._y, self._fresh, self._sums, *apart = arrays
-        self._x, self._wide = apart[: len(self._parts)], apart[len(self._parts) :]
+        self._wide, self._x = apart[: len(self._parts)], apart[len(self._parts) :]
+        self._given = [image[..., :-1] for image in self._x] or [
+            wide[self._above : self._above + self._height, part.at : part.at + part.count]
+            for wide, part in zip(self._wide, self._parts, strict=True)
+        ]
         self._calls = list(self._listed())
 
     def compute(self, x: Array, y: Array) -> None:
-        for image, part in zip(self._x, self._parts, strict=True):
-            image[..., :-1] = x[:, part.start :: self._stride[1]][:, : part.count]
+        for into, part in zip(self._given, self._parts, strict=True):
+            into[:] = x[: len(into), part.start :: self._stride[1]][:, : part.count]
         for call in self._calls:
             call()
-        y[:] = self._y
+        rows = len(y), -1
+        np.add(self._y.reshape(rows), self._offset, out=y.reshape(rows))
 
     def _apart(self, weight: Array, before: int) -> Iterator[_Part]:
         (_, kernel), (_, stride), (_, out) = self._kernel, self._stride, self._out
@@ -127,45 +130,53 @@ class Block:
         bands = 1 if whole <= WHOLE_BYTES else -(-whole // BAND_BYTES)
         return -(-self._out[0] // bands)
 
-    def _needed(self, given: int, filters: int) -> Iterator[Shape]:
+    def _needed(self) -> Iterator[Shape]:
         """The arrays: result, a part of the wide image without its border, sums of the depthwise
-        convolution over the first and over another part, the parts of the image and of the wide
-        one."""
-        reach, channels = (self._rows - 1) * self._stride[0] + self._kernel[0], self._channels
-        yield *self._out, filters
+        convolution over the first and over another part, the parts of the wide image (of a band,
+        unless it is what is given) and of the image that is expanded."""
+        rows, channels = self._rows if self._expansion is not None else self._out[0], self._channels
+        reach = (rows - 1) * self._stride[0] + self._kernel[0]
+        yield self.shape
         yield (reach * max(part.count for part in self._parts) * channels,)
         yield len(self._parts[:2]), self._rows, self._out[1], channels
-        yield from ((self._height, part.count, given) for part in self._parts)
         yield from ((reach, part.width, channels) for part in self._parts)
+        if self._expansion is not None:
+            given = self._expansion.shape[1]
+            yield from ((self._height, part.count, given) for part in self._parts)
 
     def _listed(self) -> Iterator[Call]:
-        for image, wide, part in zip(self._x, self._wide, self._parts, strict=True):
+        for image in self._x:
             yield partial(image[..., -1].fill, 1)
+        for wide, part in zip(self._wide, self._parts, strict=True):
             yield from _cleared(wide[:, : part.at], wide[:, part.at + part.count :])
+            if self._expansion is None:
+                yield from _cleared(wide[: self._above], wide[self._above + self._height :])
         for top in range(0, self._out[0], self._rows):
             rows = self._y[top : top + self._rows]
             yield from self._filtered(top, len(rows))
             yield multiplied(self._sums[0, : len(rows)], self._projection, rows)
-            yield _added(rows, self._offset)
 
     def _filtered(self, top: int, count: int) -> Iterator[Call]:
         """Rows of the depthwise convolution, activated, into the first sums."""
         total, other = self._sums[0, :count], self._sums[-1, :count]
-        for image, wide, part in zip(self._x, self._wide, self._parts, strict=True):
-            yield from self._expanded(image, wide, part, top, count)
-            found = total if part is self._parts[0] else other
-            seen = self._seen(wide, part, count)
+        for i, (wide, part) in enumerate(zip(self._wide, self._parts, strict=True)):
+            begin = 0 if self._expansion is not None else top * self._stride[0]
+            if self._expansion is not None:
+                yield from self._expanded(i, self._expansion, top, count)
+            found = other if i else total
+            seen = self._seen(wide[begin:], part, count)
             into = found.reshape(*seen.shape[:2], -1)
             yield partial(np.einsum, "hrijm,ijm->hrm", seen, part.weight, out=into)
-            if part is not self._parts[0]:
+            if i:
                 yield partial(np.add, total, other, out=total)
         yield _added(total, self._bias)
         yield partial(self._applies[1], total, total)
 
-    def _expanded(
-        self, image: Array, wide: Array, part: _Part, top: int, count: int
-    ) -> Iterator[Call]:
-        """The rows of the wide image that so many rows of the output meet."""
+    def _expanded(self, i: int, weight: Array, top: int, count: int) -> Iterator[Call]:
+        """The rows of a part of the wide image that so many rows of the output meet."""
+        image, wide, part = self._x[i], self._wide[i], self._parts[i]
+        apply = self._applies[0]
+        assert apply is not None
         kernel, stride = self._kernel[0], self._stride[0]
         first, reach = top * stride - self._above, (count - 1) * stride + kernel
         kept = kernel - stride if top else 0  # made by the band before
@@ -179,13 +190,13 @@ class Block:
         rows = wide[begin - first : end - first]
         inside = rows[:, part.at : part.at + part.count]
         if part.count >= DIRECT:
-            yield multiplied(image[begin:end], self._expansion, inside)
-            yield partial(self._applies[0], rows, rows)  # the border too: zeros stay zeros
+            yield multiplied(image[begin:end], weight, inside)
+            yield partial(apply, rows, rows)  # the border too: zeros stay zeros
             return
         shape = end - begin, part.count, self._channels
         fresh = self._fresh[: prod(shape)].reshape(shape)
-        yield multiplied(image[begin:end], self._expansion, fresh)
-        yield partial(self._applies[0], fresh, inside)
+        yield multiplied(image[begin:end], weight, fresh)
+        yield partial(apply, fresh, inside)
 
     def _seen(self, wide: Array, part: _Part, count: int) -> Array:
         """What the windows of each run of pixels see [rows, runs, kh, taps, pixels C]."""
@@ -212,6 +223,11 @@ def _run(width: int, channels: int) -> int:
     """How many pixels einsum takes at once; all runs of a row are of one length."""
     most = min(width, max(1, RUN // channels))
     return next(n for n in range(most, 0, -1) if width % n == 0)
+
+
+def _stacked(expansion: Stage, rows: int) -> Array:
+    """The image gets a channel of ones: the bias is one more row of the weight."""
+    return panels(np.concatenate([expansion.weight[0, 0], expansion.bias[None]]), rows)
 
 
 def _cleared(*views: Array) -> Iterator[Call]:

@@ -19,17 +19,23 @@ from aiaas_async.nn.product import LANES, panels
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """The layers of a block in order, each read by the next one alone."""
+    """The layers of a block in order, each read by the next one alone; it may have no
+    expansion, which ends with an activation."""
 
-    expansion: Node
-    first: Node
+    expansion: Node | None
+    first: Node | None
     filters: Node
     second: Node
     projection: Node
 
     @property
     def inside(self) -> tuple[str, ...]:
-        return (self.expansion.name, self.first.name, self.filters.name, self.second.name)
+        nodes = (self.expansion, self.first, self.filters, self.second)
+        return tuple(node.name for node in nodes if node is not None)
+
+    @property
+    def source(self) -> str:
+        return (self.expansion or self.filters).inputs[0]
 
 
 def chains(graph: Graph) -> list[Chain]:
@@ -42,8 +48,9 @@ def chains(graph: Graph) -> list[Chain]:
         way = [projection]
         while len(way) < 5 and uses[way[0].inputs[0]] == 1 and way[0].inputs[0] in nodes:
             way.insert(0, nodes[way[0].inputs[0]])
-        if len(way) == 5 and _is_block(Chain(*way)):
-            found.append(Chain(*way))
+        if len(way) >= 3 and _filters(*way[-3:]):
+            expands = len(way) == 5 and _pointwise(way[0]) and way[1].layer.APPLIES
+            found.append(Chain(*(way[:2] if expands else (None, None)), *way[-3:]))
     return found
 
 
@@ -74,13 +81,14 @@ def fused(network: Network, params: Mapping[str, Array]) -> tuple[Network, Param
 def _block(chain: Chain, shapes: Mapping[str, Shape], params: Mapping[str, Array]) -> Block:
     layer = chain.filters.layer
     assert isinstance(layer, DepthwiseConv2d)
-    expansion, filters, projection = (
-        Stage(*(params[name] for name in node.parameters))
-        for node in (chain.expansion, chain.filters, chain.projection)
-    )
-    applies = chain.first.layer.apply, chain.second.layer.apply
-    shape = shapes[chain.expansion.inputs[0]]
-    return Block(layer, shape, (expansion, filters, projection), applies)
+
+    def stage(node: Node) -> Stage:
+        return Stage(*(params[name] for name in node.parameters))
+
+    expansion = None if chain.expansion is None else stage(chain.expansion)
+    first = None if chain.first is None else chain.first.layer.apply
+    stages = expansion, stage(chain.filters), stage(chain.projection)
+    return Block(layer, shapes[chain.source], stages, (first, chain.second.layer.apply))
 
 
 def _share_memory(blocks: list[Block]) -> None:
@@ -94,22 +102,21 @@ def _share_memory(blocks: list[Block]) -> None:
 
 def _as_layer(chain: Chain, block: Block) -> Node:
     """It keeps its last bias by name: a pass computes in the dtype of the parameters."""
-    node, inputs = chain.projection, chain.expansion.inputs
+    node, inputs = chain.projection, (chain.source,)
     bias = {name: spec for name, spec in node.parameters.items() if len(spec.shape) == 1}
     return replace(node, layer=Bottleneck(block=block), inputs=inputs, parameters=bias)
 
 
-def _is_block(chain: Chain) -> bool:
-    layer = chain.filters.layer
+def _filters(filters: Node, second: Node, projection: Node) -> bool:
+    """Whether these are the layers of a block after its expansion."""
+    layer = filters.layer
     return (
-        _pointwise(chain.expansion)
-        and chain.first.layer.APPLIES
-        and isinstance(layer, DepthwiseConv2d)
+        isinstance(layer, DepthwiseConv2d)
         and layer.use_bias
         and all(k >= s for k, s in zip(layer.kernel, layer.stride, strict=True))
-        and min(chain.filters.value.shape) > 0
-        and chain.second.layer.APPLIES
-        and _pointwise(chain.projection)
+        and min(filters.value.shape) > 0
+        and second.layer.APPLIES
+        and _pointwise(projection)
     )
 
 

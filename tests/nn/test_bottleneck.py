@@ -17,14 +17,14 @@ from aiaas_async.nn.network import Network
 from tests.nn.graphs import Option, normal, spec
 
 
-def block(
-    size: tuple[int, int, int], kernel: tuple[int, int], stride: tuple[int, int], **options: Any
-) -> Network:
-    layers: list[Option] = [
+def block(size: tuple[int, int, int], *, expands: bool, **options: Any) -> Network:
+    before: list[Option] = [
         {"name": "expand", "op": "conv2d", "filters": 6, "kernel": [1, 1]},
         {"name": "expanded", "op": "relu6"},
-        {"name": "depthwise", "op": "depthwise_conv2d", "kernel": kernel, "stride": stride}
-        | options,
+    ]
+    layers: list[Option] = [
+        *(before if expands else ()),
+        {"name": "depthwise", "op": "depthwise_conv2d"} | options,
         {"name": "filtered", "op": "relu"},
         {"name": "project", "op": "conv2d", "filters": size[2], "kernel": [1, 1]},
     ]
@@ -44,7 +44,8 @@ def blocks(draw: st.DrawFn) -> Network:
     size = draw(st.tuples(*[st.integers(k, 33) for k in kernel], st.integers(1, 3)))
     borders = st.tuples(*[st.tuples(*[st.integers(0, k - 1)] * 2) for k in kernel])
     padding = draw(st.sampled_from(["same", "valid"]) | borders)
-    return block(size, kernel, stride, padding=padding)
+    expands = draw(st.booleans())
+    return block(size, expands=expands, kernel=kernel, stride=stride, padding=padding)
 
 
 @given(blocks(), st.integers(0, 2), st.sampled_from([1, 1000, 10**9]))
@@ -94,16 +95,23 @@ def test_blocks_one_after_another_share_their_memory_and_the_rest_stays() -> Non
 
 
 def test_a_network_without_blocks_stays_what_it_is() -> None:
-    network = residual({"expand": {"kernel": [3, 3]}})
+    network = residual({"depthwise": {"use_bias": False}})
     params = drawn(network)
     assert fused(network, params) == (network, params)
+
+
+@pytest.mark.parametrize("changed", [{"expand": {"kernel": [3, 3]}}, {"expanded": {"op": "tanh"}}])
+def test_a_block_may_begin_with_its_depthwise_convolution(changed: dict[str, Option]) -> None:
+    [chain] = chains(residual(changed).graph)
+    assert chain.expansion is chain.first is None
+    assert chain.inside == ("depthwise", "filtered")
 
 
 @pytest.mark.parametrize(
     "changed",
     [
-        {"expand": {"use_bias": False}},
-        {"expanded": {"op": "tanh"}},
+        {"project": {"use_bias": False}},
+        {"filtered": {"op": "tanh"}},
         {"depthwise": {"stride": [2, 4]}, "sum": {"inputs": ["project", "project"]}},
         {"project": {"stride": [2, 2]}, "sum": {"inputs": ["project", "project"]}},
         {"filtered": {"inputs": ["expanded"]}},
