@@ -185,7 +185,7 @@ class Block:
         begin = max(first + kept, 0)
         end = max(begin, min(first + reach, self._height))
         yield from _cleared(wide[kept : begin - first], wide[end - first : reach])
-        if begin == end:
+        if begin == end or part.count == 0:
             return
         rows = wide[begin - first : end - first]
         inside = rows[:, part.at : part.at + part.count]

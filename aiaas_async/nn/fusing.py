@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
+from typing import Final
 
 import numpy as np
 
-from aiaas_async.nn.bottleneck import Block, Bottleneck, Stage
+from aiaas_async.nn.bottleneck import WHOLE_BYTES, Block, Bottleneck, Stage
 from aiaas_async.nn.convolution import Conv2d
-from aiaas_async.nn.depthwise import DepthwiseConv2d
+from aiaas_async.nn.depthwise import RUN, DepthwiseConv2d
+from aiaas_async.nn.folding import folded_parameters
 from aiaas_async.nn.graph import Graph, Node
 from aiaas_async.nn.layer import Array, Shape
 from aiaas_async.nn.network import Network, Params
 from aiaas_async.nn.product import LANES, panels
+
+BYTES_PER_NUMBER: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,23 @@ def chains(graph: Graph) -> list[Chain]:
         if len(way) >= 3 and _filters(*way[-3:]):
             expands = len(way) == 5 and _pointwise(way[0]) and way[1].layer.APPLIES
             found.append(Chain(*(way[:2] if expands else (None, None)), *way[-3:]))
+    return found
+
+
+def fused_count(graph: Graph) -> int:
+    """How many numbers `fused` keeps at most besides those that folding makes: weights in
+    another order, those that einsum reads repeated, and the blocks' memory."""
+    filters = [node for node in graph.nodes if isinstance(node.layer, DepthwiseConv2d)]
+    if not filters:
+        return 0
+    folded = folded_parameters(graph)
+    found = WHOLE_BYTES // BYTES_PER_NUMBER
+    for node in graph.nodes:
+        weight = next(iter(node.parameters.values())).shape if node.parameters else ()
+        if node in filters:
+            found += weight[0] * weight[1] * max(RUN, weight[2])
+        elif _pointwise(node) and node.name not in folded:
+            found += prod(weight)
     return found
 
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from aiaas_async.nn import bottleneck
 from aiaas_async.nn.bottleneck import Bottleneck
-from aiaas_async.nn.fusing import chains, fused
+from aiaas_async.nn.fusing import chains, fused, fused_count
 from aiaas_async.nn.layer import Array
 from aiaas_async.nn.network import Network
-from tests.nn.graphs import Option, normal, spec
+from tests.nn.graphs import Option, normal, single, spec
 
 
 def block(size: tuple[int, int, int], *, expands: bool, **options: Any) -> Network:
@@ -127,3 +127,10 @@ def test_layers_that_are_no_block_or_are_read_by_others_are_left_alone(
 def test_a_block_with_an_output_inside_is_left_alone() -> None:
     assert [c.projection.name for c in chains(residual().graph)] == ["project"]
     assert chains(residual(None, "head", "filtered").graph) == []
+
+
+def test_what_is_kept_besides_the_weights_is_known_from_the_graph() -> None:
+    network = residual()
+    repeated, reordered = 3 * 3 * 2048, 4 * 48 + 48 * 4 + 4 * 8
+    assert fused_count(network.graph) == 2**20 + repeated + reordered
+    assert fused_count(single("conv2d", (9, 9, 3), filters=4, kernel=[1, 1]).graph) == 0
