@@ -12,7 +12,7 @@ the way from call to call takes as long as an eighth of the calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -22,13 +22,14 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from aiaas_async.nn.depthwise import RUN, DepthwiseConv2d
-from aiaas_async.nn.layer import Array, Layer, Mode, Shape
+from aiaas_async.nn.layer import Array, Shape
 from aiaas_async.nn.product import LANES, multiplied, panels
 from aiaas_async.nn.windows import output_size
 
 WHOLE_BYTES: Final = 4 * 1024 * 1024  # up to that, one band: others would read the weights again
 BAND_BYTES: Final = 2 * 1024 * 1024
 DIRECT: Final = 14  # columns that a product has at once where it writes between the borders
+DEPTH: Final = 672  # of a projection at once; for more, its panels would be narrow
 
 Call = Callable[[], Any]
 Apply = Callable[[Array, Array], None]
@@ -78,7 +79,10 @@ class Block:
         self._applies = applies
         self._expansion = None if expansion is None else _stacked(expansion, prod(size))
         self._bias = np.tile(filters.bias, self._out[1])
-        self._projection = panels(projection.weight[0, 0], prod(self._out))
+        weight, slices = projection.weight[0, 0], -(-self._channels // DEPTH)
+        self._projection = [
+            panels(each, prod(self._out)) for each in np.array_split(weight, slices)
+        ]
         self._offset = np.tile(projection.bias, self._out[1])
         self._shapes = list(self._needed())
         self._calls: list[Call] = []
@@ -131,13 +135,14 @@ class Block:
         return -(-self._out[0] // bands)
 
     def _needed(self) -> Iterator[Shape]:
-        """The arrays: result, a part of the wide image without its border, sums of the depthwise
-        convolution over the first and over another part, the parts of the wide image (of a band,
-        unless it is what is given) and of the image that is expanded."""
+        """The arrays: result, what is added to it or a part of the wide image without its border,
+        sums of the depthwise convolution over the first and over another part, the parts of the
+        wide image (of a band, unless it is what is given) and of the image that is expanded."""
         rows, channels = self._rows if self._expansion is not None else self._out[0], self._channels
         reach = (rows - 1) * self._stride[0] + self._kernel[0]
         yield self.shape
-        yield (reach * max(part.count for part in self._parts) * channels,)
+        fresh = reach * max(part.count for part in self._parts) * channels
+        yield (max(fresh, prod(self.shape)),)
         yield len(self._parts[:2]), self._rows, self._out[1], channels
         yield from ((reach, part.width, channels) for part in self._parts)
         if self._expansion is not None:
@@ -154,7 +159,7 @@ class Block:
         for top in range(0, self._out[0], self._rows):
             rows = self._y[top : top + self._rows]
             yield from self._filtered(top, len(rows))
-            yield multiplied(self._sums[0, : len(rows)], self._projection, rows)
+            yield from self._projected(rows)
 
     def _filtered(self, top: int, count: int) -> Iterator[Call]:
         """Rows of the depthwise convolution, activated, into the first sums."""
@@ -171,6 +176,16 @@ class Block:
                 yield partial(np.add, total, other, out=total)
         yield _added(total, self._bias)
         yield partial(self._applies[1], total, total)
+
+    def _projected(self, rows: Array) -> Iterator[Call]:
+        begin, other = 0, self._fresh[: rows.size].reshape(rows.shape)
+        for i, weight in enumerate(self._projection):
+            end = begin + weight.shape[1]
+            part = self._sums[0, : len(rows), :, begin:end]
+            yield multiplied(part, weight, other if i else rows)
+            if i:
+                yield partial(np.add, rows, other, out=rows)
+            begin = end
 
     def _expanded(self, i: int, weight: Array, top: int, count: int) -> Iterator[Call]:
         """The rows of a part of the wide image that so many rows of the output meet."""
@@ -205,18 +220,6 @@ class Block:
         shape = (count, self._out[1] // run, *part.weight.shape)
         strides = (self._stride[0] * row, run * pixel, row, pixel, one)
         return as_strided(wide, shape, strides, writeable=False)
-
-
-class Bottleneck(Layer, frozen=True, kw_only=True):
-    """A `Block` as a layer of a network that only predicts."""
-
-    block: Block
-
-    def forward(self, xs: Sequence[Array], ps: Sequence[Array], mode: Mode) -> tuple[Array, Any]:
-        out = np.empty((len(xs[0]), *self.block.shape), self.block.dtype)
-        for x, y in zip(xs[0], out, strict=True):
-            self.block.compute(x, y)
-        return out, None
 
 
 def _run(width: int, channels: int) -> int:

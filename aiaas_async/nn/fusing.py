@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
-from aiaas_async.nn.bottleneck import WHOLE_BYTES, Block, Bottleneck, Stage
+from aiaas_async.nn.bottleneck import WHOLE_BYTES, Block, Stage
 from aiaas_async.nn.convolution import Conv2d
 from aiaas_async.nn.depthwise import RUN, DepthwiseConv2d
 from aiaas_async.nn.folding import folded_parameters
 from aiaas_async.nn.graph import Graph, Node
-from aiaas_async.nn.layer import Array, Shape
+from aiaas_async.nn.layer import Array, Layer, Mode, Shape
 from aiaas_async.nn.network import Network, Params
 from aiaas_async.nn.product import LANES, panels
 
 BYTES_PER_NUMBER: Final = 4
+
+
+class Bottleneck(Layer, frozen=True, kw_only=True):
+    """A `Block` as a layer of a network that only predicts."""
+
+    block: Block
+
+    def forward(self, xs: Sequence[Array], ps: Sequence[Array], mode: Mode) -> tuple[Array, Any]:
+        out = np.empty((len(xs[0]), *self.block.shape), self.block.dtype)
+        for x, y in zip(xs[0], out, strict=True):
+            self.block.compute(x, y)
+        return out, None
 
 
 @dataclass(frozen=True, slots=True)

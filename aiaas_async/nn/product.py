@@ -32,7 +32,7 @@ def panels(weight: Array, rows: int) -> Array:
 def multiplied(x: Array, weight: Array, out: Array) -> Callable[[], Any]:
     """The call that computes rows x [m, w, K] times `panels` [F / c, K, c] into out [m, w, F]."""
     (count, width, depth), (parts, _, columns) = x.shape, weight.shape
-    if x.flags.c_contiguous and out.flags.c_contiguous:
+    if _even(x) and _even(out):
         rows = _rows(count * width, depth, columns)
         count, width = count * width // rows, rows
     across = out.reshape(count, width, parts, columns).swapaxes(1, 2)
@@ -47,6 +47,12 @@ def _columns(rows: int, depth: int, filters: int) -> int:
         if fit:
             return LANES * fit[0]
     return filters
+
+
+def _even(x: Array) -> bool:
+    """Whether all rows of x [m, w, K] are equally far apart."""
+    between, within = x.strides[:2]
+    return bool(between == x.shape[1] * within)
 
 
 @lru_cache(maxsize=256)

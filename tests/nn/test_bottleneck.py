@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiaas_async.nn import bottleneck
-from aiaas_async.nn.bottleneck import Bottleneck
-from aiaas_async.nn.fusing import chains, fused, fused_count
+from aiaas_async.nn.fusing import Bottleneck, chains, fused, fused_count
 from aiaas_async.nn.layer import Array
 from aiaas_async.nn.network import Network
 from tests.nn.graphs import Option, normal, single, spec
@@ -26,7 +25,7 @@ def block(size: tuple[int, int, int], *, expands: bool, **options: Any) -> Netwo
         *(before if expands else ()),
         {"name": "depthwise", "op": "depthwise_conv2d"} | options,
         {"name": "filtered", "op": "relu"},
-        {"name": "project", "op": "conv2d", "filters": size[2], "kernel": [1, 1]},
+        {"name": "project", "op": "conv2d", "filters": 9, "kernel": [1, 1]},
     ]
     return Network.from_spec(spec(layers, ["project"], size))
 
@@ -48,15 +47,16 @@ def blocks(draw: st.DrawFn) -> Network:
     return block(size, expands=expands, kernel=kernel, stride=stride, padding=padding)
 
 
-@given(blocks(), st.integers(0, 2), st.sampled_from([1, 1000, 10**9]))
+@given(blocks(), st.integers(0, 2), st.sampled_from([1, 1000, 10**9]), st.sampled_from([2, 99]))
 @settings(deadline=None)
 def test_a_block_of_any_kernel_stride_and_border_in_any_bands(
-    network: Network, n: int, band: int
+    network: Network, n: int, band: int, depth: int
 ) -> None:
     params, x = drawn(network), normal((n, *(network.inputs[0].shape or ())))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bottleneck, "WHOLE_BYTES", band)
         patch.setattr(bottleneck, "BAND_BYTES", band)
+        patch.setattr(bottleneck, "DEPTH", depth)
         smaller, kept = fused(network, params)
     assert [type(node.layer) for node in smaller.graph.nodes] == [Bottleneck]
     for _ in range(2):  # the memory is used again
