@@ -47,7 +47,7 @@ class Rectifier(_Activation, frozen=True):
         return y, y
 
     def apply(self, x: Array, out: Array) -> None:
-        np.clip(x, 0, self.MOST, out=out)  # not maximum: numpy's loop is three times as fast
+        x.clip(0, self.MOST, out)  # not maximum: numpy's loop is three times as fast
 
 
 class Relu(Rectifier, frozen=True):

@@ -27,6 +27,7 @@ from aiaas_async.nn.layer import (
     known,
 )
 from aiaas_async.nn.output import Output
+from aiaas_async.nn.product import multiplied
 from aiaas_async.nn.windows import (
     Padding,
     Window,
@@ -115,15 +116,14 @@ class Conv2d(Convolution, frozen=True, kw_only=True):
 def correlate(
     x: Array, weight: Array, stride: Pair, bias: Array | None = None, ending: Ending = PLAIN
 ) -> Array:
-    """Slide `weight` [kh, kw, C, F] over the padded images [N, H, W, C]: [N, oh, ow, F]."""
+    """Slide `weight` [kh, kw, C, F], or `panels` of a pointwise one, over the padded images
+    [N, H, W, C]: [N, oh, ow, F]."""
+    if weight.ndim == 3 or weight.shape[:2] == stride == (1, 1):
+        apart = weight if weight.ndim == 3 else weight[0]
+        return _pointwise(x, apart, bias, ending)
     kh, kw, channels, filters = weight.shape
     shape = (len(x), *output_size(x.shape[1:3], (kh, kw), stride, "valid"), filters)
     flat, dtype = weight.reshape(kh * kw * channels, filters), np.result_type(x, weight)
-    if (kh, kw) == stride == (1, 1):
-        output = Output(shape, dtype, ending, bias)
-        for at, part in output.parts():
-            np.matmul(x[at].reshape(-1, channels), flat, out=part.reshape(-1, filters))
-        return output.whole
     output = Output(shape, dtype, ending)
     below = np.zeros((1, filters), weight.dtype) if bias is None else bias[None]
     stacked = np.concatenate([flat, below])
@@ -131,6 +131,16 @@ def correlate(
         part = output.part(at)
         np.matmul(rows, stacked, out=part.reshape(-1, filters))
         output.end(at, part)
+    return output.whole
+
+
+def _pointwise(x: Array, weight: Array, bias: Array | None, ending: Ending) -> Array:
+    """The same for `panels` of a weight, whose kernel is one pixel."""
+    parts, channels, columns = weight.shape
+    filters = parts * columns
+    output = Output((*x.shape[:3], filters), np.result_type(x, weight), ending, bias)
+    for at, part in output.parts():
+        multiplied(x[at].reshape(1, -1, channels), weight, part.reshape(1, -1, filters))()
     return output.whole
 
 

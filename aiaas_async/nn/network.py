@@ -60,6 +60,12 @@ class Network:
         outputs = tuple(_output_spec(graph, nodes[name]) for name in graph.outputs)
         return cls(graph, graph.inputs, outputs, nodes, dependence(graph))
 
+    def with_nodes(self, nodes: Sequence[Node]) -> Self:
+        """Other layers, in order, between the same inputs and outputs."""
+        graph = replace(self.graph, nodes=tuple(nodes))
+        by_name = {node.name: node for node in nodes}
+        return replace(self, graph=graph, _nodes=by_name, reach=dependence(graph))
+
     def training_only(self, patterns: Sequence[str]) -> Self:
         """The same network, of which only the parameters that a pattern fits are trained: "head"
         or "head.weight", with * and ? as in file names.

@@ -55,7 +55,9 @@ class Normalise(Layer, frozen=True):
     def forward(self, xs: Sequence[Array], ps: Sequence[Array], mode: Mode) -> tuple[Array, Any]:
         x = as_float(xs[0])
         inverse = 1.0 / np.asarray(self.std, x.dtype)
-        return (x - np.asarray(self.mean, x.dtype)) * inverse, inverse
+        y = x - np.asarray(self.mean, x.dtype)
+        y *= inverse
+        return y, inverse
 
     def backward(self, dy: Array, saved: Any, ps: Sequence[Array], need: Need) -> Gradients:
         return [dy * saved], []

@@ -21,6 +21,7 @@ Tile = tuple[slice, slice]  # of images, of output rows
 TILE_BYTES: Final = 192 * 1024  # well within a common L2 cache of 512 KiB
 NO_BORDER: Final[Borders] = ((0, 0), (0, 0))
 THIN: Final = 3  # up to so many channels, copying plane by plane is faster than pixel by pixel
+THIN_BYTES: Final = 112 * 1024  # times 32 filters, a product that is not packed (`product.py`)
 
 
 def check(kernel: Pair, padding: Padding) -> None:
@@ -132,7 +133,8 @@ def columns(x: Array, kernel: Pair, stride: Pair) -> Iterator[tuple[Tile, Array]
     view = windows(x, kernel, stride)
     depth = prod(view.shape[3:])
     thin = x.shape[3] <= THIN
-    parts = list(tiles(view.shape[:3], (depth + 1) * x.itemsize))
+    nbytes = THIN_BYTES if thin else TILE_BYTES
+    parts = list(tiles(view.shape[:3], (depth + 1) * x.itemsize, nbytes))
     most = max((prod(view[at].shape[:3]) for at in parts), default=0)
     buffer = np.empty((depth + 1) * most, x.dtype)
     for at in parts:
@@ -174,7 +176,7 @@ def groups(count: int, each: int, nbytes: int) -> Iterator[slice]:
     return (slice(a, a + step) for a in range(0, count, step))
 
 
-def tiles(positions: Shape, each: int, nbytes: int = TILE_BYTES) -> Iterator[Tile]:
+def tiles(positions: Shape, each: int, nbytes: int) -> Iterator[Tile]:
     """Cut [N, oh, ow] positions of `each` bytes into tiles of about `nbytes`."""
     n, oh, ow = positions
     image = max(1, oh * ow * each)

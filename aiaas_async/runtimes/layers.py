@@ -20,6 +20,7 @@ from aiaas_async.formats.safetensors import Header, map_tensors, read_header
 from aiaas_async.messages import TensorSpec, check_specs
 from aiaas_async.names import clip
 from aiaas_async.nn.folding import folded, folded_count
+from aiaas_async.nn.fusing import fused, fused_count
 from aiaas_async.nn.graph import near
 from aiaas_async.nn.network import Network
 from aiaas_async.nn.submodel import Part, Submodel
@@ -52,7 +53,7 @@ class LayersRuntime:
             return LayersModel(part.network, part.nbytes, weights, *folded(part.network, weights))
         network = network_of(artifact)
         nbytes, weights = _resident(network, artifact), weights_of(network, artifact)
-        return LayersModel(network, nbytes, weights, *folded(network, weights))
+        return LayersModel(network, nbytes, weights, *fused(*folded(network, weights)))
 
 
 @dataclass(slots=True)
@@ -204,7 +205,7 @@ def _resident(network: Network, artifact: Artifact) -> int:
 
 def folded_bytes(network: Network) -> int:
     """Of the parameters that are made anew at load."""
-    return 4 * folded_count(network.graph)
+    return 4 * (folded_count(network.graph) + fused_count(network.graph))
 
 
 def _check(network: Network, header: Header) -> None:
