@@ -141,8 +141,8 @@ class Block:
         rows, channels = self._rows if self._expansion is not None else self._out[0], self._channels
         reach = (rows - 1) * self._stride[0] + self._kernel[0]
         yield self.shape
-        fresh = reach * max(part.count for part in self._parts) * channels
-        yield (max(fresh, prod(self.shape)),)
+        narrow = max((p.count for p in self._parts if p.count < DIRECT), default=0)
+        yield (max(reach * narrow * channels, prod(self.shape)),)
         yield len(self._parts[:2]), self._rows, self._out[1], channels
         yield from ((reach, part.width, channels) for part in self._parts)
         if self._expansion is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from aiaas_async.nn.folding import folded
+from aiaas_async.nn.fusing import fused
 from aiaas_async.nn.losses import cross_entropy
 from aiaas_async.nn.memory import keep_freed_memory
 from aiaas_async.nn.network import Network
@@ -78,6 +80,7 @@ def predictor() -> Work:
     network = Network.from_spec(lite0.spec())
     params, (output,) = drawn(lite0.parameter_shapes()), network.graph.outputs
     network.check(params)
+    network, params = fused(*folded(network, params))  # as it is served
 
     def predict(images: Images, labels: Labels) -> float:
         del labels
