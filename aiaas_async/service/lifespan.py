@@ -48,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 NODES_FILE = "nodes.json"
 _MIB = 1 << 20
+_LEAST_PATIENCE_S = 1.0  # what a short timeout_ms cuts off is often a first call, still cold
 
 
 @asynccontextmanager
@@ -120,6 +121,7 @@ async def _start_cluster(
         mailbox_items=settings.mailbox_items,
         mailbox_bytes=settings.mailbox_mb * _MIB,
         load_timeout_s=settings.load_timeout_s,
+        patience_s=max(_LEAST_PATIENCE_S, settings.timeout_ms / 1000),
         schedule=settings.schedule,
         tenants=settings.tenants,
     )

@@ -32,7 +32,7 @@ class _Desk:
     """One reader and the places it has for bodies."""
 
     def __init__(self, source: WorkerSource) -> None:
-        self.seat = WorkerSeat(source, lambda: None)
+        self.seat = WorkerSeat("reader of long JSON", source, lambda: None)
         self.places = asyncio.Semaphore(JOBS_UNDER_WAY)
         self.load = self.nbytes = 0
 
@@ -96,8 +96,7 @@ class Readers:
         try:
             async with asyncio.timeout(PATIENCE_S), desk.places:
                 worker = await desk.seat.free()
-                end_by = asyncio.get_running_loop().time() + PATIENCE_S
-                return await desk.seat.run(worker, job, arrays, end_by)
+                return await desk.seat.run(worker, job, arrays, PATIENCE_S)
         except TimeoutError:
             raise OverloadedError("a long JSON body found no reader in time") from None
         finally:

@@ -320,7 +320,11 @@ def test_an_alias_must_be_a_free_name_for_an_existing_version(
 
 @pytest.mark.parametrize(
     ("version", "traffic"),
-    [("2.0", Traffic()), ("1.0", Traffic(canary="2.0", weight=0.1)), ("1.0", Traffic(shadow="2.0"))],
+    [
+        ("2.0", Traffic()),
+        ("1.0", Traffic(canary="2.0", weight=0.1)),
+        ("1.0", Traffic(shadow="2.0")),
+    ],
 )
 def test_no_calls_are_sent_to_a_version_that_is_not_ready(
     draft: Draft, ready: VersionRecord, version: str, traffic: Traffic
