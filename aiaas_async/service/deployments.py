@@ -169,6 +169,7 @@ class Deployments:
             fresh.placement = await self._place(record, spec)
             self._by_ref[record.ref] = fresh
             await self._save()
+            _tell(fresh)
             self._retire(known.placement if known else None)
             return fresh
 
@@ -178,6 +179,7 @@ class Deployments:
             found = self.get(deployment_id)
             del self._by_ref[found.ref]
             await self._save()
+            logger.info("deployment %s of %s has ended", found.id, found.ref)
             self._retire(found.placement)
 
     async def restore(self) -> None:
@@ -246,9 +248,11 @@ class Deployments:
                 deployment.cache = await self._cache(record, deployment.spec)
             deployment.placement = await self._place_again(record, deployment)
             deployment.reason = None
+            _tell(deployment)
         except AiaasError as error:
             deployment.placement, deployment.reason = None, error.message
-            logger.warning("deployment %s failed: %s", deployment.id, error.message)
+            said = "deployment %s of %s failed: %s"
+            logger.warning(said, deployment.id, deployment.ref, error.message)
         except Exception:  # of this one alone: others, and whoever waits for `restored`, go on
             deployment.placement, deployment.reason = None, _DEFECT
             logger.exception("deployment %s met a defect", deployment.id)
@@ -360,6 +364,15 @@ def render(deployment: Deployment) -> dict[str, Any]:
         "mailbox": None if passes is None else asdict(passes.statistics()),
         "plan": None if placement is None else placement.plan.to_data(),
     }
+
+
+def _tell(deployment: Deployment) -> None:
+    if deployment.placement is not None:
+        nodes = ", ".join(node.id for node in deployment.placement.nodes)
+        how = deployment.placement.plan.request
+        way = how.split if how.mode == "distributed" else "whole"
+        said = "deployment %s of %s is placed (%s) on %s"
+        logger.info(said, deployment.id, deployment.ref, way, nodes)
 
 
 def _write(file: Path, data: bytes) -> None:

@@ -64,6 +64,7 @@ class Membership:
             remembered = await self._remembered()
             moved = await self._follow()
             await self._deployments.revive()
+            logger.info("node %s joined; %d items moved", node.id, moved["copies"])
             return {**self._cluster.status(node.id), "moved": moved, **remembered}
 
     async def leave(self, node_id: str, *, force: bool = False) -> dict[str, Any]:
@@ -85,6 +86,7 @@ class Membership:
             failed = await self._deployments.vacate(node_id)
             moved = await self._follow()
             await self._cluster.remove(node, self._grace_s)
+            logger.info("node %s left; %d items moved", node_id, moved["copies"])
             return {
                 "id": node_id,
                 "state": "left",
