@@ -69,7 +69,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         _whole(1, 256, "BLAS threads of each worker; nodes times threads above the cores slows"),
     ] = 1
     worker_memory_mb: Annotated[
-        int, _whole(0, 1 << 24, "address space a worker may use, in MiB; 0: no limit")
+        int, _whole(0, 1 << 24, "address space a worker may use, in MiB, 128 at least; 0: no limit")
     ] = 0
     node_memory_mb: Annotated[
         int,
@@ -96,9 +96,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     max_delay_ms: Annotated[
         float, _number(0.0, 10_000.0, "how long a batch that is not full waits for company")
     ] = 0.0
-    timeout_ms: Annotated[int, _whole(1, 86_400_000, "time a request has when it names none")] = (
-        30_000
-    )
+    timeout_ms: Annotated[
+        int,
+        _whole(
+            1, 86_400_000, "time a request has when it names none, and a batch in a worker at least"
+        ),
+    ] = 30_000
     max_timeout_ms: Annotated[int, _whole(1, 86_400_000, "time a request may ask for, at most")] = (
         600_000
     )
@@ -197,6 +200,7 @@ _VARIABLES: Final = [
     *(name.upper() for name in FIELDS),
     *sorted(each.removeprefix(ENVIRONMENT_PREFIX) for each in _CLIENT_VARIABLES),
 ]
+_LEAST_WORKER_MB: Final = 128
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -229,6 +233,12 @@ def check_settings(settings: Settings) -> Settings:
         raise InvalidError(
             "trace_endpoint must be a URL, e.g. http://127.0.0.1:4318/v1/traces, got "
             f"{clip(settings.trace_endpoint)}"
+        )
+    if 0 < settings.worker_memory_mb < _LEAST_WORKER_MB:
+        raise InvalidError(
+            f"worker_memory_mb must be 0 (no limit) or {_LEAST_WORKER_MB} at least, got "
+            f"{settings.worker_memory_mb}: a worker takes 115 MiB of address space before it has "
+            "loaded anything"
         )
     make_discipline(settings.schedule)
     cores = len(os.sched_getaffinity(0))

@@ -90,6 +90,7 @@ def test_variables_of_the_clients_are_no_settings() -> None:
         ("[runtimes.'../x']\ntarget = 'a:B'", ["runtime", "../x"]),
         ("port =", ["is not TOML"]),
         ("port = 1\nport = 2", ["is not TOML"]),
+        ("worker_memory_mb = 10", ["worker_memory_mb", "128 at least, got 10"]),
         ("nodes = 2\nworker_threads = 200", ["2 nodes with 200 BLAS threads", "slower"]),
     ],
 )

@@ -17,12 +17,17 @@ if TYPE_CHECKING:
 @click.argument("node_id", required=False)
 @click.option("--join", is_flag=True, help="Add a node, of this id or the next free one.")
 @click.option("--remove", is_flag=True, help="Drain the node and take it off the ring.")
+@click.option("--force", is_flag=True, help="Remove it even where a deployment needs it.")
 @json_option
 @connected
-def nodes(client: Client, /, node_id: str | None, join: bool, remove: bool, as_json: bool) -> None:
+def nodes(
+    client: Client, /, node_id: str | None, join: bool, remove: bool, force: bool, as_json: bool
+) -> None:
     """List the nodes of the ring, or everything about one; add and remove nodes."""
+    if force and not remove:
+        raise click.UsageError("--force goes with --remove")
     if join or remove:
-        _change(client, node_id, join=join, as_json=as_json)
+        _change(client, node_id, join=join, force=force, as_json=as_json)
         return
     if node_id is not None:
         print_json(client.node(node_id))
@@ -45,10 +50,10 @@ def nodes(client: Client, /, node_id: str | None, join: bool, remove: bool, as_j
     print_table(("node", "state", "load", "memory", "rows", "loaded"), rows, "no nodes")
 
 
-def _change(client: Client, node_id: str | None, *, join: bool, as_json: bool) -> None:
+def _change(client: Client, node_id: str | None, *, join: bool, force: bool, as_json: bool) -> None:
     if node_id is None and not join:
         raise click.UsageError("--remove needs a NODE_ID")
-    facts = client.join_node(node_id) if join else client.remove_node(node_id or "")
+    facts = client.join_node(node_id) if join else client.remove_node(node_id or "", force=force)
     if as_json:
         print_json(facts)
         return

@@ -55,10 +55,14 @@ class DeploymentMethods(Surface):
         )
         return found
 
-    async def remove_node(self, node_id: str) -> dict[str, Any]:
-        """Drain a node and take it off the ring; what moved away from it."""
+    async def remove_node(self, node_id: str, *, force: bool = False) -> dict[str, Any]:
+        """Drain a node and take it off the ring; what moved away from it.
+
+        Raises `ConflictError` where a deployment could not be placed without it; with `force` that
+        deployment fails instead."""
+        query = {"force": "true"} if force else {}
         answer = await self._transport.send(
-            Request("DELETE", path("nodes", node_id), timeout_s=PLACE_TIMEOUT_S)
+            Request("DELETE", path("nodes", node_id), query=query, timeout_s=PLACE_TIMEOUT_S)
         )
         found: dict[str, Any] = answer.value()
         return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -30,22 +30,39 @@ class Contents:
 
 
 def examine(source: Path) -> Contents:
-    """The contents of a file or folder; hidden files are left out. Raises `InvalidError`."""
+    """The contents of a file or folder; hidden files are left out. Raises `InvalidError`, also for
+    a link in the folder that leads out of it: what lies there was hardly meant to be uploaded."""
     if source.is_file():
         files = {source.name: source}
         return Contents(files, _onnx_signature(files))
     if not source.is_dir():
         raise InvalidError(f"{clip(str(source))} is neither a file nor a folder")
+    found = [
+        path
+        for path in sorted(source.rglob("*"))
+        if not any(part.startswith(".") for part in path.relative_to(source).parts)
+    ]
+    _check_links(source, found)
     files = {
         label: path
-        for path in sorted(source.rglob("*"))
-        if path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(source).parts)
-        and (label := path.relative_to(source).as_posix()) != METADATA_FILE
+        for path in found
+        if path.is_file() and (label := path.relative_to(source).as_posix()) != METADATA_FILE
     }
     if not files:
         raise InvalidError(f"the folder {clip(source.name)} holds no files to upload")
     return Contents(files, _metadata(source, files))
+
+
+def _check_links(source: Path, found: Sequence[Path]) -> None:
+    root = source.resolve()
+    links = [path for path in found if path.is_symlink()]
+    leading_out = [path for path in links if not path.resolve().is_relative_to(root)]
+    if leading_out:
+        named = [path.relative_to(source).as_posix() for path in leading_out]
+        raise InvalidError(
+            f"links lead out of the folder {clip(source.name)}: {clip(named)}; put copies of the "
+            "files there instead, or remove the links"
+        )
 
 
 def _metadata(folder: Path, files: Mapping[str, Path]) -> dict[str, Any] | None:

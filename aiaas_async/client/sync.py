@@ -353,8 +353,8 @@ class Client:
     def join_node(self, node_id: str | None = None) -> dict[str, Any]:
         return self._run(self._async.join_node(node_id))
 
-    def remove_node(self, node_id: str) -> dict[str, Any]:
-        return self._run(self._async.remove_node(node_id))
+    def remove_node(self, node_id: str, *, force: bool = False) -> dict[str, Any]:
+        return self._run(self._async.remove_node(node_id, force=force))
 
     def nodes(self) -> list[dict[str, Any]]:
         return self._run(self._async.nodes())

@@ -61,19 +61,24 @@ def as_array(value: Any, what: str) -> Array:
     try:
         array = np.asarray(value)
     except (ValueError, TypeError, OverflowError) as error:
-        raise InputError(f"{fault_in(_lists(value), what)}; got {clip(value)}") from error
+        raise _no_array(_lists(value), what) from error
     if array.dtype.kind in "OT" and all(isinstance(each, str) for each in array.flat):
         array = array.astype(np.str_)  # as pandas and numpy's StringDType hold texts
     if array.dtype.kind == "U" and (isinstance(value, np.ndarray) or _only_text(value)):
         return array
     if array.dtype.name not in NUMPY:
         if not hasattr(value, "dtype"):
-            raise InputError(f"{fault_in(value, what)}; got {clip(value)}")
+            raise _no_array(value, what)
         raise InputError(
             f"{what} has dtype {array.dtype.name}: give numbers or texts, not mixed; known: "
             f"{', '.join((*NUMPY, 'string'))}"
         )
     return array
+
+
+def _no_array(value: Any, what: str) -> InputError:
+    fault = fault_in(value, what)
+    return InputError(fault if value is None else f"{fault}; got {clip(value)}")
 
 
 def _only_text(value: Any) -> bool:

@@ -56,7 +56,8 @@ class Worker(Protocol):
     def kill(self) -> None:
         """End the worker at once; what is under way fails with `WorkerDiedError`."""
 
-    async def wait_dead(self) -> None: ...
+    async def wait_dead(self) -> str:
+        """How it ended, in words that follow "the worker": "was killed by SIGSEGV"."""
 
 
 class WorkerSource(Protocol):

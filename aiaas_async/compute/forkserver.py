@@ -6,7 +6,8 @@ server is gone. So a SIGKILL of the server leaves no process behind.
 
 Requests are JSON datagrams `{"fork": {nice, memory_limit}}` with the worker's descriptors attached
 (its socket, then its slots); the answer `{"pid": …}` carries a pidfd, which unlike a number can
-never come to mean another process.
+never come to mean another process. `{"ended": pid, "status": …}` tells a worker's end, negative
+for a signal.
 
 Which runtimes the operator named is an argument of the process: no request can add one.
 """
@@ -48,7 +49,7 @@ def main(control_fd: int, targets: Mapping[str, str]) -> int:
         for fd, _ in poller.poll():
             if fd == wake_read:
                 _drain(wake_read)
-                _reap()
+                _reap(control)
             elif not _serve(control, (wake_read, wake_write), targets):
                 return 0
 
@@ -129,15 +130,18 @@ def _become_worker(
         os._exit(code)
 
 
-def _reap() -> None:
-    """Bury the dead; the server knows from the closed socket already."""
+def _reap(control: socket.socket) -> None:
+    """Bury the dead, and tell how each ended: that it did, the server sees by its socket."""
     while True:
         try:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
+            pid, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
             return
         if pid == 0:
             return
+        ended = {"ended": pid, "status": os.waitstatus_to_exitcode(status)}
+        with contextlib.suppress(OSError):  # the server is gone
+            control.send(json.dumps(ended).encode())
 
 
 def _drain(fd: int) -> None:

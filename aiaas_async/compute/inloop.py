@@ -109,8 +109,9 @@ class InLoopWorker:
             _settle(job.future, WorkerDiedError("the compute process died during this job", facts))
         self._under_way.clear()
 
-    async def wait_dead(self) -> None:
+    async def wait_dead(self) -> str:
         await self._dead.wait()
+        return "was ended"
 
 
 class InLoopWorkers:

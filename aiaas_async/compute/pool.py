@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from typing import Any, Self
 from weakref import WeakSet
 
 from aiaas_async.compute.frames import MAX_DATAGRAM
-from aiaas_async.compute.process import WorkerProcess
+from aiaas_async.compute.process import Born, WorkerProcess
 from aiaas_async.compute.slots import JOBS_UNDER_WAY, Slot
 from aiaas_async.errors import WorkerDiedError
 from aiaas_async.runtimes.table import NO_TARGETS, check_targets
@@ -98,10 +99,10 @@ class WorkerForks:
                     slots.append(Slot.create())
                     undo.callback(slots[-1].close)
                 fds = [theirs.fileno(), *(slot.fileno() for slot in slots)]
-                pid, pidfd = await server.fork(fds, nice, self._memory_limit)
+                born = await server.fork(fds, nice, self._memory_limit)
             undo.pop_all()
         line.setblocking(False)
-        return WorkerProcess(pid, pidfd, line, slots)
+        return WorkerProcess(born, line, slots)
 
     async def close(self) -> None:
         """End the workers that are still alive, and the fork server."""
@@ -118,7 +119,8 @@ class _ForkServer:
     def __init__(self, process: subprocess.Popen[bytes], control: socket.socket) -> None:
         self._process, self._control = process, control
         self._ready: asyncio.Future[None] | None = None
-        self._waiting: deque[asyncio.Future[tuple[int, int]]] = deque()
+        self._waiting: deque[asyncio.Future[Born]] = deque()
+        self._living: dict[int, asyncio.Future[str]] = {}  # by pid, which is ours until it is told
         self.dead = False
 
     @classmethod
@@ -134,13 +136,13 @@ class _ForkServer:
             loop.add_reader(self._control.fileno(), self._on_readable)
         await asyncio.shield(self._ready)
 
-    async def fork(self, fds: list[int], nice: int, memory_limit: int) -> tuple[int, int]:
-        """The pid and pidfd of a worker that holds `fds`. Raises `WorkerDiedError`, `OSError`."""
+    async def fork(self, fds: list[int], nice: int, memory_limit: int) -> Born:
+        """A worker that holds `fds`. Raises `WorkerDiedError`, `OSError`."""
         if self.dead:
             raise _died()
         order = {"fork": {"nice": nice, "memory_limit": memory_limit}}
         socket.send_fds(self._control, [json.dumps(order).encode()], fds)
-        future: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Born] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         return await future
 
@@ -161,12 +163,17 @@ class _ForkServer:
             if self._ready is not None and not self._ready.done():
                 self._ready.set_result(None)
             return
+        if "ended" in message:
+            if (told := self._living.pop(message["ended"], None)) is not None:
+                told.set_result(_in_words(message["status"]))
+            return
         future = self._waiting.popleft()
         if future.done():  # cancelled; that worker sees its line closed, and exits by itself
             for fd in fds:
                 os.close(fd)
         elif "pid" in message and fds:
-            future.set_result((message["pid"], fds[0]))
+            told = self._living[message["pid"]] = asyncio.get_running_loop().create_future()
+            future.set_result(Born(message["pid"], fds[0], told))
         else:
             reason = message.get("error", "too many open files")
             future.set_exception(WorkerDiedError(f"no compute process could be started: {reason}"))
@@ -187,6 +194,9 @@ class _ForkServer:
         self.dead = True
         asyncio.get_running_loop().remove_reader(self._control.fileno())
         self._control.close()
+        for told in self._living.values():
+            told.set_result("died with the process that starts workers")
+        self._living.clear()
 
     async def close(self) -> None:
         if self.dead:
@@ -194,6 +204,16 @@ class _ForkServer:
         self._disconnect()
         self._process.kill()
         await asyncio.get_running_loop().run_in_executor(None, self._process.wait)
+
+
+def _in_words(status: int) -> str:
+    if status >= 0:
+        return f"ended with exit status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:  # a real-time one
+        name = f"signal {-status}"
+    return f"was killed by {name}"
 
 
 def _died() -> WorkerDiedError:

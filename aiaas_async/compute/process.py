@@ -42,6 +42,17 @@ from aiaas_async.errors import (
 
 logger = logging.getLogger(__name__)
 
+_TOLD_S = 1.0  # the socket closes before the process is buried, which tells how it ended
+
+
+@dataclass(frozen=True, slots=True)
+class Born:
+    """A forked process; `ended` comes to say how it ended, as `Worker.wait_dead` does."""
+
+    pid: int
+    pidfd: int
+    ended: asyncio.Future[str]
+
 
 @dataclass(slots=True)
 class _UnderWay:
@@ -53,9 +64,9 @@ class _UnderWay:
 class WorkerProcess:
     """Made by `pool.WorkerForks.spawn`; owns `line` and `pidfd` and the slots."""
 
-    def __init__(self, pid: int, pidfd: int, line: socket.socket, slots: Sequence[Slot]) -> None:
-        self.pid = pid
-        self._pidfd, self._line = pidfd, line
+    def __init__(self, born: Born, line: socket.socket, slots: Sequence[Slot]) -> None:
+        self.pid, self._pidfd, self._ended = born.pid, born.pidfd, born.ended
+        self._line = line
         self._request_slots, self._reply_slots = slots[:JOBS_UNDER_WAY], slots[JOBS_UNDER_WAY:]
         self._under_way: deque[_UnderWay] = deque()
         self._inbox = memoryview(bytearray(MAX_DATAGRAM))  # making one anew costs 12 us a job
@@ -187,8 +198,10 @@ class WorkerProcess:
             _fail(job.future, WorkerDiedError("the compute process died during this job", facts))
         self._under_way.clear()
 
-    async def wait_dead(self) -> None:
+    async def wait_dead(self) -> str:
         await self._dead.wait()
+        await asyncio.wait([self._ended], timeout=_TOLD_S)
+        return self._ended.result() if self._ended.done() else "died"
 
     def __repr__(self) -> str:
         state = "dead" if self._dead.is_set() else f"{len(self._under_way)} under way"

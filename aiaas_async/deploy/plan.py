@@ -127,14 +127,16 @@ def plan(request: PlanRequest, facts: ModelFacts, nodes: Mapping[str, int]) -> P
 
 def _counts(request: PlanRequest, network: Network, nodes: Mapping[str, int]) -> list[int]:
     """Over how many nodes to split, in the order in which to try."""
-    _check_count(request.nodes or 2, nodes)
     if request.nodes is not None:
+        _check_count(request.nodes, "nodes", nodes)
         return [request.nodes]
+    if len(nodes) < 2:
+        raise InvalidError(f"a split takes two nodes at least; {_there(nodes)}")
     return [n for n in range(2, len(nodes) + 1) if could_fit(network, n, nodes)] or [2]
 
 
 def _centralized(request: PlanRequest, facts: ModelFacts, nodes: Mapping[str, int]) -> Plan:
-    _check_count(request.replicas, nodes)
+    _check_count(request.replicas, "replicas", nodes)
     sizes = [facts.nbytes] * request.replicas
     chosen = by_size(sizes, nodes)
     if chosen is None:
@@ -179,9 +181,16 @@ def _costs(request: PlanRequest, facts: ModelFacts, network: Network) -> Costs:
     return Costs({cost.layer: cost.seconds for cost in found}, batch / HOP_BYTES_PER_S)
 
 
-def _check_count(count: int, nodes: Mapping[str, int]) -> None:
+def _check_count(count: int, what: str, nodes: Mapping[str, int]) -> None:
     if count > len(nodes):
-        raise InvalidError(f"{count} nodes were asked for; there are {len(nodes)}: {list(nodes)}")
+        raise InvalidError(
+            f"{count} {what} were asked for, each on a node of its own; {_there(nodes)}"
+        )
+
+
+def _there(nodes: Mapping[str, int]) -> str:
+    names = ", ".join(nodes) or "none"
+    return f"there is one: {names}" if len(nodes) == 1 else f"there are {len(nodes)}: {names}"
 
 
 def _refusal(

@@ -34,8 +34,13 @@ async def add_node(request: web.Request) -> web.StreamResponse:
 
 
 async def remove_node(request: web.Request) -> web.StreamResponse:
-    """A node drains and leaves; the answer comes when it has."""
-    facts = await request.app[PLATFORM].membership.leave(request.match_info["id"])
+    """A node drains and leaves; the answer comes when it has. With `?force=true` also one that a
+    deployment needs."""
+    force = request.query.get("force", "false")
+    if force not in ("true", "false"):
+        raise InvalidError(f"?force= must be true or false, got {clip(force)}")
+    membership = request.app[PLATFORM].membership
+    facts = await membership.leave(request.match_info["id"], force=force == "true")
     return reply(answer_codec(request), facts)
 
 

@@ -139,6 +139,7 @@ class JobBoard:
             # The job's own end still holds in memory; at the next start it runs again.
             logger.error("job %s: its state could not be saved: %s", record.id, error)  # noqa: TRY400
         job.record = record
+        logger.info("%s", _told(record))
         job.events.add("end" if record.over else "state", outcome(job))
 
     async def _forget_old(self) -> None:
@@ -184,6 +185,14 @@ class JobBoard:
             task.cancel()
         if late:
             await asyncio.wait(late)
+
+
+def _told(record: JobRecord) -> str:
+    """A line of the log: which job is in which state, and why it failed."""
+    asked = [str(record.request[each]) for each in ("model", "version") if each in record.request]
+    of = f" of {':'.join(asked)}" if asked else ""
+    why = f": {record.error['message']}" if record.error else ""
+    return f"{record.kind} job {record.id}{of}: {record.state}{why}"
 
 
 def progress_of(job: Running) -> dict[str, Any]:

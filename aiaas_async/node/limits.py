@@ -12,16 +12,17 @@ from aiaas_async.schedule.disciplines import make_discipline
 
 @dataclass(frozen=True, slots=True)
 class NodeLimits:
-    """Bytes and seconds. A job may run `patience_s` even when its callers wanted it sooner,
-    and `overtime_s` past its latest deadline, before its worker is ended. `schedule` names the
-    discipline of the mailbox, `tenants` are their weights in it."""
+    """Bytes and seconds. A job may run `patience_s`, counted from when the worker comes to it,
+    and to the latest of its callers' deadlines if that is later; then its worker is ended. So a
+    caller in a hurry ends nothing that another would wait for, and what is ended was too slow for
+    the server itself: it counts towards quarantine like any death. `schedule` names the discipline
+    of the mailbox, `tenants` are their weights in it."""
 
     memory: int = 4 << 30
     mailbox_items: int = 1024
     mailbox_bytes: int = 256 << 20
     load_timeout_s: float = 300.0
-    patience_s: float = 1.0
-    overtime_s: float = 0.25
+    patience_s: float = 30.0
     schedule: str = "fair"
     tenants: Mapping[str, float] = field(default_factory=dict)
 

@@ -13,6 +13,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextvars import Context
 from dataclasses import asdict
 from typing import Any
 
@@ -65,7 +66,7 @@ class Node:
         self.called_at = -math.inf  # the loop's time of the last call
         self._residency = Residency(limits.memory)
         self._loaded_as: dict[str, int] = {}
-        self._seat = WorkerSeat(source, self._residency.clear)
+        self._seat = WorkerSeat(f"node {node_id}", source, self._residency.clear)
         self._task: asyncio.Task[None] | None = None
         self._company = Company(self._mailbox.__len__)
         self._under_way = 0
@@ -101,8 +102,11 @@ class Node:
     async def start(self) -> None:
         """Start the worker, and begin to take work."""
         await self._seat.start()
+        # In a context of its own: it outlives the request by which it joined.
         self._task = asyncio.create_task(
-            supervise(f"node {self.id}", self._run, self._give_up), name=f"node {self.id}"
+            supervise(f"node {self.id}", self._run, self._give_up),
+            name=f"node {self.id}",
+            context=Context(),
         )
 
     def submit(
@@ -218,16 +222,18 @@ class Node:
         worker = await self._seat.free()
         if servable.id not in self._residency:
             raise WorkerDiedError("the worker died before the job reached it", {"started": False})
-        future = self._seat.run(worker, job, pieces, self._end_by(items))
+        patience_s, until = self._time_of(items)
+        future = self._seat.run(worker, job, pieces, patience_s, until)
         self._residency.begin(servable.id)
         future.add_done_callback(lambda _: self._residency.end(servable.id))
         return future
 
-    def _end_by(self, items: Sequence[WorkItem]) -> float:
+    def _time_of(self, items: Sequence[WorkItem]) -> tuple[float, float]:
+        """How long a job may run in any case, and until when it may."""
         deadlines = [item.deadline for item in items if item.deadline is not None]
-        now = self._loop.time()
-        latest = max(deadlines, default=now + self.limits.load_timeout_s)
-        return max(latest, now + self.limits.patience_s) + self.limits.overtime_s
+        if not deadlines:
+            return self.limits.load_timeout_s, 0.0
+        return self.limits.patience_s, max(deadlines)
 
     async def _ensure_loaded(self, servable: Servable) -> None:
         if servable.id in self._residency:
@@ -301,7 +307,7 @@ class Node:
         died = isinstance(error, WorkerDiedError)
         started = died and bool(error.details.get("started"))
         if started:
-            self._note_death(items)
+            self._note_death(items, overdue=bool(error.details.get("overdue")))
         for item in items:
             item.attempts += started
             again = item.attempts < MAX_ATTEMPTS if died else len(items) > 1
@@ -311,12 +317,13 @@ class Node:
             else:
                 item.fail(error)
 
-    def _note_death(self, items: Sequence[WorkItem]) -> None:
+    def _note_death(self, items: Sequence[WorkItem], *, overdue: bool) -> None:
         self.statistics.deaths += 1
         message = items[0].message
         if not isinstance(message, Release):
             self._quarantine.record(message.servable.id, self._loop.time())
-            said = "node %s: worker died running %s; requests: %s"
+            what = "ended: a job of %s outlived its time" if overdue else "worker died running %s"
+            said = f"node %s: {what}; requests: %s"
             logger.warning(said, self.id, message.servable.id, request_ids(items))
 
     def _give_up(self, _: BaseException) -> None:

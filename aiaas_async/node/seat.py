@@ -1,7 +1,7 @@
 """A worker's seat: it always comes to hold a live worker with room for a job.
 
-A dead worker is replaced at once; when starting fails again and again, ever more slowly. A job
-that outlives its time is ended with its worker: there is no other way to stop a running kernel.
+A dead worker is replaced at once; where workers cannot be started, or die before they finished a
+first job, ever more slowly: at 10 MB of address space each, 200 a second were born and died.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextvars import Context
 
 from aiaas_async.compute.base import Answer, Worker, WorkerSource
 from aiaas_async.compute.frames import Pieces
 from aiaas_async.compute.jobs import Job
 from aiaas_async.errors import WorkerDiedError
+from aiaas_async.node.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -21,11 +23,13 @@ _FIRST_BACKOFF_S, _MAX_BACKOFF_S = 0.05, 5.0
 
 
 class WorkerSeat:
-    """`on_new_worker` runs whenever a fresh worker, which has nothing loaded, takes the seat."""
+    """`on_new_worker` runs whenever a fresh worker, which has nothing loaded, takes the seat;
+    the log calls it by the `name` of whom it works for."""
 
-    def __init__(self, source: WorkerSource, on_new_worker: Callable[[], None]) -> None:
-        self._source, self._on_new_worker = source, on_new_worker
+    def __init__(self, name: str, source: WorkerSource, on_new_worker: Callable[[], None]) -> None:
+        self._name, self._source, self._on_new_worker = name, source, on_new_worker
         self._worker: Worker | None = None
+        self._watchdog: Watchdog | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self.started = 0
@@ -41,17 +45,29 @@ class WorkerSeat:
 
     async def start(self) -> None:
         """Seat the first worker; from then on the seat is kept filled."""
-        self._keeper = asyncio.create_task(self._keep())
+        # In a context of its own: it outlives the request that had it started, if any.
+        self._keeper = asyncio.create_task(self._keep(), context=Context())
         await self.free()
 
     async def _keep(self) -> None:
+        backoff = _FIRST_BACKOFF_S
         while True:
-            self._worker = await self._spawn()
+            worker = await self._spawn()
+            watchdog = Watchdog(worker)
+            self._worker, self._watchdog = worker, watchdog
             self.started += 1
             self._on_new_worker()
             self._changed.set()
-            await self._worker.wait_dead()
-            logger.warning("a worker died; another takes its seat")
+            how = await worker.wait_dead()
+            if watchdog.proven or watchdog.bitten:
+                backoff = _FIRST_BACKOFF_S
+                said = "%s: its worker %s; another takes its seat"
+                logger.warning(said, self._name, "outlived its time" if watchdog.bitten else how)
+                continue
+            said = "%s: its worker %s before it finished a first job; the next one in %.2f s"
+            logger.warning(said, self._name, how, backoff)
+            await asyncio.sleep(backoff)
+            backoff = min(_MAX_BACKOFF_S, backoff * 2)
 
     async def _spawn(self) -> Worker:
         backoff = _FIRST_BACKOFF_S
@@ -59,7 +75,8 @@ class WorkerSeat:
             try:
                 return await self._source.spawn()
             except WorkerDiedError as error:
-                logger.warning("no worker could be started, next try in %.2f s: %s", backoff, error)
+                said = "%s: no worker could be started, next try in %.2f s: %s"
+                logger.warning(said, self._name, backoff, error)
                 await asyncio.sleep(backoff)
                 backoff = min(_MAX_BACKOFF_S, backoff * 2)
 
@@ -71,23 +88,25 @@ class WorkerSeat:
         return self._worker
 
     def run(
-        self, worker: Worker, job: Job, arrays: Sequence[Pieces], end_by: float
+        self,
+        worker: Worker,
+        job: Job,
+        arrays: Sequence[Pieces],
+        patience_s: float,
+        until: float = 0.0,
     ) -> asyncio.Future[Answer]:
-        """Submit `job` to `worker`, which is ended if no answer came by `end_by` (loop time)."""
+        """Submit `job` to `worker`, the one that `free` gave; it is ended where the job runs
+        longer than `patience_s` and beyond `until` (loop time)."""
         future = worker.submit(job, arrays)
-        watchdog = asyncio.get_running_loop().call_at(end_by, worker.kill)
-
-        def finished(_: asyncio.Future[Answer]) -> None:
-            watchdog.cancel()
-            self._changed.set()
-
-        future.add_done_callback(finished)
+        assert self._watchdog is not None
+        self._watchdog.watch(future, patience_s, until)
+        future.add_done_callback(lambda _: self._changed.set())
         return future
 
     async def do(self, job: Job, timeout_s: float) -> Answer:
         """Submit `job` when there is room, and wait for its answer."""
         worker = await self.free()
-        return await self.run(worker, job, (), asyncio.get_running_loop().time() + timeout_s)
+        return await self.run(worker, job, (), timeout_s)
 
     async def vacate(self, grace_s: float) -> None:
         """Let the worker finish and exit; end it after `grace_s` seconds."""

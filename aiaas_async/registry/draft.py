@@ -21,7 +21,14 @@ from aiaas_async.registry.catalog import AliasRecord, Catalog, ModelRecord, Vers
 from aiaas_async.registry.labels import check_label
 from aiaas_async.registry.records import NO_SPLIT, Traffic
 from aiaas_async.registry.rows import Counter, Writes, digest, encode, exact
-from aiaas_async.registry.rules import check_distinct, check_revision, check_same, completed
+from aiaas_async.registry.rules import (
+    check_distinct,
+    check_ready,
+    check_revision,
+    check_same,
+    check_traffic,
+    completed,
+)
 from aiaas_async.registry.versions import check_move
 
 MAX_FILES: Final = 1000
@@ -206,20 +213,23 @@ class Draft:
         """Point `alias` at an exact version, and share its calls as `traffic` says.
 
         `expected_revision` makes it compare-and-set: 0 means that there must be none yet.
-        Raises `PreconditionError` when another was faster, `ConflictError` for a taken name.
+        Raises `PreconditionError` when another was faster, `ConflictError` for a taken name or a
+        version that is not ready, `InvalidError` for a share that contradicts itself.
         """
         check_name(alias, "alias")
         model = self.model(name)
         if alias == LATEST or alias in model.versions:
             what = "computed" if alias == LATEST else "a version of this model"
             raise ConflictError(f"{clip(alias)} cannot be an alias of {name}: it is {what}")
-        for named in (version, *traffic.versions):
-            model.exact(named)
+        named = [model.exact(each) for each in (version, *traffic.versions)]
+        check_traffic(version, traffic)
         known = model.aliases.get(alias)
         if expected_revision is not None:
             check_revision(name, alias, known, expected_revision)
         if known is not None and (known.version, known.traffic) == (version, traffic):
             return known
+        for record in named:
+            check_ready(record)
         previous = known.previous if known is not None else ()
         if known is not None and known.version != version:
             previous = (*previous, known.version)
@@ -228,7 +238,7 @@ class Draft:
     def roll_back_alias(
         self, name: str, alias: str, expected_revision: int | None = None
     ) -> AliasRecord:
-        """Point `alias` at the version it had before; one that is gone or corrupt is passed over.
+        """Point `alias` at the version it had before; one that is gone or not ready is passed over.
 
         Raises `NotFoundError`, `PreconditionError`, and `ConflictError` when there is none.
         """
@@ -239,7 +249,7 @@ class Draft:
         for at in reversed(range(len(known.previous))):
             version = known.previous[at]
             record = model.versions.get(version)
-            if record is not None and record.state != "corrupt" and version != known.version:
+            if record is not None and record.state == "ready" and version != known.version:
                 earlier = AliasRecord(name, alias, version, 0, known.previous[:at])
                 return self._put_alias(model, earlier)
         raise ConflictError(

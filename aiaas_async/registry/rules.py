@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from aiaas_async.errors import ConflictError, PreconditionError
+from aiaas_async.errors import ConflictError, InvalidError, PreconditionError
 from aiaas_async.messages import Metadata, TensorSpec
 from aiaas_async.names import clip
-from aiaas_async.registry.records import AliasRecord, ModelRecord, VersionRecord
+from aiaas_async.registry.records import AliasRecord, ModelRecord, Traffic, VersionRecord
 from aiaas_async.registry.rows import exact
 from aiaas_async.registry.signature import agreed
 from aiaas_async.registry.versions import parse
@@ -71,4 +71,29 @@ def check_revision(name: str, alias: str, known: AliasRecord | None, expected: i
             f"alias {alias} of {name} {now}, but the request expected {wanted}; "
             "read it again and decide anew",
             {"revision": revision, "expected": expected},
+        )
+
+
+def check_ready(record: VersionRecord) -> None:
+    """Raise `ConflictError` unless calls that are sent to this version can be answered."""
+    if record.state != "ready":
+        mend = "delete it and " if record.state == "corrupt" else ""
+        raise ConflictError(
+            f"{record.ref} is {record.state}, not ready: {mend}commit its files first",
+            {"version": record.ref.version, "state": record.state},
+        )
+
+
+def check_traffic(version: str, traffic: Traffic) -> None:
+    """Raise `InvalidError` for a share of calls that says nothing, or contradicts itself."""
+    for role in ("canary", "shadow"):
+        if getattr(traffic, role) == version:
+            raise InvalidError(
+                f"the {role} {clip(version)} is the alias's own version; name another, or leave "
+                f"{role} out"
+            )
+    if traffic.weight and traffic.canary is None:
+        raise InvalidError(
+            f"weight {traffic.weight:g} is a canary's share of the calls, and there is no canary; "
+            "name one, or leave weight out"
         )

@@ -27,7 +27,7 @@ from aiaas_async.registry.draft import Draft
 from aiaas_async.registry.records import VersionRecord
 from aiaas_async.registry.writer import RegistryWriter
 from aiaas_async.service.cluster import Cluster
-from aiaas_async.service.models import Models
+from aiaas_async.service.models import Models, tell_alias
 
 logger = logging.getLogger(__name__)
 
@@ -96,10 +96,16 @@ class Adoption:
             return record, None if promotion is None else promotion.apply(draft, record.ref)
 
         try:
-            return await self._writer.mutate(commit)
+            record, reason = await self._writer.mutate(commit)
         except AiaasError:
             await self._models.unload(metadata.ref)
             raise
+        logger.info("%s is committed: %d files, %d bytes", record.ref, len(files), found.nbytes)
+        if promotion is not None and reason is None:
+            tell_alias(self._models.catalog.alias(record.ref.name, promotion.alias))
+        elif promotion is not None:
+            logger.info("alias %s:%s stays: %s", record.ref.name, promotion.alias, reason)
+        return record, reason
 
     async def _warm(self, servable: Servable) -> str | None:
         """Load it where its calls go, and run it once; why that cannot be, if so."""

@@ -171,6 +171,16 @@ class BatchInference:
         """The results are the user's; a job leaves nothing else."""
 
 
+def jobs_on(board: JobBoard, dataset: str) -> list[str]:
+    """The jobs of any kind, waiting or running, that read `dataset` or write to it."""
+    return [
+        f"{job.record.kind} job {job.record.id}"
+        for job in board.all()
+        if not job.record.over
+        and dataset in (job.record.request.get(each) for each in ("dataset", "output_dataset"))
+    ]
+
+
 def parse_batch(body: Mapping[str, Any]) -> BatchRequest:
     """Raises `InvalidError` naming the field at fault."""
     request = read_asked(body, BatchRequest, "batch request")

@@ -73,10 +73,15 @@ class Cluster:
         return node
 
     def retire(self, node_id: str) -> Node:
-        """Take a node off the ring: no new work goes to it, what it has it finishes.
+        """Take a node off the ring: no new work goes to it, what it has it finishes. Raises what
+        `check_leaver` does."""
+        node = self.check_leaver(node_id)
+        self.ring = self.ring.without_node(node_id)
+        return node
 
-        Raises `NotFoundError`, and `ConflictError` for the last node or one that leaves already.
-        """
+    def check_leaver(self, node_id: str) -> Node:
+        """The node that may leave. Raises `NotFoundError`, and `ConflictError` for the last node
+        or one that leaves already."""
         node = self.node(node_id)
         if node_id not in self.ring:
             raise ConflictError(f"node {clip(node_id)} is leaving already")
@@ -85,7 +90,6 @@ class Cluster:
                 f"node {clip(node_id)} is the last one: without it nothing could be served; let "
                 "another join first"
             )
-        self.ring = self.ring.without_node(node_id)
         return node
 
     async def remove(self, node: Node, grace_s: float) -> None:

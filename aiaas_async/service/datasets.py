@@ -44,11 +44,12 @@ _TOO_LONG: Final = 2**20  # bytes of a key, whatever larger number was given
 
 class Datasets:
     """`readers` say why a data set's files must stay as they are, or None: they may be asked from
-    any part of the platform that hands them to others."""
+    any part of the platform that hands them to others. `users` name who needs the data set."""
 
     def __init__(self, library: Library) -> None:
         self._library = library
         self.readers: list[Callable[[str], str | None]] = []
+        self.users: list[Callable[[str], list[str]]] = []
         self._compacting: dict[str, asyncio.Task[int]] = {}
 
     async def declare(self, name: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
@@ -77,6 +78,13 @@ class Datasets:
         }
 
     async def delete(self, name: str) -> None:
+        """Raises `NotFoundError`, and `ConflictError` naming who needs the data set."""
+        if using := [each for user in self.users for each in user(name)]:
+            raise ConflictError(
+                f"data set {name} is in use by {', '.join(using)}; cancel that first, or wait for "
+                "its end",
+                {"used_by": using},
+            )
         await _thread(self._library.delete, name)
 
     async def put(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:

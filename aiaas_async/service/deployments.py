@@ -12,17 +12,18 @@ import asyncio
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
 
-from aiaas_async.deploy.plan import ModelFacts, Plan, PlanRequest, plan
+from aiaas_async.deploy.plan import ModelFacts, NodePlan, Plan, PlanRequest, plan
 from aiaas_async.errors import (
     AiaasError,
+    ConflictError,
     DeadlineError,
     InvalidError,
     MemoryBudgetError,
@@ -31,12 +32,13 @@ from aiaas_async.errors import (
     StoppingError,
 )
 from aiaas_async.formats.files import replacing
-from aiaas_async.names import LATEST, ModelRef, clip
+from aiaas_async.names import ModelRef, clip
 from aiaas_async.node.work import Call, Result
 from aiaas_async.registry.records import VersionRecord
 from aiaas_async.schedule.origin import A_CALL, CALLS, Origin
 from aiaas_async.service.caching import ResponseCache
 from aiaas_async.service.cluster import Cluster
+from aiaas_async.service.deploymentspec import DeploymentSpec, parse_spec
 from aiaas_async.service.models import Models
 from aiaas_async.service.placement import Placement, place_balanced
 from aiaas_async.wire.sequences import is_stateful
@@ -45,18 +47,6 @@ logger = logging.getLogger(__name__)
 
 _MAX_WAITING: Final = 1024  # calls, while a deployment moves
 _DEFECT: Final = "the server met a defect of its own, which its log tells"
-_OWN: Final = ("model", "version", "max_delay_ms", "cache_mb")  # not the planner's
-
-
-class DeploymentSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is asked for; `request` in the words of the planner. `cache_mb`: MiB of answers that
-    are remembered for equal inputs."""
-
-    model: str
-    version: str = LATEST
-    request: PlanRequest = PlanRequest()
-    max_delay_ms: float = 0.0
-    cache_mb: Annotated[int, msgspec.Meta(ge=0, le=1 << 20)] = 0
 
 
 @dataclass(slots=True)
@@ -179,6 +169,7 @@ class Deployments:
             fresh.placement = await self._place(record, spec)
             self._by_ref[record.ref] = fresh
             await self._save()
+            _tell(fresh)
             self._retire(known.placement if known else None)
             return fresh
 
@@ -188,6 +179,7 @@ class Deployments:
             found = self.get(deployment_id)
             del self._by_ref[found.ref]
             await self._save()
+            logger.info("deployment %s of %s has ended", found.id, found.ref)
             self._retire(found.placement)
 
     async def restore(self) -> None:
@@ -215,6 +207,37 @@ class Deployments:
                     await self._replace(deployment)
             return {each.id: each.reason for each in self.all() if each.reason is not None}
 
+    async def check_spared(self, node_id: str) -> None:
+        """Raise `ConflictError` where a deployment that lies on the node could not be placed on
+        the others: they are planned one after the other, as `vacate` would move them."""
+        async with self._changing:
+            members = [name for name in self._cluster.ring.members if name != node_id]
+            free = {name: self._cluster.nodes[name].free_bytes for name in members}
+            for deployment in self.all():
+                held = () if deployment.placement is None else deployment.placement.plan.nodes
+                if any(each.node == node_id for each in held):
+                    await self._plan_without(node_id, deployment, held, free)
+
+    async def _plan_without(
+        self, node_id: str, deployment: Deployment, held: Sequence[NodePlan], free: dict[str, int]
+    ) -> None:
+        """Take from `free` what a deployment would take there instead of what it `held`."""
+        for each in held:
+            if each.node in free:
+                free[each.node] += each.nbytes
+        try:
+            record = self._models.catalog.version(*deployment.ref)
+            found, _ = await self._plan(record, deployment.spec.request, free)
+        except AiaasError as error:
+            raise ConflictError(
+                f"node {node_id} is needed by deployment {deployment.id} of {deployment.ref}, "
+                f"which could not be placed without it: {error.message}. Deploy it in another way "
+                "or end it, let another node join first, or give force",
+                {"deployment": deployment.id, "node": node_id},
+            ) from error
+        for each in found.nodes:
+            free[each.node] -= each.nbytes
+
     async def _replace(self, deployment: Deployment) -> None:
         """Place a deployment anew; a failure becomes its state."""
         old = deployment.placement
@@ -225,9 +248,11 @@ class Deployments:
                 deployment.cache = await self._cache(record, deployment.spec)
             deployment.placement = await self._place_again(record, deployment)
             deployment.reason = None
+            _tell(deployment)
         except AiaasError as error:
             deployment.placement, deployment.reason = None, error.message
-            logger.warning("deployment %s failed: %s", deployment.id, error.message)
+            said = "deployment %s of %s failed: %s"
+            logger.warning(said, deployment.id, deployment.ref, error.message)
         except Exception:  # of this one alone: others, and whoever waits for `restored`, go on
             deployment.placement, deployment.reason = None, _DEFECT
             logger.exception("deployment %s met a defect", deployment.id)
@@ -249,9 +274,13 @@ class Deployments:
         await old.drain()
         return await self._place(record, deployment.spec)
 
-    async def _plan(self, record: VersionRecord, request: PlanRequest) -> tuple[Plan, ModelFacts]:
+    async def _plan(
+        self, record: VersionRecord, request: PlanRequest, free: Mapping[str, int] | None = None
+    ) -> tuple[Plan, ModelFacts]:
+        """On the ring's members with the bytes they have free, or on those of `free`."""
         facts = ModelFacts(record.nbytes, await self._models.network(record))
-        free = {n: self._cluster.nodes[n].free_bytes for n in self._cluster.ring.members}
+        if free is None:
+            free = {n: self._cluster.nodes[n].free_bytes for n in self._cluster.ring.members}
         return await asyncio.to_thread(plan, request, facts, free), facts
 
     async def _place(self, record: VersionRecord, spec: DeploymentSpec) -> Placement:
@@ -319,23 +348,6 @@ class Deployments:
                 await found.placement.passes.stop()
 
 
-def parse_spec(body: Mapping[str, Any]) -> DeploymentSpec:
-    """Raises `InvalidError` naming the field at fault."""
-    own = {name: body[name] for name in _OWN if name in body}
-    asked = {name: value for name, value in body.items() if name not in own}
-    for name in asked:
-        if name not in PlanRequest.__struct_fields__:
-            known = ", ".join((*_OWN, *PlanRequest.__struct_fields__))
-            raise InvalidError(f"a deployment has no field {clip(name)}; fields: {known}")
-    try:
-        spec = msgspec.convert({**own, "request": asked}, DeploymentSpec, strict=True)
-    except msgspec.ValidationError as error:
-        raise InvalidError(f"deployment: {error}") from error
-    if not 0 <= spec.max_delay_ms <= 10_000:
-        raise InvalidError(f"max_delay_ms must be 0 to 10000, got {spec.max_delay_ms}")
-    return spec
-
-
 def render(deployment: Deployment) -> dict[str, Any]:
     """The JSON-like form of a deployment."""
     placement, cache = deployment.placement, deployment.cache
@@ -352,6 +364,15 @@ def render(deployment: Deployment) -> dict[str, Any]:
         "mailbox": None if passes is None else asdict(passes.statistics()),
         "plan": None if placement is None else placement.plan.to_data(),
     }
+
+
+def _tell(deployment: Deployment) -> None:
+    if deployment.placement is not None:
+        nodes = ", ".join(node.id for node in deployment.placement.nodes)
+        how = deployment.placement.plan.request
+        way = how.split if how.mode == "distributed" else "whole"
+        said = "deployment %s of %s is placed (%s) on %s"
+        logger.info(said, deployment.id, deployment.ref, way, nodes)
 
 
 def _write(file: Path, data: bytes) -> None:

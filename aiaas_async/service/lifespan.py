@@ -27,7 +27,7 @@ from aiaas_async.registry.draft import Draft
 from aiaas_async.registry.lock import DataDirectoryLock
 from aiaas_async.registry.writer import RegistryWriter
 from aiaas_async.service.adoption import Adoption
-from aiaas_async.service.batch import BATCH_KIND, BatchInference
+from aiaas_async.service.batch import BATCH_KIND, BatchInference, jobs_on
 from aiaas_async.service.calls import Calls
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.datasets import Datasets
@@ -48,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 NODES_FILE = "nodes.json"
 _MIB = 1 << 20
+_LEAST_PATIENCE_S = 1.0  # what a short timeout_ms cuts off is often a first call, still cold
 
 
 @asynccontextmanager
@@ -120,6 +121,7 @@ async def _start_cluster(
         mailbox_items=settings.mailbox_items,
         mailbox_bytes=settings.mailbox_mb * _MIB,
         load_timeout_s=settings.load_timeout_s,
+        patience_s=max(_LEAST_PATIENCE_S, settings.timeout_ms / 1000),
         schedule=settings.schedule,
         tenants=settings.tenants,
     )
@@ -159,6 +161,7 @@ async def _assemble(
     remembered = partial(remember, data_dir / NODES_FILE, settings.nodes)
     jobs = JobBoard({KIND: training, BATCH_KIND: batch}, _saver(registry), settings.running_jobs)
     datasets.readers.append(partial(trained_on, jobs))
+    datasets.users.append(partial(jobs_on, jobs))
     jobs.restore(_records(registry.jobs()))
     return Platform(
         settings=settings,

@@ -64,23 +64,29 @@ class Membership:
             remembered = await self._remembered()
             moved = await self._follow()
             await self._deployments.revive()
+            logger.info("node %s joined; %d items moved", node.id, moved["copies"])
             return {**self._cluster.status(node.id), "moved": moved, **remembered}
 
-    async def leave(self, node_id: str) -> dict[str, Any]:
+    async def leave(self, node_id: str, *, force: bool = False) -> dict[str, Any]:
         """Drain and remove a node; what moved away from it.
 
-        Raises `NotFoundError`, and `ConflictError` for the last node.
+        Raises `NotFoundError`, and `ConflictError` for the last node, or for one that a deployment
+        cannot do without, unless there is `force`: then that deployment fails.
         """
-        return await self._uninterrupted(self._leave(node_id))
+        return await self._uninterrupted(self._leave(node_id, force=force))
 
-    async def _leave(self, node_id: str) -> dict[str, Any]:
+    async def _leave(self, node_id: str, *, force: bool) -> dict[str, Any]:
         async with self._changing:
+            self._cluster.check_leaver(node_id)
+            if not force:
+                await self._deployments.check_spared(node_id)
             node = self._cluster.retire(node_id)
             waiting = node.load
             remembered = await self._remembered()
             failed = await self._deployments.vacate(node_id)
             moved = await self._follow()
             await self._cluster.remove(node, self._grace_s)
+            logger.info("node %s left; %d items moved", node_id, moved["copies"])
             return {
                 "id": node_id,
                 "state": "left",

@@ -122,9 +122,11 @@ class Models:
         if not record.files and record.metadata.graph is None:
             raise NotReadyError(_WHAT_TO_UPLOAD.format(ref=ref, name=ref.name, version=ref.version))
         found = await self.inspect(self.artifact_of(record))
-        return await self._writer.mutate(
+        committed = await self._writer.mutate(
             lambda draft: draft.commit(ref, found.inputs, found.outputs, found.nbytes, record.files)
         )
+        logger.info("%s is committed: %d files, %d bytes", ref, len(record.files), found.nbytes)
+        return committed
 
     async def inspect(self, artifact: ArtifactFiles) -> Inspected:
         """Read an artifact's headers in a worker of its own: a hostile file harms nobody else."""
@@ -174,20 +176,25 @@ class Models:
     ) -> AliasRecord:
         """Point `alias` at a version; with `expected_revision` only if nobody was faster."""
         check_name(alias, "alias")
-        return await self._writer.mutate(
+        record = await self._writer.mutate(
             lambda draft: draft.set_alias(name, alias, version, expected_revision, traffic)
         )
+        tell_alias(record)
+        return record
 
     async def roll_back_alias(
         self, name: str, alias: str, expected_revision: int | None
     ) -> AliasRecord:
         """Point `alias` at the version it had before. Raises `ConflictError` without one."""
-        return await self._writer.mutate(
+        record = await self._writer.mutate(
             lambda draft: draft.roll_back_alias(name, alias, expected_revision)
         )
+        tell_alias(record)
+        return record
 
     async def delete_alias(self, name: str, alias: str) -> None:
         await self._writer.mutate(lambda draft: draft.delete_alias(name, alias))
+        logger.info("alias %s:%s is deleted", name, alias)
 
     async def discard(self, ref: ModelRef) -> None:
         """Delete a version that was never committed. Raises `NotFoundError`, `ConflictError`."""
@@ -213,6 +220,7 @@ class Models:
             self._batching_of.pop(name, None)
         else:
             await self._writer.mutate(lambda draft: draft.delete_version(records[0].ref))
+        logger.info("deleted: %s", ", ".join(str(record.ref) for record in records))
         for record in records:
             await self.unload(record.ref)
             self.statistics.forget(record.ref)
@@ -319,6 +327,18 @@ class Models:
                 await self._check_files(record)
             except AiaasError as error:
                 logger.error("%s will not be served: %s", record.ref, error.message)  # noqa: TRY400
+
+
+def tell_alias(record: AliasRecord) -> None:
+    """One line of the log: where an alias is now."""
+    traffic = record.traffic
+    canary = f", canary {traffic.canary} for {traffic.weight:g} of the calls"
+    shadow = f", shadow {traffic.shadow}"
+    logger.info(
+        "alias %s:%s is at %s%s%s (revision %d)",
+        *(record.name, record.alias, record.version, canary if traffic.canary else ""),
+        *(shadow if traffic.shadow else "", record.revision),
+    )
 
 
 async def _gathered(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -38,7 +38,7 @@ class _Desk:
     """One reader and the places it has for bodies."""
 
     def __init__(self, source: WorkerSource) -> None:
-        self.seat = WorkerSeat(source, lambda: None)
+        self.seat = WorkerSeat("reader of long JSON", source, lambda: None)
         self.places = asyncio.Semaphore(JOBS_UNDER_WAY)
         self.load = self.nbytes = 0
 
@@ -109,8 +109,7 @@ class Readers:
                 worker = await desk.seat.free()
                 # Whoever gives up waiting leaves the job to its own end, or the worker's, which
                 # comes a moment later: it was not the worker that failed.
-                kill_at = asyncio.get_running_loop().time() + PATIENCE_S + _MOMENT_S
-                running = desk.seat.run(worker, job, arrays, kill_at)
+                running = desk.seat.run(worker, job, arrays, PATIENCE_S + _MOMENT_S)
                 running.add_done_callback(_seen)
                 return await asyncio.shield(running)
         except TimeoutError:

@@ -209,10 +209,18 @@ def _check_finite(array: Array, spec: TensorSpec) -> None:
     finite = np.isfinite(array)
     if np.count_nonzero(finite) != finite.size:  # a third of what `all` takes for 784
         at = np.argwhere(~finite)[0].tolist()
+        found = array[tuple(at)]
         raise InputError(
-            f"input {spec.name!r} holds {array[tuple(at)]} at {at}; this version takes finite "
+            f"input {spec.name!r} holds {found} at {at}{_beyond(found)}; this version takes finite "
             "numbers only (register it with allow_nonfinite to change that)"
         )
+
+
+def _beyond(found: np.floating[Any]) -> str:
+    """What an infinite number may have been: reading it narrowed it already."""
+    if np.isnan(found) or found.dtype.itemsize == 8:
+        return ""
+    return f", or a number beyond {found.dtype} ({np.finfo(found.dtype).max:.4g} at most)"
 
 
 def _is_batch(array: Array, spec: TensorSpec) -> bool:

@@ -305,6 +305,8 @@ def test_a_version_is_split_over_nodes_called_and_put_together_again(trained: Ru
     assert "node-0" in plan
     assert "node-1" in plan
     placed = as_json(trained("deploy", "shapes:1.0", "--split", "pipeline", "--json"))
+    refused = trained("nodes", "node-0", "--remove", status=1).stderr
+    assert f"node node-0 is needed by deployment {placed['id']} of shapes:1.0" in refused
     answer = as_json(trained("call", "shapes:1.0", "points=[0.5, 0.5]", "--json"))
     assert set(answer["timing"]["node"].split("+")) == {"node-0", "node-1"}
     assert placed["id"] in trained("deployments").output

@@ -28,6 +28,20 @@ def test_files_are_called_by_their_path_within_the_folder(tmp_path: Path) -> Non
     assert contents.nbytes() == 4
 
 
+def test_links_that_lead_out_of_the_folder_are_refused_by_name(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    fill(tmp_path, "secret", "model/graph.json", "model/real.bin", "elsewhere/x.bin")
+    (folder / "within.bin").symlink_to("real.bin")
+    assert list(examine(folder).files) == ["graph.json", "real.bin", "within.bin"]
+    (folder / "weights.bin").symlink_to("../secret")
+    (folder / "metadata.json").symlink_to(tmp_path / "secret")
+    (folder / "more").symlink_to("../elsewhere")
+    with pytest.raises(InvalidError, match="links lead out of the folder 'model'") as caught:
+        examine(folder)
+    for name in ("'metadata.json'", "'more'", "'weights.bin'"):
+        assert name in caught.value.message
+
+
 def test_warm_up_requests_go_along(tmp_path: Path) -> None:
     fill(tmp_path, "graph.json", "warmup/first.json")
     assert list(examine(tmp_path).files) == ["graph.json", "warmup/first.json"]

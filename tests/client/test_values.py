@@ -78,7 +78,7 @@ def test_lists_and_scalars_become_arrays() -> None:
         (["a", 1], r" has a text at \[0\] and a number at \[1\]"),
         ([1, "a"], r" has a number at \[0\] and a text at \[1\]"),
         ([[1, 2], [3, None]], r" holds null at \[1, 1\]"),
-        (None, " is null"),
+        (None, " is null$"),
         ({"a": 1}, " is an object"),
         (b"raw", " is binary data"),
         (object(), " holds what is neither a number of 64 bits nor a text"),

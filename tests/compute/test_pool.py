@@ -36,7 +36,7 @@ async def test_a_dead_fork_server_takes_its_workers_along_and_the_next_spawn_wor
     await hanging
     before = fork_server_of(forks)
     os.kill(before, signal.SIGKILL)
-    await worker.wait_dead()
+    assert await worker.wait_dead() == "died with the process that starts workers"
     while True:  # the first try may still meet the dead one
         try:
             again = await forks.spawn()

@@ -38,9 +38,15 @@ async def test_sigkill_in_a_job_fails_that_worker_s_jobs_and_no_others(
         with pytest.raises(WorkerDiedError) as caught:
             await future
         assert caught.value.details == {"started": started}
-    await victim.wait_dead()
+    assert await victim.wait_dead() == "was killed by SIGKILL"
     assert await works(other)
     assert await works(await forks.spawn())
+
+
+async def test_a_worker_that_was_asked_to_stop_ends_well(forks: WorkerForks) -> None:
+    worker = await forks.spawn()
+    worker.request_stop()
+    assert await worker.wait_dead() == "ended with exit status 0"
 
 
 async def test_a_stopped_worker_is_ended_by_kill(forks: WorkerForks) -> None:

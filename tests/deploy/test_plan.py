@@ -157,8 +157,12 @@ def test_measured_times_move_the_cut() -> None:
 
 
 BAD: list[tuple[PlanRequest, ModelFacts, str]] = [
-    (asked(nodes=5), facts(), r"5 nodes were asked for; there are 2: \['a', 'b'\]"),
-    (PlanRequest(replicas=3), facts(), "3 nodes were asked for"),
+    (
+        asked(nodes=5),
+        facts(),
+        "5 nodes were asked for, each on a node of its own; there are 2: a, b",
+    ),
+    (PlanRequest(replicas=3), facts(), "3 replicas were asked for"),
     (asked(), ModelFacts(9), "only a version with a layer graph can be split"),
 ]
 
@@ -172,7 +176,7 @@ def test_what_makes_no_sense_is_refused(
 
 
 def test_a_split_needs_two_nodes_and_layers_to_share() -> None:
-    with pytest.raises(InvalidError, match="2 nodes were asked for; there are 1"):
+    with pytest.raises(InvalidError, match="takes two nodes at least; there is one: a"):
         plan(asked(nodes=None), facts(), {"a": 1 << 30})
     plain = Network.from_spec(spec([{"name": "a", "op": "relu"}], ["a"]))
     nodes = {"a": 1 << 30, "b": 1 << 30}

@@ -82,14 +82,17 @@ class Remote:
 
 
 @contextmanager
-def remote(folder: Path, *flags: str) -> Iterator[Remote]:
-    """A server with two nodes over `folder`, which may have been used before."""
+def remote(folder: Path, *flags: str, **changes: int) -> Iterator[Remote]:
+    """A server with two nodes over `folder`, which may have been used before; `changes` of its
+    settings."""
     folder.mkdir(exist_ok=True)
     for pipe in ("begun", "go"):
         if not (folder / pipe).exists():
             os.mkfifo(folder / pipe)
     config = folder / "config.toml"
-    config.write_text('nodes = 2\n[runtimes.trap]\ntarget = "tests.http.traps:Trap"\n')
+    lines = [f"{name} = {value}" for name, value in {"nodes": 2, **changes}.items()]
+    lines += ["[runtimes.trap]", 'target = "tests.http.traps:Trap"', ""]
+    config.write_text("\n".join(lines))
     environment = {**os.environ, "TRAP_FOLDER": str(folder), "OPENBLAS_NUM_THREADS": "1"}
     with server(
         folder / "data", "--config", str(config), *flags, environment=environment

@@ -117,6 +117,13 @@ async def test_a_dry_run_shows_the_plan_and_places_nothing(served: Served, scrat
     assert all(not n["loaded"] for n in (await served.api.get("/nodes")).value["nodes"])
 
 
+async def test_a_split_is_distributed_without_saying_so(served: Served, scratch: Path) -> None:
+    await push(served.api, scratch)
+    body = {"model": "deep", "split": "tensor", "dry_run": True}
+    plan = (await served.api.post("/deployments", body)).value["plan"]
+    assert (plan["mode"], plan["split"], len(plan["nodes"])) == ("distributed", "tensor", 2)
+
+
 async def test_replicas_share_the_calls(served: Served, scratch: Path) -> None:
     await push(served.api, scratch)
     reply = await served.api.post("/deployments", {"model": "deep", "replicas": 2})
@@ -171,7 +178,11 @@ async def test_what_fits_nowhere_else_has_failed_and_says_why(
     api = served.api
     await push(api, scratch)
     placed = (await api.post("/deployments", {"model": "deep", **DISTRIBUTED[0]})).value
-    assert (await api.delete("/nodes/node-1")).status == 200
+    refused = await api.delete("/nodes/node-1")
+    assert refused.status == 409
+    assert f"node node-1 is needed by deployment {placed['id']} of deep:1" in refused.detail
+    assert (await api.delete("/nodes/node-1?force=1")).status == 422
+    assert (await api.delete("/nodes/node-1?force=true")).status == 200
     found = (await api.get(f"/deployments/{placed['id']}")).value
     assert found["state"] == "failed"
     assert "2 nodes were asked for" in found["reason"]
@@ -217,8 +228,15 @@ async def test_a_deleted_deployment_frees_its_pieces_and_the_version_still_answe
         ({}, 422, "model"),
         ({"model": "deep", "mode": "split"}, 422, "mode"),
         ({"model": "deep", "replica": 2}, 422, "no field 'replica'"),
-        ({"model": "deep", "replicas": 3}, 422, "3 nodes were asked for; there are 2"),
+        (
+            {"model": "deep", "replicas": 3},
+            422,
+            "3 replicas were asked for, each on a node of its own; there are 2",
+        ),
         ({"model": "deep", "mode": "distributed", "nodes": 9}, 422, "9 nodes were asked for"),
+        ({"model": "deep", "mode": "centralized", "split": "tensor"}, 422, "split 'tensor' is for"),
+        ({"model": "deep", "nodes": 2}, 422, "nodes 2 is for a version that is divided"),
+        ({"model": "deep", "split": "tensor", "replicas": 2}, 422, "replicas 2 are copies of"),
         ({"model": "deep", "max_delay_ms": -1}, 422, "max_delay_ms"),
         ({"model": "deep", "dry_run": 1}, 422, "dry_run"),
     ],

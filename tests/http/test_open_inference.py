@@ -206,7 +206,11 @@ async def test_a_reply_says_batch_and_times(served: Served) -> None:
         (b"[" * 101 + b"]" * 101, {}, "JSON nesting depth exceeds maximum allowed limit (100)"),
         (b"1" * 8, {HEADER_LENGTH: "0"}, "input byte size mismatch for input 'x'"),
         ({"inputs": [BINARY]}, {}, "unexpected size for input 'x', expecting 32 additional bytes"),
-        ({"inputs": [tensor([0.0, 1e39] * 4)]}, {}, "input 'x' holds inf at [0, 1]"),
+        (
+            {"inputs": [tensor([0.0, 1e39] * 4)]},
+            {},
+            "input 'x' holds inf at [0, 1], or a number beyond float32 (3.403e+38 at most)",
+        ),
         ({"inputs": [tensor(shape=[2**40, 4])]}, {}, "Unable to parse 'shape'"),
     ],
 )

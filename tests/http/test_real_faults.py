@@ -82,16 +82,31 @@ def test_a_version_that_keeps_killing_its_worker_is_quarantined_and_others_serve
     assert there.doubles()
 
 
-def test_a_call_past_its_deadline_is_504_and_its_worker_is_replaced(
+def test_a_call_past_its_deadline_is_504_and_a_worker_that_hangs_is_replaced(
+    tmp_path: Path, threads: ThreadPoolExecutor
+) -> None:
+    with remote(tmp_path / "server", timeout_ms=1000) as there:
+        there.commit_trap()
+        asked = threads.submit(there.call, "trap", WAIT, timeout_ms=300)
+        hung = os.pidfd_open(there.begun())
+        answer = asked.result()
+        assert (answer.status_code, answer.json()["code"]) == (504, "deadline")
+        assert select.select([hung], [], [], 10)[0]  # it ended
+        os.close(hung)
+        assert there.call("trap", 1.0, timeout_ms=10_000).json()["outputs"] == {"y": [2.0]}
+
+
+def test_callers_in_a_hurry_end_no_worker_that_computes(
     there: Remote, threads: ThreadPoolExecutor
 ) -> None:
-    asked = threads.submit(there.call, "trap", WAIT, timeout_ms=300)
-    hung = os.pidfd_open(there.begun())
-    answer = asked.result()
-    assert (answer.status_code, answer.json()["code"]) == (504, "deadline")
-    assert there.call("trap", 1.0).json()["outputs"] == {"y": [2.0]}
-    assert select.select([hung], [], [], 10)[0]  # it ended
-    os.close(hung)
+    workers = set()
+    for _ in range(3):
+        asked = threads.submit(there.call, "trap", WAIT, timeout_ms=300, key="one node")
+        workers.add(there.begun())
+        assert asked.result().status_code == 504
+        there.go()
+        assert there.call("trap", 1.0, key="one node").json()["outputs"] == {"y": [2.0]}
+    assert len(workers) == 1
 
 
 def test_sigterm_lets_a_call_under_way_end_and_exits_with_0(

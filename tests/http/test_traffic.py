@@ -15,17 +15,17 @@ from tests.http.conftest import Served
 KEYS = [f"user-{i}" for i in range(4000)]
 
 
-def graph(factor: float) -> dict[str, Any]:
+def graph(factor: float, takes: str) -> dict[str, Any]:
     return {
-        "inputs": [{"name": "x", "dtype": "float32", "shape": [1]}],
+        "inputs": [{"name": takes, "dtype": "float32", "shape": [1]}],
         "layers": [{"name": "y", "op": "scale", "factor": factor}],
         "outputs": ["y"],
     }
 
 
-async def commit(api: Api, version: str, factor: float) -> None:
-    metadata = {"name": "m", "version": version, "inputs": ["x"], "outputs": ["y"]}
-    assert (await api.post("/register", {**metadata, "graph": graph(factor)})).status == 200
+async def commit(api: Api, version: str, factor: float, takes: str = "x") -> None:
+    metadata = {"name": "m", "version": version, "inputs": [takes], "outputs": ["y"]}
+    assert (await api.post("/register", {**metadata, "graph": graph(factor, takes)})).status == 200
     assert (await api.post(f"/models/m/versions/{version}/commit")).status == 200
 
 
@@ -85,8 +85,7 @@ async def test_a_shadow_gets_a_copy_whose_answer_nobody_sees(served: Served) -> 
 async def test_a_shadow_that_fails_harms_no_call(served: Served) -> None:
     api = served.api
     await commit(api, "1", 1.0)
-    other = {"name": "m", "version": "2", "inputs": ["z"], "outputs": ["y"]}
-    await api.post("/register", other)
+    await commit(api, "2", 1.0, takes="z")
     await api.put("/models/m/aliases/live", {"version": "1", "shadow": "2"})
     assert await versions_called(api, 3) == {"1": 3}
     shadows = served.platform.calls.shadows
@@ -100,6 +99,9 @@ async def test_a_shadow_that_fails_harms_no_call(served: Served) -> None:
         ({"version": "1", "canary": "9", "weight": 0.5}, 404, "9"),
         ({"version": "1", "shadow": "9"}, 404, "9"),
         ({"version": "1", "canary": "1", "weight": 2}, 422, "weight"),
+        ({"version": "1", "canary": "1", "weight": 0.5}, 422, "own version"),
+        ({"version": "1", "weight": 0.5}, 422, "there is no canary"),
+        ({"version": "2"}, 409, "m:2 is registered, not ready: commit its files first"),
         ({"version": "1", "canari": "1"}, 422, "canari"),
     ],
 )
@@ -107,6 +109,8 @@ async def test_a_split_that_cannot_be_is_refused(
     served: Served, alias: dict[str, Any], status: int, said: str
 ) -> None:
     await commit(served.api, "1", 1.0)
+    draft = {"name": "m", "version": "2", "inputs": ["x"], "outputs": ["y"]}
+    await served.api.post("/register", draft)
     reply = await served.api.put("/models/m/aliases/live", alias)
     assert reply.status == status
     assert said in reply.detail

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,6 +53,23 @@ def disk() -> Disk:
 @pytest.fixture
 def board(disk: Disk) -> JobBoard:
     return JobBoard({"work": Scripted()}, disk.save)
+
+
+async def test_the_log_says_when_a_job_begins_and_how_it_ended(
+    board: JobBoard, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "aiaas_async.jobs.board")
+    asked = {"model": "m", "version": "1.1"}
+    good = await board.submit("work", {"do": "succeed", **asked})
+    await over(good)
+    bad = await board.submit("work", {"do": "fail"})
+    await over(bad)
+    assert caplog.messages == [
+        f"work job {good.record.id} of m:1.1: running",
+        f"work job {good.record.id} of m:1.1: succeeded",
+        f"work job {bad.record.id}: running",
+        f"work job {bad.record.id}: failed: there is no such column",
+    ]
 
 
 async def over(job: Running) -> str:

@@ -91,8 +91,9 @@ class FakeWorker:
         if not self.waiting:
             self._dead.set()
 
-    async def wait_dead(self) -> None:
+    async def wait_dead(self) -> str:
         await self._dead.wait()
+        return "was ended"
 
 
 @dataclass

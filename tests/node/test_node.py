@@ -25,7 +25,7 @@ from aiaas_async.node.limits import NodeLimits
 from aiaas_async.node.node import Node
 from aiaas_async.node.quarantine import Quarantine
 from aiaas_async.node.work import Hold, Release, Servable, WorkItem
-from aiaas_async.requestid import request_id
+from aiaas_async.requestid import WithRequestId, request_id
 from aiaas_async.schedule.origin import BATCH, Origin
 from tests.node.fakes import FakeSource, FakeWorker, call, inferences, servable
 
@@ -286,15 +286,49 @@ async def test_an_expired_call_never_reaches_the_worker(make: Make, source: Fake
     assert len(inferences(source.workers[0])) == 2
 
 
-async def test_a_hung_worker_is_ended_soon_after_the_deadline(
-    make: Make, source: FakeSource
+async def test_a_hung_worker_is_ended_when_the_patience_and_the_deadline_are_over(
+    make: Make, source: FakeSource, caplog: pytest.LogCaptureFixture
 ) -> None:
-    node = await make(patience_s=0.0, overtime_s=0.0)
+    node = await make(patience_s=0.01)
     item = node.submit(call(servable()), 100, asyncio.get_running_loop().time() + 0.01)
     with pytest.raises(DeadlineError):
         await item.reply
     await source.worker(1)
     assert node.statistics.deaths == 1
+    said = [record.getMessage() for record in caplog.records]
+    assert "node n0: its worker outlived its time; another takes its seat" in said
+    assert any(s.startswith("node n0: ended: a job of m:1 outlived its time; req") for s in said)
+    assert not any("died running" in each for each in said)
+
+
+async def test_callers_in_a_hurry_end_no_worker_and_quarantine_nothing(
+    make: Make, source: FakeSource
+) -> None:
+    node, model = await make(), servable()
+    for _ in range(4):
+        item = node.submit(call(model), 100, asyncio.get_running_loop().time() + 0.01)
+        with pytest.raises(DeadlineError):
+            await item.reply
+        await finish_all(source.workers[0], 1)
+    patient = ask(node, model, 1.0)
+    await finish_all(source.workers[0], 1)
+    assert (await patient.reply).arrays["y"][0, 0] == 2
+    assert (len(source.workers), node.statistics.deaths) == (1, 0)
+
+
+async def test_what_a_node_logs_later_does_not_carry_the_request_by_which_it_joined(
+    make: Make, source: FakeSource, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.handler.addFilter(WithRequestId())
+    with request_id("join-1"):
+        node = await make()
+    ask(node, servable())
+    await source.workers[0].next()
+    source.workers[0].kill()
+    await finish_all(await source.worker(1), 1)
+    found = {(record.getMessage(), record.__dict__["request_id"]) for record in caplog.records}
+    assert {of for _, of in found} == {"-"}
+    assert len(found) == 2
 
 
 async def test_a_full_mailbox_refuses_with_a_time_to_retry(make: Make) -> None:

@@ -21,6 +21,7 @@ from aiaas_async.names import ModelRef
 from aiaas_async.registry.catalog import Catalog, VersionRecord
 from aiaas_async.registry.draft import MAX_FILES, Draft
 from aiaas_async.registry.labels import check_label
+from aiaas_async.registry.records import Traffic
 from aiaas_async.registry.rows import digest, exact
 from aiaas_async.registry.signature import agreed, fits
 from tests.registry.build import IMAGE, LABEL, add_ready, commit, entry, metadata
@@ -315,6 +316,55 @@ def test_an_alias_must_be_a_free_name_for_an_existing_version(
 ) -> None:
     with pytest.raises(error, match=said):
         draft.set_alias("digits", alias, version)
+
+
+@pytest.mark.parametrize(
+    ("version", "traffic"),
+    [
+        ("2.0", Traffic()),
+        ("1.0", Traffic(canary="2.0", weight=0.1)),
+        ("1.0", Traffic(shadow="2.0")),
+    ],
+)
+def test_no_calls_are_sent_to_a_version_that_is_not_ready(
+    draft: Draft, ready: VersionRecord, version: str, traffic: Traffic
+) -> None:
+    draft.register(metadata(version="2.0"))
+    said = "digits:2.0 is registered, not ready: commit its files first"
+    with pytest.raises(ConflictError, match=said) as caught:
+        draft.set_alias("digits", "champion", version, traffic=traffic)
+    assert caught.value.details == {"version": "2.0", "state": "registered"}
+    add_ready(draft, version="3.0")
+    draft.mark_corrupt(ModelRef("digits", "3.0"), "rot")
+    with pytest.raises(ConflictError, match="is corrupt, not ready: delete it and commit"):
+        draft.set_alias("digits", "champion", "3.0")
+
+
+@pytest.mark.parametrize(
+    ("traffic", "said"),
+    [
+        (Traffic(canary="1.0", weight=0.5), "the canary '1.0' is the alias's own version"),
+        (Traffic(shadow="1.0"), "the shadow '1.0' is the alias's own version"),
+        (Traffic(weight=0.5), "weight 0.5 is a canary's share of the calls, and there is no"),
+        (Traffic(weight=0.5, shadow="2.0"), "there is no canary"),
+    ],
+)
+def test_a_share_of_calls_that_contradicts_itself_is_refused(
+    draft: Draft, ready: VersionRecord, traffic: Traffic, said: str
+) -> None:
+    add_ready(draft, version="2.0")
+    with pytest.raises(InvalidError, match=said):
+        draft.set_alias("digits", "champion", "1.0", traffic=traffic)
+
+
+def test_an_alias_at_a_version_that_was_damaged_since_can_be_put_again_but_not_changed(
+    draft: Draft, ready: VersionRecord
+) -> None:
+    first = draft.set_alias("digits", "champion", "1.0")
+    draft.mark_corrupt(REF, "rot")
+    assert draft.set_alias("digits", "champion", "1.0") == first
+    add_ready(draft, version="2.0")
+    assert draft.set_alias("digits", "champion", "2.0").previous == ("1.0",)
 
 
 def test_a_version_cannot_take_the_name_of_an_alias(draft: Draft, ready: VersionRecord) -> None:

@@ -119,9 +119,11 @@ class Registry(RuleBasedStateMachine):
         if (name, version) not in self.versions:
             return NotFoundError
         there = (name, alias) in self.aliases
-        if expected is None or there == bool(expected):
-            return None
-        return PreconditionError
+        if expected is not None and there != bool(expected):
+            return PreconditionError
+        unchanged = self.aliases.get((name, alias)) == version
+        ready = self.versions[name, version][2] == "ready"
+        return None if unchanged or ready else ConflictError
 
     @rule(name=names, alias=aliases)
     def delete_alias(self, name: str, alias: str) -> None:

@@ -80,5 +80,5 @@ class Gated:
     def request_stop(self) -> None:
         self._inner.request_stop()
 
-    async def wait_dead(self) -> None:
-        await self._inner.wait_dead()
+    async def wait_dead(self) -> str:
+        return await self._inner.wait_dead()

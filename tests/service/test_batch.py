@@ -244,6 +244,9 @@ async def test_a_cancelled_job_keeps_what_it_computed(start: Start) -> None:
         await prepare(platform)
         job = await begin(platform, task_items=5)
         await gate.reached.wait()
+        for name in (job.record.request["dataset"], job.record.request["output_dataset"]):
+            with pytest.raises(ConflictError, match=f"in use by batch job {job.record.id}"):
+                await platform.datasets.delete(name)
         await platform.jobs.cancel(job.record.id)
         assert job.record.state == "cancelled"
         assert job.record.error is not None

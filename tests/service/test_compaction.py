@@ -74,8 +74,12 @@ async def test_under_a_training_job_that_waits_the_files_stay(start: Start) -> N
         job = await platform.training.start(platform.jobs, request)
         with pytest.raises(ConflictError, match=job.record.id):
             await platform.datasets.compact("things")
+        said = f"data set things is in use by train job {job.record.id}; cancel that first"
+        with pytest.raises(ConflictError, match=said):
+            await platform.datasets.delete("things")
         assert job.task is not None
         async with asyncio.timeout(20):
             await asyncio.wait([job.task])
         assert job.record.state == "succeeded", job.record.error
         assert (await platform.datasets.compact("things"))["freed_bytes"] > 0
+        await platform.datasets.delete("things")

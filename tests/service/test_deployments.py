@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from aiaas_async.deploy.plan import Plan
-from aiaas_async.errors import DeadlineError, MemoryBudgetError, OverloadedError
+from aiaas_async.errors import ConflictError, DeadlineError, MemoryBudgetError, OverloadedError
 from aiaas_async.formats.safetensors import write_tensors
 from aiaas_async.names import ModelRef
 from aiaas_async.nn.layer import Array
@@ -21,7 +21,8 @@ from aiaas_async.nn.network import Network
 from aiaas_async.registry.records import Traffic, VersionRecord
 from aiaas_async.service import placement
 from aiaas_async.service.calls import CallRequest
-from aiaas_async.service.deployments import Deployment, Deployments, DeploymentSpec, render
+from aiaas_async.service.deployments import Deployment, Deployments, render
+from aiaas_async.service.deploymentspec import DeploymentSpec
 from aiaas_async.service.placement import Placement
 from aiaas_async.service.platform import Platform
 from tests.compute.kept import KeptForks
@@ -123,8 +124,14 @@ async def test_without_room_anywhere_it_has_failed_and_calls_are_answered_at_onc
     async with start(nodes=2, **MEMORY) as platform:
         expected = await pushed(platform, tmp_path)
         deployed = await platform.deployments.deploy(asked())
-        left = await platform.membership.leave("node-1")
-        assert "2 nodes were asked for; there are 1" in left["failed"][deployed.id]
+        with pytest.raises(ConflictError, match="node node-1 is needed by deployment") as caught:
+            await platform.membership.leave("node-1")
+        assert f"{deployed.id} of deep:1" in caught.value.message
+        assert platform.cluster.members == ["node-0", "node-1"]
+        await check(platform, expected)
+        left = await platform.membership.leave("node-1", force=True)
+        assert "2 nodes were asked for" in left["failed"][deployed.id]
+        assert "there is one: node-0" in left["failed"][deployed.id]
         assert deployed.state == "failed"
         with pytest.raises(MemoryBudgetError):
             await check(platform, expected)
