@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from aiaas_async.cli.arguments import at_most_one, needs
 from aiaas_async.cli.options import connected, json_option
 from aiaas_async.cli.output import print_json, print_table, size
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 @connected
 def nodes(client: Client, /, node_id: str | None, join: bool, remove: bool, as_json: bool) -> None:
     """List the nodes of the ring, or everything about one; add and remove nodes."""
+    at_most_one({"--join": join, "--remove": remove})
+    needs("a NODE_ID", node_id, {"--remove": remove})
     if join or remove:
         _change(client, node_id, join=join, as_json=as_json)
         return
@@ -46,8 +49,6 @@ def nodes(client: Client, /, node_id: str | None, join: bool, remove: bool, as_j
 
 
 def _change(client: Client, node_id: str | None, *, join: bool, as_json: bool) -> None:
-    if node_id is None and not join:
-        raise click.UsageError("--remove needs a NODE_ID")
     facts = client.join_node(node_id) if join else client.remove_node(node_id or "")
     if as_json:
         print_json(facts)
