@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,10 @@ def test_a_file_that_is_no_input_says_what_is_accepted(
 def test_standard_input_that_is_no_json_says_so() -> None:
     result = CliRunner().invoke(main, ["call", "m", "x=@-", "--url", NOBODY], input="hello")
     assert "standard input is neither JSON" in result.output
+
+
+def test_an_error_in_json_goes_to_stderr() -> None:
+    result = CliRunner().invoke(main, ["call", "m:", "x=1", "--json", "--url", NOBODY])
+    assert json.loads(result.stderr)["code"] == "invalid_name"
+    assert result.stdout == ""
+    assert result.exit_code == 1
