@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from typing import Final
+from typing import Any, Final
 
 import click
+
+from aiaas_async.cli.streams import fill_closed, give_up_output, is_of_output
 
 # Command → module and its one line of help, so that `aiaas --help` imports no command.
 COMMANDS: Final = {
@@ -33,6 +35,15 @@ COMMANDS: Final = {
 
 class _LazyGroup(click.Group):
     """A group whose commands are imported when they run."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        fill_closed()
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            if not is_of_output(error):
+                raise
+            give_up_output(error)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
