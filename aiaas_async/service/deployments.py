@@ -35,6 +35,7 @@ from aiaas_async.names import LATEST, ModelRef, clip
 from aiaas_async.node.work import Call, Result
 from aiaas_async.registry.records import VersionRecord
 from aiaas_async.schedule.origin import A_CALL, CALLS, Origin
+from aiaas_async.service.asked import reason_of
 from aiaas_async.service.caching import ResponseCache
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.models import Models
@@ -330,7 +331,8 @@ def parse_spec(body: Mapping[str, Any]) -> DeploymentSpec:
     try:
         spec = msgspec.convert({**own, "request": asked}, DeploymentSpec, strict=True)
     except msgspec.ValidationError as error:
-        raise InvalidError(f"deployment: {error}") from error
+        given = {**own, "request": asked}
+        raise InvalidError(f"deployment: {reason_of(error, given, DeploymentSpec)}") from error
     if not 0 <= spec.max_delay_ms <= 10_000:
         raise InvalidError(f"max_delay_ms must be 0 to 10000, got {spec.max_delay_ms}")
     return spec
