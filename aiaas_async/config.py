@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -212,10 +212,11 @@ def load_settings(
     """The settings in force. Raises `InvalidError` naming the key and where it stands."""
     values: dict[str, Any] = {}
     if file is not None:
-        values |= _known(_read(file), f"{file}")
+        values |= _checked(_known(_read(file), f"{file}"), lambda key: f"{file}: setting {key}")
     values |= _from_environment(environment or {})
-    values |= {key: value for key, value in (flags or {}).items() if value is not None}
-    return check_settings(_converted(values))
+    given = {key: value for key, value in (flags or {}).items() if value is not None}
+    values |= _checked(given, lambda key: f"--{key.replace('_', '-')}")
+    return check_settings(msgspec.convert(values, Settings, strict=True))
 
 
 def check_settings(settings: Settings) -> Settings:
@@ -223,7 +224,7 @@ def check_settings(settings: Settings) -> Settings:
     if settings.host not in LOOPBACK and not settings.allow_remote:
         raise InvalidError(
             f"host {clip(settings.host)} is reachable from other machines, and the server asks "
-            "nobody for a password: set allow_remote = true if that is meant"
+            "nobody for a password: set allow_remote = true (--allow-remote) if that is meant"
         )
     if settings.log_level not in ("debug", "info", "warning", "error"):
         raise InvalidError(
@@ -298,16 +299,37 @@ def _parsed(key: str, text: str) -> Any:
     try:
         return msgspec.convert(text, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise InvalidError(f"AIAAS_{key.upper()}: {error}, got {clip(text)}") from error
+        raise _refused(f"{ENVIRONMENT_PREFIX}{key.upper()}", key, text, error) from error
 
 
-def _converted(values: Mapping[str, Any]) -> Settings:
+def _checked(values: dict[str, Any], place: Callable[[str], str]) -> dict[str, Any]:
+    """`values`, each of its field's type; `place` says where one stands."""
     for key, value in values.items():
         try:
             msgspec.convert(value, FIELDS[key].type, strict=True)
         except msgspec.ValidationError as error:
-            raise InvalidError(f"setting {key}: {error}, got {clip(value)}") from error
-    return msgspec.convert(dict(values), Settings, strict=True)
+            raise _refused(place(key), key, value, error) from error
+    return values
+
+
+def _refused(where: str, key: str, value: Any, error: msgspec.ValidationError) -> InvalidError:
+    allowed = _allowed(msgspec.inspect.type_info(FIELDS[key].type))
+    must = str(error) if allowed is None else f"must be {allowed}"
+    return InvalidError(f"{where}: {must}, got {clip(value)}")
+
+
+def _allowed(kind: msgspec.inspect.Type) -> str | None:
+    """What a setting may be, in words; None for a table, where the validator names the place."""
+    if isinstance(kind, msgspec.inspect.Metadata):
+        kind = kind.type
+    if isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType):
+        what = "a whole number" if isinstance(kind, msgspec.inspect.IntType) else "a number"
+        return f"{what} from {kind.ge} to {kind.le}"
+    if isinstance(kind, msgspec.inspect.BoolType):
+        return "true or false"
+    if isinstance(kind, msgspec.inspect.StrType):
+        return "a text"
+    return "an array of texts" if isinstance(kind, msgspec.inspect.VarTupleType) else None
 
 
 def example() -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from aiaas_async.cli.arguments import apart, model_of, required
 from aiaas_async.cli.options import connected, json_option
 from aiaas_async.cli.output import print_json
 from aiaas_async.errors import InvalidError
@@ -18,27 +22,45 @@ if TYPE_CHECKING:
     from aiaas_async.client import Client
     from aiaas_async.client.answers import Timing
 
+_NPY: Final = b"\x93NUMPY"
 
-def _value(pair: str) -> tuple[str, Any]:
-    """`name=JSON`, or `name=@file` with JSON or a .npy array."""
-    name, separator, text = pair.partition("=")
-    if not separator:
-        raise InvalidError(f"inputs are given as name=JSON or name=@file, got {clip(pair)}")
-    if not text.startswith("@"):
-        return name, _json(text, name)
-    path = Path(text[1:])
+
+def _inputs(pairs: Iterable[str]) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    for pair in pairs:
+        name, separator, text = pair.partition("=")
+        if not separator:
+            raise InvalidError(f"inputs are given as name=JSON or name=@file, got {clip(pair)}")
+        if name in given:
+            raise InvalidError(f"input {name} is given twice")
+        given[name] = _from_file(name, text[1:]) if text.startswith("@") else _json(text, name)
+    return given
+
+
+def _from_file(name: str, place: str) -> Any:
+    """A file's JSON or .npy array; "-" is standard input."""
+    where = "standard input" if place == "-" else place
     try:
-        if path.suffix == ".npy":
-            import numpy as np  # noqa: PLC0415 - only for arrays
-
-            return name, np.load(path, allow_pickle=False)
-        return name, json.loads(path.read_text())
+        data = sys.stdin.buffer.read() if place == "-" else Path(place).read_bytes()
+        return _array(data) if data.startswith(_NPY) else json.loads(data)
     except OSError as error:
-        raise InvalidError(f"input {name}: {path} cannot be read: {error.strerror}") from error
+        raise InvalidError(f"input {name}: {where} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise InvalidError(
+            f"input {name}: {where} is neither JSON nor a .npy array, but other bytes: an array "
+            "goes as a .npy file (numpy.save), everything else as JSON"
+            + ("; of an .npz take one array" if place.endswith(".npz") else "")
+        ) from None
     except ValueError as error:
         raise InvalidError(
-            f"input {name}: {path} is neither JSON nor a .npy array: {error}"
+            f"input {name}: {where} is neither JSON nor a .npy array: {error}"
         ) from error
+
+
+def _array(data: bytes) -> Any:
+    import numpy as np  # noqa: PLC0415 - only for arrays
+
+    return np.load(io.BytesIO(data), allow_pickle=False)
 
 
 def _json(text: str, name: str) -> Any:
@@ -68,11 +90,11 @@ def call(
 ) -> None:
     """Call MODEL (name, name:version or name:alias) with NAME=VALUE inputs.
 
-    A value is JSON, @file.json, or @file.npy for a numpy array.
+    A value is JSON, @file.json, @file.npy for a numpy array, or @- for either on standard input.
     """
-    name, _, version = model.partition(":")
+    name, version = model_of(model)
     answer = client.call(
-        dict(map(_value, inputs)),
+        _inputs(inputs),
         model=name,
         version=version or LATEST,
         outputs=list(outputs) or None,
@@ -98,28 +120,39 @@ def _how(timing: Timing) -> str:
 
 @click.command()
 @click.argument("name")
-@click.argument("version", default=LATEST)
+@click.argument("version", required=False)
 @click.option("--pin", is_flag=True, help="Never evict it.")
 @json_option
 @connected
-def load(client: Client, /, name: str, version: str, pin: bool, as_json: bool) -> None:
+def load(client: Client, /, name: str, version: str | None, pin: bool, as_json: bool) -> None:
     """Load VERSION of model NAME onto the node its calls go to."""
-    facts = client.load(name, version, pin=pin)
+    model, exact = _exact(client, name, version)
+    facts = client.load(model, exact, pin=pin)
     if as_json:
-        print_json(facts)
+        print_json({"name": model, "version": exact, **facts})
     else:
-        click.echo(f"{name}:{version} is on {facts['node']}{', pinned' if pin else ''}")
+        click.echo(f"{model}:{exact} is on {facts['node']}{', pinned' if pin else ''}")
 
 
 @click.command()
 @click.argument("name")
-@click.argument("version", default=LATEST)
+@click.argument("version", required=False)
 @json_option
 @connected
-def unload(client: Client, /, name: str, version: str, as_json: bool) -> None:
+def unload(client: Client, /, name: str, version: str | None, as_json: bool) -> None:
     """Free VERSION of model NAME on every node."""
-    client.unload(name, version)
+    model, exact = _exact(client, name, version)
+    ref = f"{model}:{exact}"
+    holding = any(ref in node["loaded"] for node in client.nodes())
+    client.unload(model, exact)
     if as_json:
-        print_json({"name": name, "version": version, "unloaded": True})
+        print_json({"name": model, "version": exact, "unloaded": holding})
     else:
-        click.echo(f"{name}:{version} is unloaded")
+        click.echo(f"{ref} is unloaded" if holding else f"{ref} was not loaded")
+
+
+def _exact(client: Client, name: str, version: str | None) -> tuple[str, str]:
+    """The version that "latest" or an alias stands for now, so that the answer names it."""
+    model, version = apart(name, version)
+    found = client.version(required(model, "NAME"), version or LATEST)
+    return found["name"], found["version"]

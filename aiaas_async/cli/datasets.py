@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aiaas_async.cli.arguments import at_most_one, needs
 from aiaas_async.cli.options import connected, json_option
-from aiaas_async.cli.output import print_json, print_table, size, step_bar
+from aiaas_async.cli.output import print_json, print_table, size
+from aiaas_async.cli.progress import step_bar
 from aiaas_async.errors import InvalidError
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--delete", is_flag=True, help="Delete the data set.")
+@click.option("--delete", is_flag=True, help="Delete the data set; with --key that item alone.")
 @click.option("--compact", is_flag=True, help="Give back what replaced and deleted items take.")
 @click.option("--key", help="Show the item of this key, in JSON.")
 @click.option("--rows", metavar="START:STOP", help="Show items in the order of arrival, in JSON.")
@@ -34,13 +36,14 @@ def datasets(
     as_json: bool,
 ) -> None:
     """List data sets, or show the columns, placement and balance of NAME."""
+    flags = {"--delete": delete, "--compact": compact, "--key": key, "--rows": rows}
+    needs("the NAME of a data set", name, flags)
+    at_most_one({flag: given for flag, given in flags.items() if flag != "--key"})
+    at_most_one({flag: given for flag, given in flags.items() if flag != "--delete"})
     if name is None:
-        if delete or compact or key or rows:
-            raise click.UsageError("say which data set: a NAME is missing")
         _list(client.datasets(), as_json)
     elif delete:
-        client.delete_dataset(name)
-        print_json({"deleted": name}) if as_json else click.echo(f"deleted data set {name}")
+        _delete(client, name, key, as_json)
     elif compact:
         freed = client.compact_dataset(name)["freed_bytes"]
         given_back = f"{name}: {size(freed)} given back"
@@ -53,6 +56,17 @@ def datasets(
         print_json(client.dataset(name))
     else:
         _show(name, client.dataset(name))
+
+
+def _delete(client: Client, name: str, key: str | None, as_json: bool) -> None:
+    gone: dict[str, Any] = {"deleted": name}
+    if key is None:
+        client.delete_dataset(name)
+        told = f"deleted data set {name}"
+    else:
+        client.delete_item(name, key)
+        gone["key"], told = key, f"deleted item {key} of {name}"
+    print_json(gone) if as_json else click.echo(told)
 
 
 def _range(rows: str) -> tuple[int, int]:

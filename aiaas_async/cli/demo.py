@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from aiaas_async.cli.options import one_line_errors
-from aiaas_async.cli.output import step_bar, transfer_bar
+from aiaas_async.cli.progress import step_bar, transfer_bar
 
 if TYPE_CHECKING:
     from aiaas_async.client import Client

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aiaas_async.cli.arguments import at_most_one, model_of, needs
 from aiaas_async.cli.options import connected, json_option
 from aiaas_async.cli.output import print_json, print_table, size
 
@@ -32,9 +33,11 @@ def deploy(
 
     One that is deployed already is placed anew beside itself, then the traffic switches.
     """
-    name, _, version = model.partition(":")
-    asked: dict[str, Any] = {"version": version or None, **options}
-    if distributed or options["split"] is not None:
+    name, version = model_of(model)
+    split = distributed or options["split"] is not None
+    _check(distributed, options)
+    asked: dict[str, Any] = {"version": version, **options}
+    if split:
         asked["mode"] = "distributed"
     if dry_run:
         asked["dry_run"] = True
@@ -45,6 +48,14 @@ def deploy(
     if not dry_run:
         click.echo(f"{found['model']}:{found['version']} is {found['state']} as {found['id']}")
     _show(found["plan"])
+
+
+def _check(distributed: bool, options: dict[str, Any]) -> None:
+    split, replicas = options["split"], options["replicas"]
+    at_most_one({"--replicas": replicas, "--split": split})
+    at_most_one({"--replicas": replicas, "--distributed": distributed})
+    parts = "--distributed or --split"
+    needs(parts, distributed or split, {"--nodes": options["nodes"]})
 
 
 def _show(plan: dict[str, Any]) -> None:
@@ -74,9 +85,8 @@ def _layers(node: dict[str, Any]) -> str:
 @connected
 def deployments(client: Client, /, deployment_id: str | None, delete: bool, as_json: bool) -> None:
     """List deployments, or show or end one."""
+    needs("a DEPLOYMENT_ID", deployment_id, {"--delete": delete})
     if deployment_id is None:
-        if delete:
-            raise click.UsageError("--delete needs a DEPLOYMENT_ID")
         _list(client.deployments(), as_json)
     elif delete:
         client.undeploy(deployment_id)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import importlib
-from typing import Final
+from typing import Any, Final
 
 import click
+
+from aiaas_async.cli.streams import fill_closed, give_up_output, is_of_output
 
 # Command → module and its one line of help, so that `aiaas --help` imports no command.
 COMMANDS: Final = {
     "serve": ("aiaas_async.cli.serve", "Run the server."),
     "demo": ("aiaas_async.cli.demo", "Show the whole story on real data in under a minute."),
-    "register": ("aiaas_async.cli.models", "Register a version's metadata."),
-    "push": ("aiaas_async.cli.models", "Register, upload and commit a file or folder."),
+    "register": ("aiaas_async.cli.registering", "Register a version's metadata."),
+    "push": ("aiaas_async.cli.registering", "Register, upload and commit a file or folder."),
     "discover": ("aiaas_async.cli.models", "Find versions by what they can do."),
     "call": ("aiaas_async.cli.calls", "Call a version."),
     "models": ("aiaas_async.cli.models", "List models, or show one."),
-    "alias": ("aiaas_async.cli.models", "Point an alias at a version."),
+    "alias": ("aiaas_async.cli.aliases", "Point an alias at a version; show or end one."),
     "load": ("aiaas_async.cli.calls", "Load a version onto its node."),
     "unload": ("aiaas_async.cli.calls", "Unload a version everywhere."),
     "datasets": ("aiaas_async.cli.datasets", "List data sets, or show one."),
@@ -33,6 +35,15 @@ COMMANDS: Final = {
 
 class _LazyGroup(click.Group):
     """A group whose commands are imported when they run."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        fill_closed()
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            if not is_of_output(error):
+                raise
+            give_up_output(error)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx

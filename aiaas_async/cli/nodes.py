@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from aiaas_async.cli.arguments import at_most_one, needs
 from aiaas_async.cli.options import connected, json_option
 from aiaas_async.cli.output import print_json, print_table, size
 
@@ -24,6 +25,8 @@ def nodes(
     client: Client, /, node_id: str | None, join: bool, remove: bool, force: bool, as_json: bool
 ) -> None:
     """List the nodes of the ring, or everything about one; add and remove nodes."""
+    at_most_one({"--join": join, "--remove": remove})
+    needs("a NODE_ID", node_id, {"--remove": remove})
     if force and not remove:
         raise click.UsageError("--force goes with --remove")
     if join or remove:
@@ -51,8 +54,6 @@ def nodes(
 
 
 def _change(client: Client, node_id: str | None, *, join: bool, force: bool, as_json: bool) -> None:
-    if node_id is None and not join:
-        raise click.UsageError("--remove needs a NODE_ID")
     facts = client.join_node(node_id) if join else client.remove_node(node_id or "", force=force)
     if as_json:
         print_json(facts)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import json
 import sys
 from collections.abc import Callable
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Concatenate, ParamSpec
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import click
 
@@ -23,14 +25,34 @@ REFUSED, TRY_AGAIN = 1, 75  # 75: EX_TEMPFAIL of sysexits.h
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
-    """An error of ours as one line on stderr, and the status it deserves."""
+def one_line_errors(as_json: bool = False) -> Iterator[None]:
+    """An error of ours as one line on stderr, or as JSON, and the status it deserves."""
     try:
         yield
     except AiaasError as error:
-        click.echo(f"error: {error.message}", err=True)
+        click.echo(json.dumps(_problem(error)) if as_json else f"error: {_told(error)}", err=True)
         again = isinstance(error, CapacityError | DeadlineError)
         sys.exit(TRY_AGAIN if again else REFUSED)
+
+
+def _told(error: AiaasError) -> str:
+    """With the id that finds it in the server's log, where it is the server's fault."""
+    from aiaas_async.http.status import status_of  # noqa: PLC0415 - for an error only
+
+    if error.request_id is None or status_of(error) < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return error.message
+    return f"{error.message} (request {error.request_id})"
+
+
+def _problem(error: AiaasError) -> dict[str, Any]:
+    """An error for programs, in the words of the HTTP interface."""
+    known = {
+        "request_id": error.request_id,
+        "details": error.details or None,
+        "retry_after": error.retry_after,
+    }
+    told = {"code": error.code, "title": error.title, "detail": error.message}
+    return told | {name: value for name, value in known.items() if value is not None}
 
 
 def connected(command: Callable[Concatenate[Client, P], None]) -> Callable[..., None]:
@@ -42,7 +64,8 @@ def connected(command: Callable[Concatenate[Client, P], None]) -> Callable[..., 
         from aiaas_async.client import Client  # noqa: PLC0415 - aiohttp, once it is needed
 
         url = kwargs.pop("url")
-        with one_line_errors(), Client(url if isinstance(url, str) else None) as client:
+        as_json = kwargs.get("as_json") is True
+        with one_line_errors(as_json), Client(url if isinstance(url, str) else None) as client:
             command(client, *args, **kwargs)
 
     return run

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.cells import cell_len
 
-Report = Callable[[int, int], None]
-
-_PIPED_WIDTH = 10_000  # columns
+_GAP: Final = "  "
+_NARROWEST: Final = 20  # columns for what is wrapped; below, the terminal folds the line itself
 
 
 def print_json(value: Any) -> None:
@@ -32,22 +32,45 @@ def _plain(value: Any) -> Any:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
-    """A table, or the sentence `empty` when there are no rows."""
-    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
-    count = 0
-    for row in rows:
-        table.add_row(*map(_cell, row))
-        count += 1
-    console = Console()
-    if not console.is_terminal:  # for grep and awk: a row is a line, however long
-        console.width = _PIPED_WIDTH
-    console.print(table if count else empty, soft_wrap=not count)
+    """A table, or the sentence `empty` when there are no rows.
+
+    The last column alone may be long, and is wrapped where a terminal bounds it; the others are
+    names to copy, and stay whole. In a pipe a row is a line, however long: for grep and awk.
+    """
+    cells = [[_cell(value) for value in row] for row in rows]
+    if not cells:
+        click.echo(empty)
+        return
+    widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
+    left = _terminal_width() - sum(widths[:-1]) - len(_GAP) * (len(widths) - 1)
+    head, *lines = [_laid_out(row, widths, max(left, _NARROWEST)) for row in (columns, *cells)]
+    click.echo(click.style(head[0], bold=True))
+    for line in itertools.chain.from_iterable(lines):
+        click.echo(line)
+
+
+def _terminal_width() -> int:
+    on_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return shutil.get_terminal_size().columns if on_terminal else sys.maxsize
+
+
+def _laid_out(row: Sequence[str], widths: Sequence[int], last: int) -> list[str]:
+    """The lines of a row whose last cell has `last` columns."""
+    *names, text = row
+    begin = "".join(
+        name + " " * (width - cell_len(name)) + _GAP
+        for name, width in zip(names, widths, strict=False)
+    )
+    if cell_len(text) <= last:
+        return [(begin + text).rstrip()]
+    first, *others = textwrap.wrap(text, last, break_long_words=False, break_on_hyphens=False)
+    return [begin + first, *(" " * cell_len(begin) + other for other in others)]
 
 
 def _cell(value: object) -> str:
     if value is None:
         return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).split())
 
 
 def size(nbytes: float) -> str:
@@ -57,39 +80,3 @@ def size(nbytes: float) -> str:
             break
         nbytes /= 1024
     return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
-
-
-@contextmanager
-def transfer_bar(title: str) -> Iterator[Report]:
-    """A bar for bytes; the report takes (bytes done, bytes in all)."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        task = progress.add_task(title, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-@contextmanager
-def step_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A bar for steps; the report takes (steps done, steps in all, a remark)."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total} {task.fields[remark]}"),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        task = progress.add_task(title, total=None, remark="")
-        yield lambda done, total, remark: progress.update(
-            task, completed=done, total=total, remark=remark
-        )

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -85,7 +86,8 @@ def _log_accesses() -> None:
 
 
 def _say_ready(address: str) -> None:
-    click.echo(f"listening on {address}")
+    with suppress(OSError):  # it serves all the same
+        click.echo(f"listening on {address}")
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:

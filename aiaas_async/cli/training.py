@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from aiaas_async.cli.models import read_json
+from aiaas_async.cli.arguments import apart, at_most_one, model_of, needs, read_json, required
 from aiaas_async.cli.options import connected, json_option
-from aiaas_async.cli.output import print_json, print_table, step_bar
+from aiaas_async.cli.output import print_json, print_table
+from aiaas_async.cli.progress import step_bar
 
 if TYPE_CHECKING:
     from aiaas_async.client import Client
@@ -23,7 +22,7 @@ _SHOWN = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 @click.command()
 @click.argument("model")
-@click.argument("version")
+@click.argument("version", required=False, metavar="VERSION")
 @click.option("--dataset", required=True, help="Data set to train on.")
 @click.option("--graph", metavar="JSON|@FILE", help="Layer graph to train from the start.")
 @click.option("--parent", metavar="NAME:VERSION", help="Version to train further.")
@@ -51,7 +50,7 @@ def train(
     client: Client,
     /,
     model: str,
-    version: str,
+    version: str | None,
     dataset: str,
     graph: str | None,
     parent: str | None,
@@ -69,6 +68,8 @@ def train(
 
     Ctrl-C detaches: the job goes on, and `aiaas jobs ID --follow` shows it again.
     """
+    name, version = apart(model, version)
+    needs("an --alias", alias, {"--gate": gate})
     given = {name: value for name, value in fields.items() if value is not None}
     request: dict[str, Any] = {"plan": {**(read_json(plan, "--plan") if plan else {}), **given}}
     if graph is not None:
@@ -79,9 +80,12 @@ def train(
         request["register_as"] = {"alias": alias, "gate": gate}
     elif alias is not None:
         request["alias"] = alias
-    elif gate is not None:
-        raise click.UsageError("--gate is for an --alias")
-    job = client.train(model=model, version=version, dataset=dataset, **request)
+    job = client.train(
+        model=required(name, "MODEL"),
+        version=required(version, "VERSION"),
+        dataset=dataset,
+        **request,
+    )
     if detach:
         print_json(job) if as_json else click.echo(f"job {job['job']} is {job['state']}")
         return
@@ -89,13 +93,15 @@ def train(
 
 
 def _finish(client: Client, job_id: str, as_json: bool) -> None:
-    """Follow a training job with a bar; then its outcome, and the status it deserves."""
-    job = _followed(client, job_id, lambda data: (data["step"], data["steps"], _remark(data)))
+    """Follow a job with a bar; then its outcome, and the status it deserves."""
+    job = _followed(client, job_id)
     if job is None:
         return
     result = job["result"]
-    if as_json or job["kind"] != "train":
+    if as_json:
         print_json(job)
+    elif job["kind"] == "batch":
+        click.echo(_batch_result(result))
     else:
         epochs, steps = _count(result["epochs"], "epoch"), _count(result["steps"], "step")
         click.echo(
@@ -112,20 +118,27 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def _followed(
-    client: Client, job_id: str, read: Callable[[dict[str, Any]], tuple[int, int, str]]
-) -> dict[str, Any] | None:
+def _followed(client: Client, job_id: str) -> dict[str, Any] | None:
     """The job when it is over, shown with a bar until then; None when Ctrl-C detached."""
     try:
         with step_bar(f"job {job_id}") as report:
             for event in client.follow(job_id):
-                if event.kind == "progress":
-                    with suppress(KeyError):  # another kind of progress
-                        report(*read(event.data))
+                if event.kind == "progress" and (at := _at(event.data)) is not None:
+                    report(*at)
     except KeyboardInterrupt:
         click.echo(f"detached; `aiaas jobs {job_id} --follow` shows it again", err=True)
         return None
     return client.wait(job_id)
+
+
+def _at(data: dict[str, Any]) -> tuple[int, int, str] | None:
+    """How far a training or a batch is; None for another kind of progress."""
+    if "total" in data:
+        return data["done"], data["total"], "items"
+    if "step" in data:
+        epochs = f"steps, epoch {data['epoch']} of {data['epochs']}, {_remark(data)}"
+        return data["step"], data["steps"], epochs.rstrip(", ")
+    return None
 
 
 @click.command()
@@ -143,15 +156,13 @@ def batch(
     client: Client, /, model: str, dataset: str, detach: bool, as_json: bool, **options: Any
 ) -> None:
     """Run MODEL (name, name:version or name:alias) over every item of DATASET."""
-    name, _, version = model.partition(":")
+    name, version = model_of(model)
     options["outputs"] = list(options["outputs"]) or None
-    job = client.batch(name, dataset, version=version or None, **options)
+    job = client.batch(name, dataset, version=version, **options)
     if detach:
         print_json(job) if as_json else click.echo(f"job {job['job']} is {job['state']}")
         return
-    ended = _followed(client, job["job"], lambda data: (data["done"], data["total"], ""))
-    if ended is not None:
-        print_json(ended) if as_json else click.echo(_batch_result(ended["result"]))
+    _finish(client, job["job"], as_json)
 
 
 def _batch_result(result: dict[str, Any]) -> str:
@@ -176,15 +187,23 @@ def _remark(facts: dict[str, Any]) -> str:
 @connected
 def jobs(client: Client, /, job_id: str | None, follow: bool, cancel: bool, as_json: bool) -> None:
     """List jobs, or show, follow or cancel one."""
+    needs("a JOB_ID", job_id, {"--follow": follow, "--cancel": cancel})
+    at_most_one({"--follow": follow, "--cancel": cancel})
     if job_id is None:
         _list(client.jobs(), as_json)
     elif cancel:
-        job = client.cancel(job_id)
-        print_json(job) if as_json else click.echo(f"job {job_id} is {job['state']}")
+        _cancel(client, job_id, as_json)
     elif follow:
         _finish(client, job_id, as_json)
     else:
         print_json(client.job(job_id))
+
+
+def _cancel(client: Client, job_id: str, as_json: bool) -> None:
+    before = client.job(job_id)["state"]
+    job = client.cancel(job_id)
+    already = " already" if job["state"] == before else ""
+    print_json(job) if as_json else click.echo(f"job {job_id} has ended{already}: {job['state']}")
 
 
 def _list(found: list[dict[str, Any]], as_json: bool) -> None:

@@ -16,6 +16,8 @@ from aiaas_async.names import clip
 ONNX_SUFFIX: Final = ".onnx"
 METADATA_FILE: Final = "metadata.json"
 _MAX_METADATA: Final = 1 << 20
+_PICKLES: Final = frozenset({".pkl", ".pickle", ".pt", ".pth", ".joblib", ".dill"})
+_BUILT_IN: Final = frozenset({"numpy", "onnx"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,43 @@ class Contents:
 
     def nbytes(self) -> int:
         return sum(path.stat().st_size for path in self.files.values())
+
+    def check_runtime(self, runtime: str) -> None:
+        """Raise `InvalidError` where there is nothing but what `runtime` will not load."""
+        pickles = self._ending(*_PICKLES)
+        if runtime in _BUILT_IN and len(pickles) == len(self.files):
+            raise InvalidError(_no_pickle(pickles[0]))
+
+    def what_is_missing(self) -> str:
+        """What to give instead, where nothing says what the files take."""
+        models, first = self._ending(ONNX_SUFFIX), next(iter(self.files))
+        if pickles := self._ending(*_PICKLES):
+            return _no_pickle(pickles[0])
+        if len(models) > 1:
+            return (
+                f"the folder holds {len(models)} {ONNX_SUFFIX} files ({', '.join(models[:3])}), "
+                f"and a version is one: give the file"
+            )
+        if list(self.files) == [first] and first == self.files[first].name:
+            return (
+                f"{clip(first)} alone does not say what it takes: give the folder that holds it, "
+                f"with its {GRAPH_FILE}, or give metadata with its inputs and outputs"
+            )
+        return (
+            f"there is no {METADATA_FILE} or {GRAPH_FILE} to say what it takes: give metadata "
+            "with its inputs and outputs"
+        )
+
+    def _ending(self, *suffixes: str) -> list[str]:
+        return [label for label in self.files if label.lower().endswith(suffixes)]
+
+
+def _no_pickle(label: str) -> str:
+    return (
+        f"{clip(label)} is a pickle, and pickles are not loaded: they run code. Export the model "
+        "to ONNX, or serve it by a runtime of your own: [runtimes] in the settings, and its name "
+        "as runtime in the metadata"
+    )
 
 
 def examine(source: Path) -> Contents:

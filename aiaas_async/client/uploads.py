@@ -10,12 +10,11 @@ from typing import Any, Final
 
 from aiaas_async.client.address import path
 from aiaas_async.client.body import Progress, Streamed, stream_of
-from aiaas_async.client.folder import METADATA_FILE, Contents, examine
+from aiaas_async.client.folder import Contents, examine
 from aiaas_async.client.models import ModelMethods, version_path
 from aiaas_async.client.request import Request
 from aiaas_async.client.surface import field_of
 from aiaas_async.errors import AiaasError, InvalidError, NotFoundError
-from aiaas_async.formats.graphfile import FILE_NAME as GRAPH_FILE
 from aiaas_async.registry.labels import check_label
 
 # The server reads a whole artifact before it vouches for it.
@@ -113,16 +112,16 @@ class UploadMethods(ModelMethods):
         # An alias or a specifier names a version too, but not one to push to.
         there = known.get("version") == version
         if there and metadata is None:
+            contents.check_runtime(known.get("runtime", "numpy"))
             return known, False
         if metadata is None:
             metadata = contents.metadata
         elif contents.metadata is not None:  # a description alone leaves the signature be
             metadata = {**contents.metadata, **metadata}
         if metadata is None:
-            raise InvalidError(
-                f"{name}:{version} is not registered, and there is no {METADATA_FILE} or "
-                f"{GRAPH_FILE} to say what it takes: give metadata with its inputs and outputs"
-            )
+            missing = contents.what_is_missing()
+            raise InvalidError(f"{name}:{version} is not registered, and {missing}")
+        contents.check_runtime(metadata.get("runtime", "numpy"))
         await self.register({**metadata, "name": name, "version": version})
         return await self.version(name, version), not there
 

@@ -41,7 +41,10 @@ def main(control_fd: int, targets: Mapping[str, str]) -> int:
     wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    control.send(b'{"ready": true}')
+    try:
+        control.send(b'{"ready": true}')
+    except BrokenPipeError:  # Ctrl-C in the server's first second
+        return 0
     poller = select.poll()
     poller.register(control.fileno(), select.POLLIN)
     poller.register(wake_read, select.POLLIN)

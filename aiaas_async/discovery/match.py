@@ -14,7 +14,7 @@ from aiaas_async.discovery.query import Query
 from aiaas_async.discovery.score import scores
 from aiaas_async.errors import NoMatchError
 from aiaas_async.names import clip
-from aiaas_async.registry.catalog import Catalog, ModelRecord, VersionRecord
+from aiaas_async.registry.catalog import NONE_YET, Catalog, ModelRecord, VersionRecord
 from aiaas_async.registry.near import near, say_near
 from aiaas_async.registry.versions import STANDING, OrderKey, preference
 
@@ -91,10 +91,10 @@ def _misses(considered: Iterable[ModelRecord], query: Query) -> list[_Miss]:
 def _no_match(catalog: Catalog, query: Query, misses: list[_Miss]) -> NoMatchError:
     details = {"near_misses": [_rendered(miss) for miss in misses]}
     if query.name is not None and catalog.find(query.name) is None:
-        hint = say_near(query.name, catalog.names(), "none is registered yet: POST /register")
+        hint = say_near(query.name, catalog.names(), NONE_YET)
         return NoMatchError(f"no model is called {clip(query.name)}; {hint}", details)
     if not misses:
-        return NoMatchError("no model is registered yet: POST /register", details)
+        return NoMatchError(f"no model fits: {NONE_YET}", details)
     nearest = misses[0]
     why = "; ".join(map(str, nearest.failed[:3]))
     return NoMatchError(f"no version matches; the nearest is {nearest.record.ref} ({why})", details)

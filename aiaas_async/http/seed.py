@@ -67,10 +67,11 @@ def _call_request(request: web.Request, body: dict[str, Any]) -> CallRequest:
         )
     # "name:version", as the command line has it; a name has no colon.
     model = _text(body, "model")
-    name, _, version = (model or "").partition(":")
-    if model is not None and not name:
+    name, colon, version = (model or "").partition(":")
+    if model is not None and not (name and (version or not colon)):
+        missing = "version" if name else "name"
         raise InvalidNameError(
-            f"model {clip(model)} has no name: give NAME, NAME:VERSION or NAME:ALIAS"
+            f"model {clip(model)} has no {missing}: give NAME, NAME:VERSION or NAME:ALIAS"
         )
     return CallRequest(
         inputs=inputs,

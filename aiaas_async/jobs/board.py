@@ -154,7 +154,9 @@ class JobBoard:
         try:
             return self._jobs[job_id]
         except KeyError:
-            raise NotFoundError(f"no job has the id {clip(job_id)}; GET /jobs lists them") from None
+            raise NotFoundError(
+                f"no job has the id {clip(job_id)}; `aiaas jobs` or GET /jobs lists them"
+            ) from None
 
     def all(self) -> list[Running]:
         """Every remembered job, newest first."""

@@ -15,7 +15,9 @@ from aiaas_async.names import clip
 from aiaas_async.registry.near import say_near
 from aiaas_async.registry.records import AliasRecord, ModelRecord, VersionRecord
 
-__all__ = ["AliasRecord", "Catalog", "ModelRecord", "VersionRecord", "no_model"]
+__all__ = ["NONE_YET", "AliasRecord", "Catalog", "ModelRecord", "VersionRecord", "no_model"]
+
+NONE_YET: Final = "none is registered yet: `aiaas push` or POST /register"
 
 # What the input index knows of a model: its name under the input names of its latest version.
 _Index = dict[frozenset[str], frozenset[str]]
@@ -126,5 +128,5 @@ def _takes(model: ModelRecord) -> frozenset[str]:
 
 
 def no_model(name: str, known: tuple[str, ...]) -> NotFoundError:
-    hint = say_near(name, known, "none is registered yet: POST /register")
+    hint = say_near(name, known, NONE_YET)
     return NotFoundError(f"no model is called {clip(name)}; {hint}")

@@ -11,6 +11,7 @@ import msgspec
 from aiaas_async.deploy.plan import PlanRequest
 from aiaas_async.errors import InvalidError
 from aiaas_async.names import LATEST, clip
+from aiaas_async.service.asked import reason_of
 
 _OWN: Final = ("model", "version", "max_delay_ms", "cache_mb")  # not the planner's
 
@@ -34,10 +35,11 @@ def parse_spec(body: Mapping[str, Any]) -> DeploymentSpec:
         if name not in PlanRequest.__struct_fields__:
             known = ", ".join((*_OWN, *PlanRequest.__struct_fields__))
             raise InvalidError(f"a deployment has no field {clip(name)}; fields: {known}")
+    given = {**own, "request": _agreed(asked)}
     try:
-        spec = msgspec.convert({**own, "request": _agreed(asked)}, DeploymentSpec, strict=True)
+        spec = msgspec.convert(given, DeploymentSpec, strict=True)
     except msgspec.ValidationError as error:
-        raise InvalidError(f"deployment: {error}") from error
+        raise InvalidError(f"deployment: {reason_of(error, given, DeploymentSpec)}") from error
     if not 0 <= spec.max_delay_ms <= 10_000:
         raise InvalidError(f"max_delay_ms must be 0 to 10000, got {spec.max_delay_ms}")
     return spec

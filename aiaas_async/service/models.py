@@ -47,8 +47,8 @@ logger = logging.getLogger(__name__)
 
 _GATHER = 1 << 20  # bytes gathered before a trip to a thread
 _WHAT_TO_UPLOAD = (
-    "{ref} is registered but has no artifact: PUT its files to "
-    "/models/{name}/versions/{version}/files/…, then POST …/commit (or use `aiaas push`)"
+    "{ref} is registered but has no artifact: upload its files (`aiaas push {ref} PATH`, or PUT "
+    "/models/{name}/versions/{version}/files/…, then POST …/commit)"
 )
 _INSPECT_TIMEOUT_S = 60.0
 

@@ -116,8 +116,8 @@ class Training:
         wanted = len(members) if plan.nodes is None else plan.nodes
         if wanted > len(members):
             raise InvalidError(
-                f"plan.nodes asks for {wanted} nodes; there are {len(members)}: POST /nodes adds "
-                "one"
+                f"plan.nodes asks for {wanted} nodes; there are {len(members)}: "
+                "`aiaas nodes --join` or POST /nodes adds one"
             )
         check_divisible(network, wanted)
         return members[:wanted]

@@ -52,8 +52,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(folder: Path) -> Iterator[Run]:
     with server(folder / "data", "--nodes", "2", "--log-level", "warning") as running:
 
-        def invoke(*arguments: str, status: int = 0) -> Result:
-            result = CliRunner().invoke(main, [*arguments, "--url", running.url])
+        def invoke(*arguments: str, status: int = 0, stdin: str | None = None) -> Result:
+            result = CliRunner().invoke(main, [*arguments, "--url", running.url], input=stdin)
             assert result.exit_code == status, result.output
             return result
 
@@ -139,6 +139,60 @@ def test_an_alias_moves_and_goes(trained: Run) -> None:
     )
 
 
+def test_an_alias_is_shown_with_its_shares_and_its_past(trained: Run) -> None:
+    for version in ("1.0", "1.1"):
+        trained("alias", "shapes:seen", version)
+    trained("alias", "shapes", "seen", "1.1", "--canary", "1.0", "--weight", "0.25")
+    told = trained("alias", "shapes", "seen").output
+    assert "shapes:seen is 1.1, canary 1.0, weight 0.25 (revision " in told
+    assert "previous: 1.0" in told
+    assert as_json(trained("alias", "shapes:seen", "--json"))["canary"] == "1.0"
+    assert "seen (canary 1.0, weight 0.25)" in trained("models", "shapes").output
+    trained("alias", "shapes:seen", "--delete")
+
+
+def test_what_is_deleted_is_named_by_its_version(pushed: Run, folder: Path) -> None:
+    for version in ("1.0", "1.1"):
+        pushed("push", f"gone:{version}", str(folder / "shapes"))
+    assert pushed("models", "gone", "latest", "--delete").output == "deleted gone:1.1\n"
+    assert pushed("models", "gone", "--delete", "--yes").output == "deleted gone: 1 version\n"
+
+
+@pytest.mark.parametrize(("answer", "status"), [("n\n", 1), ("y\n", 0)])
+def test_somebody_at_a_terminal_is_asked_before_a_whole_model_goes(
+    pushed: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, answer: str, status: int
+) -> None:
+    pushed("push", "asked:1.0", str(folder / "shapes"))
+    monkeypatch.setattr("aiaas_async.cli.models._asks", lambda: True)
+    told = pushed("models", "asked", "--delete", status=status, stdin=answer).output
+    assert ("deleted asked: 1 version" in told) is (status == 0)
+
+
+def test_load_and_unload_name_the_real_version(trained: Run) -> None:
+    assert "shapes:1.0 is on node-" in trained("load", "shapes:first").output
+    assert trained("unload", "shapes", "first").output == "shapes:1.0 is unloaded\n"
+    assert trained("unload", "shapes:1.0").output == "shapes:1.0 was not loaded\n"
+
+
+def test_an_item_is_deleted_by_its_key_and_the_data_set_stays(trained: Run, folder: Path) -> None:
+    trained("ingest", "less", str(folder / "points.npz"))
+    (key,) = as_json(trained("datasets", "less", "--rows", "0:1"))["keys"]
+    assert f"deleted item {key}" in trained("datasets", "less", "--delete", "--key", key).output
+    assert "1499 items" in trained("datasets", "less").output
+
+
+def test_a_job_that_is_over_is_followed_and_cancelled_in_one_line(trained: Run) -> None:
+    job = as_json(trained("batch", "shapes:1.0", "points", "--into", "followed", "--json"))["job"]
+    assert "1500 items into followed" in trained("jobs", job, "--follow").output
+    told = trained("jobs", job, "--cancel").output
+    assert told == f"job {job} has ended already: succeeded\n"
+
+
+def test_an_input_may_come_from_standard_input(pushed: Run) -> None:
+    answer = pushed("call", "shapes", "points=@-", "--json", stdin="[0.5, 0.5]")
+    assert as_json(answer)["outputs"]["where"] in ("inside", "outside")
+
+
 def test_load_pins_and_nodes_show_it(trained: Run) -> None:
     facts = as_json(trained("load", "shapes", "1.0", "--pin", "--json"))
     nodes = {node["id"]: node for node in as_json(trained("nodes", "--json"))}
@@ -161,7 +215,7 @@ def test_items_are_shown_by_key_and_by_range(trained: Run, folder: Path) -> None
     one = as_json(trained("datasets", "points", "--key", page["keys"][1]))
     assert one["columns"]["points"] == page["columns"]["points"][1]
     assert "START:STOP" in trained("datasets", "points", "--rows", "two", status=2).output
-    assert "NAME is missing" in trained("datasets", "--rows", "0:1", status=2).output
+    assert "needs the NAME" in trained("datasets", "--rows", "0:1", status=2).output
 
 
 def test_what_replaced_items_take_is_shown_and_given_back(trained: Run, folder: Path) -> None:
@@ -222,6 +276,7 @@ def test_a_canary_without_a_share_is_refused(pushed: Run) -> None:
 
 def test_what_unloads_or_deletes_answers_in_json_too(pushed: Run) -> None:
     pushed("alias", "shapes", "brief", "1.0")
+    pushed("load", "shapes:1.0")
     unloaded = as_json(pushed("unload", "shapes", "1.0", "--json"))
     assert unloaded == {"name": "shapes", "version": "1.0", "unloaded": True}
     deleted = as_json(pushed("alias", "shapes", "brief", "--delete", "--json"))

@@ -26,3 +26,15 @@ def test_a_runtime_that_cannot_be_imported_ends_serve_with_status_2_and_one_line
         "aiaas serve: runtimes.mine: target 'nopkg.mod:Class' cannot be used: "
         "ModuleNotFoundError: No module named 'nopkg'\n"
     )
+
+
+def test_a_fork_server_whose_server_has_gone_before_it_is_ready_ends_in_silence() -> None:
+    code = (
+        "from aiaas_async.compute.pool import start_fork_server\n"
+        "process, control = start_fork_server(1)\n"
+        "control.close()\n"
+        "raise SystemExit(process.wait(60))\n"
+    )
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")

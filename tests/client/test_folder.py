@@ -93,3 +93,32 @@ def test_what_is_no_folder_of_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "metadata.json").write_text("{")
     with pytest.raises(ArtifactError, match=r"metadata\.json is not sound JSON"):
         examine(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "pushed", "said"),
+    [
+        (["m.pkl"], "m.pkl", "'m.pkl' is a pickle, and pickles are not loaded"),
+        (["m.pt"], "m.pt", "Export the model to ONNX"),
+        (["m.joblib"], "", "a runtime of your own"),
+        (["graph.json", "w.safetensors"], "graph.json", "give the folder that holds it"),
+        (["a.onnx", "b.onnx"], "", "2 .onnx files (a.onnx, b.onnx)"),
+        (["notes.txt", "b.bin"], "", "no metadata.json or graph.json"),
+    ],
+)
+def test_files_that_do_not_say_what_they_take_are_answered_with_what_to_give(
+    tmp_path: Path, names: list[str], pushed: str, said: str
+) -> None:
+    fill(tmp_path, *names)
+    contents = examine(tmp_path / pushed)
+    assert contents.metadata is None
+    assert said in contents.what_is_missing()
+
+
+def test_pickles_alone_are_for_a_runtime_of_one_s_own(tmp_path: Path) -> None:
+    fill(tmp_path, "a/m.pkl")
+    with pytest.raises(InvalidError, match="pickles are not loaded"):
+        examine(tmp_path).check_runtime("numpy")
+    examine(tmp_path).check_runtime("mine")
+    fill(tmp_path, "weights.safetensors")
+    examine(tmp_path).check_runtime("numpy")

@@ -159,7 +159,7 @@ def test_an_unknown_name_shows_what_may_have_been_meant(catalog: Catalog) -> Non
 
 
 def test_an_empty_registry_says_so() -> None:
-    with pytest.raises(NoMatchError, match="no model is registered yet"):
+    with pytest.raises(NoMatchError, match="none is registered yet"):
         found(Catalog())
     with pytest.raises(NoMatchError, match="none is registered yet"):
         by_inputs(Catalog(), ["image"])

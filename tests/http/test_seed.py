@@ -110,6 +110,12 @@ async def test_an_empty_model_is_no_wish_for_any_model(api: Api, model: str) -> 
     assert reply.detail == f"model {model!r} has no name: give NAME, NAME:VERSION or NAME:ALIAS"
 
 
+async def test_a_colon_without_a_version_is_refused(api: Api) -> None:
+    reply = await api.post("/call", {"model": "doubler:", "inputs": {"x": [1.0]}})
+    assert (reply.status, reply.code) == (422, "invalid_name")
+    assert "'doubler:' has no version" in reply.detail
+
+
 async def test_an_ambiguous_call_names_the_candidates(api: Api) -> None:
     await commit_doubler(api, "one")
     await commit_doubler(api, "two")
