@@ -122,7 +122,7 @@ async def test_a_server_that_breaks_and_stops_is_asked_again(
 
 async def test_a_server_that_stays_away_is_given_up_after_the_timeout(stub: Stub) -> None:
     """Its socket is closed under a client that follows."""
-    async with AsyncClient(stub.url, 0.05, QUICK) as client:
+    async with AsyncClient(stub.url, 0.3, QUICK) as client:
         stub.will(value(job()), events(line(1, "progress")))
         followed = client.follow("j")
         assert (await anext(followed)).number == 1

@@ -9,7 +9,7 @@ import pytest
 from aiaas_async.errors import InvalidError
 from aiaas_async.service.asked import read_asked
 from aiaas_async.service.batch import BatchRequest
-from aiaas_async.service.deployments import parse_spec
+from aiaas_async.service.deploymentspec import parse_spec
 
 
 @pytest.mark.parametrize(
