@@ -6,8 +6,8 @@ bands of rows it stays in the cache. Where the depthwise convolution skips colum
 image is made with the columns apart that one column of the kernel meets (for stride 2 the even
 and the odd ones), which costs nothing there and lets einsum run over several pixels.
 
-The memory is laid out once and the numpy calls on it are listed once, since for one small image
-the way from call to call takes as long as an eighth of the calls.
+The memory is laid out once and the numpy calls on it are listed once: to slice anew for each image
+takes 1 ms of EfficientNet-Lite0's 16.
 """
 
 from __future__ import annotations
