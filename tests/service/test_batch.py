@@ -5,19 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from aiaas_async.compute.base import WorkerSource
-from aiaas_async.compute.inloop import InLoopWorkers
 from aiaas_async.compute.pool import WorkerForks
 from aiaas_async.compute.process import WorkerProcess
-from aiaas_async.config import Settings
 from aiaas_async.data.schema import Column
 from aiaas_async.errors import ConflictError, InputError, InvalidError, NotFoundError
 from aiaas_async.jobs.board import Running
@@ -27,26 +21,14 @@ from aiaas_async.schedule.assign import ASSIGNMENTS
 from aiaas_async.schedule.disciplines import DISCIPLINES
 from aiaas_async.service.batchwiring import wire
 from aiaas_async.service.calls import CallRequest
-from aiaas_async.service.lifespan import running_platform
 from aiaas_async.service.platform import Platform
 from aiaas_async.wire.tensors import Array
 from tests.runtimes.artifacts import BARE, rows
+from tests.service.conftest import Start
 from tests.service.gate import Gate
 
-Start = Callable[..., AbstractAsyncContextManager[Platform]]
 ITEMS = 500
 MOST_DONE = 200  # of ten batches of up to three tasks of five items, and those under way
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Start:
-    @asynccontextmanager
-    async def started(workers: WorkerSource | None = None, **given: Any) -> AsyncIterator[Platform]:
-        settings = Settings(data_dir=str(tmp_path), nodes=given.pop("nodes", 2), **given)
-        async with running_platform(settings, workers or InLoopWorkers()) as platform:
-            yield platform
-
-    return started
 
 
 async def prepare(platform: Platform, count: int = ITEMS) -> Array:
