@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 from aiaas_async.data.dataset import Dataset
 from aiaas_async.errors import CorruptError
 from tests.data.build import columns, content, new, ring_of
+from tests.folders import in_memory
 
 BATCH = 20
 WRITER = """
@@ -46,8 +46,8 @@ def sizes(folder: Path) -> dict[Path, int]:
 @given(st.data())
 @settings(max_examples=60, deadline=None)
 def test_a_put_cut_anywhere_before_its_commit_leaves_no_trace(data: st.DataObject) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "d"
+    with in_memory() as root:
+        folder = root / "d"
         dataset = new(folder)
         put_batch(dataset, 0)
         before = sizes(folder)
@@ -82,8 +82,8 @@ def test_a_torn_commit_leaves_the_previous_one(tmp_path: Path) -> None:
 @given(st.data())
 @settings(max_examples=60, deadline=None)
 def test_any_flipped_bit_of_a_shard_is_found_and_named(data: st.DataObject) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "d"
+    with in_memory() as root:
+        folder = root / "d"
         dataset = new(folder, nodes=2)
         for batch in range(3):
             put_batch(dataset, batch)

@@ -1,6 +1,5 @@
 """A data set keeps what it acknowledged, wherever the ring puts it."""
 
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from aiaas_async.errors import (
 )
 from aiaas_async.ring.hashring import Ring
 from tests.data.build import SECRET, columns, content, new, ring_of
+from tests.folders import in_memory
 
 KEYS = [f"k{i}" for i in range(200)]
 LABELS = list(range(200))
@@ -44,9 +44,9 @@ compact = st.tuples(st.just("compact"), st.none())
 def test_a_data_set_is_a_dict_in_order_of_arrival(
     steps: list[tuple[str, Any]], replication: int
 ) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+    with in_memory() as folder:
         model: dict[str, int] = {}
-        dataset = new(Path(folder) / "d", 2, replication)
+        dataset = new(folder / "d", 2, replication)
         for step, given_ in steps:
             if step == "put":
                 for key, label in given_:
@@ -57,7 +57,7 @@ def test_a_data_set_is_a_dict_in_order_of_arrival(
                 known = sum(model.pop(key, None) is not None for key in given_)
                 assert dataset.delete(given_) == known
             elif step == "reopen":
-                dataset = Dataset.open(Path(folder) / "d", ring_of(given_))
+                dataset = Dataset.open(folder / "d", ring_of(given_))
             elif step == "compact":
                 dataset.compact()
                 assert dataset.reclaimable_bytes == 0

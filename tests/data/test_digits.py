@@ -1,12 +1,13 @@
 """The digits are the UCI test set, unchanged."""
 
 import numpy as np
-from sklearn import datasets
 
 from aiaas_async.data.digits import load_digits
 
 
 def test_the_digits_equal_the_published_ones() -> None:
+    from sklearn import datasets  # noqa: PLC0415 - 0.8 s
+
     images, labels = load_digits()
     published = datasets.load_digits()
     assert images.shape == (1797, 8, 8, 1)

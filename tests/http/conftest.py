@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from aiaas_async.config import Settings
 from aiaas_async.http.server import running_server
 from aiaas_async.service.platform import Platform
 from aiaas_async.wire.codecs import JSON, MSGPACK, Codec
+from tests.folders import in_memory
 from tests.http.api import Api
 from tests.http.held import HeldWorkers
 from tests.http.models import commit_doubler
@@ -44,33 +45,49 @@ def settings(folder: Path, **changes: Any) -> Settings:
     return Settings(**{**few, "points_per_node": 16, "grace_s": 1.0, **changes})
 
 
-@pytest.fixture
-def scratch() -> Iterator[Path]:
-    """A folder in memory where there is one: a server's first 300 fsyncs take 0.15 s on a disk."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
-        yield Path(folder)
-
-
 # What is compressed, its own tests ask for.
 PLAIN = {"Accept-Encoding": "identity"}
+
+
+@asynccontextmanager
+async def serving(folder: Path, **changes: Any) -> AsyncIterator[Served]:
+    async with (
+        running_server(settings(folder, **changes), InLoopWorkers()) as (platform, url),
+        aiohttp.ClientSession(auto_decompress=False, headers=PLAIN) as session,
+    ):
+        yield Served(platform, url, Api(session, url, JSON, str(folder)))
 
 
 @pytest_asyncio.fixture
 async def served(scratch: Path, request: Any) -> AsyncIterator[Served]:
     """Settings may be changed: `@pytest.mark.parametrize("served", [{…}], indirect=True)`."""
-    changes = getattr(request, "param", {})
-    async with (
-        running_server(settings(scratch, **changes), InLoopWorkers()) as (platform, url),
-        aiohttp.ClientSession(auto_decompress=False, headers=PLAIN) as session,
-    ):
-        yield Served(platform, url, Api(session, url, JSON, str(scratch)))
+    async with serving(scratch, **getattr(request, "param", {})) as started:
+        yield started
 
 
 @pytest.fixture(params=["json", "msgpack"])
 def api(served: Served, request: Any) -> Api:
     """The same server in each of the two encodings."""
     return served.speaking(JSON if request.param == "json" else MSGPACK)
+
+
+# For tests of `common`: it lives as long as a module's tests, and so does its loop.
+IN_COMMON = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def common() -> AsyncIterator[Served]:
+    """A server for many tests (one of its own costs each 15 ms): of what it refuses, and which
+    leaves nothing behind. Its loop stands still between them, which is no stall."""
+    with in_memory() as folder:
+        async with serving(folder, stall_ms=60_000.0) as started:
+            yield started
+
+
+@pytest.fixture(params=["json", "msgpack"])
+def common_api(common: Served, request: Any) -> Api:
+    """`common` in each of the two encodings."""
+    return common.speaking(JSON if request.param == "json" else MSGPACK)
 
 
 @pytest_asyncio.fixture

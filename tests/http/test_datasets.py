@@ -12,7 +12,7 @@ import pytest
 from aiaas_async.wire.codecs import JSON, MSGPACK
 from aiaas_async.wire.items import pack_items
 from tests.http.api import Api
-from tests.http.conftest import Served
+from tests.http.conftest import IN_COMMON, Served
 from tests.http.models import succeed
 
 COLUMNS = {"x": {"dtype": "float32", "shape": [2]}, "y": {"dtype": "int64", "shape": []}}
@@ -89,12 +89,15 @@ BAD_ITEMS: list[dict[str, Any]] = [
 ]
 
 
+@IN_COMMON
 @pytest.mark.parametrize("body", BAD_ITEMS)
-async def test_wrong_items_are_422_and_nothing_is_stored(api: Api, body: dict[str, Any]) -> None:
-    await succeed(api.put("/datasets/d", {"columns": COLUMNS}))
-    reply = await api.post("/datasets/d/items", body)
+async def test_wrong_items_are_422_and_nothing_is_stored(
+    common_api: Api, body: dict[str, Any]
+) -> None:
+    await succeed(common_api.put("/datasets/d", {"columns": COLUMNS}))
+    reply = await common_api.post("/datasets/d/items", body)
     assert reply.status == 422, reply.value
-    assert (await api.get("/datasets/d")).value["count"] == 0
+    assert (await common_api.get("/datasets/d")).value["count"] == 0
 
 
 BAD_SPECS: list[dict[str, Any]] = [
@@ -127,6 +130,7 @@ async def test_a_data_sets_name_is_never_a_path(api: Api, name: str) -> None:
     assert (await api.get("/datasets")).value["datasets"] == []
 
 
+@IN_COMMON
 @pytest.mark.parametrize(
     "query",
     [
@@ -143,9 +147,9 @@ async def test_a_data_sets_name_is_never_a_path(api: Api, name: str) -> None:
         "after=" + "9" * 30,
     ],
 )
-async def test_a_page_that_cannot_be_is_refused(api: Api, query: str) -> None:
-    await filled(api)
-    reply = await api.get(f"/datasets/d/items?{query}")
+async def test_a_page_that_cannot_be_is_refused(common_api: Api, query: str) -> None:
+    await filled(common_api)
+    reply = await common_api.get(f"/datasets/d/items?{query}")
     # A cursor beyond the end is an empty page.
     assert reply.status == 422 or reply.value["keys"] == []
 

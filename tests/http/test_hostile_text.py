@@ -46,7 +46,7 @@ async def test_hostile_text_in_every_field_changes_nothing_outside(
             "/train", {"model": "m", "version": "9", "dataset": "d", "graph": {}, field: text}
         )
     quoted = urllib.parse.quote(text[:2000], safe="")
-    for _, path, _ in ROUTES:
+    for path in sorted({path for _, path, _ in ROUTES}):
         for method in ("GET", "DELETE", "POST", "PUT"):
             reply = await sent_as_is(served, method, in_place(path, quoted))
             assert reply.status < 500, path

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from tests.http.api import Api
-from tests.http.conftest import Served
+from tests.http.conftest import IN_COMMON, Served
 from tests.http.models import V, commit_doubler, succeed
 from tests.training.data import GRAPH, points
 from tests.training.test_distributed import PLAIN
@@ -118,6 +118,7 @@ async def test_jobs_are_listed_by_kind_and_state(api: Api) -> None:
     assert (await api.get("/jobs?limit=1001")).status == 422
 
 
+@IN_COMMON
 @pytest.mark.parametrize(
     "change",
     [
@@ -143,11 +144,11 @@ async def test_jobs_are_listed_by_kind_and_state(api: Api) -> None:
         {"what": 1},
     ],
 )
-async def test_a_wrong_order_is_refused_at_once(api: Api, change: dict[str, Any]) -> None:
-    await store(api)
-    reply = await api.post("/train", {**ORDER, **change})
+async def test_a_wrong_order_is_refused_at_once(common_api: Api, change: dict[str, Any]) -> None:
+    await store(common_api)
+    reply = await common_api.post("/train", {**ORDER, **change})
     assert reply.status in (409, 422), reply.value
-    assert (await api.get("/jobs")).value["jobs"] == []
+    assert (await common_api.get("/jobs")).value["jobs"] == []
 
 
 async def test_unknown_things_are_404(api: Api) -> None:

@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from aiaas_async.http import protocol
-from tests.http.conftest import Served
+from tests.http.conftest import IN_COMMON, Served
 from tests.http.models import commit_doubler
 from tests.http.raw import as_json, chunk, connected, head, json_post, talk
 
@@ -36,12 +36,13 @@ NOT_HTTP = [
 ]
 
 
+@IN_COMMON
 @pytest.mark.parametrize("sent", NOT_HTTP, ids=range(len(NOT_HTTP)))
 async def test_what_is_no_http_is_400_in_our_own_form_without_a_traceback(
-    served: Served, sent: bytes, caplog: pytest.LogCaptureFixture
+    common: Served, sent: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        reply = await talk(served.port, sent)
+        reply = await talk(common.port, sent)
     assert (reply.status, reply.code) == (400, "malformed")
     assert not caplog.records
 

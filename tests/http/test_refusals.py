@@ -13,7 +13,7 @@ import pytest
 from aiaas_async.http.app import ROUTES
 from aiaas_async.wire.codecs import MSGPACK
 from tests.http.api import Api
-from tests.http.conftest import Served
+from tests.http.conftest import IN_COMMON, Served
 from tests.http.models import commit_doubler, succeed
 from tests.http.raw import as_json, chunk, head, json_post, talk
 
@@ -26,6 +26,7 @@ def filled(path: str) -> str:
     return path.replace("{path:.+}", "f").replace("{", "").replace("}", "")
 
 
+@IN_COMMON
 @pytest.mark.parametrize(
     "raw",
     [
@@ -50,8 +51,8 @@ def filled(path: str) -> str:
     ids=range(17),
 )
 @pytest.mark.parametrize("path", ["/call", "/register", "/discover", "/train"])
-async def test_malformed_json_is_400(served: Served, path: str, raw: bytes) -> None:
-    reply = await served.api.post(path, raw=raw)
+async def test_malformed_json_is_400(common: Served, path: str, raw: bytes) -> None:
+    reply = await common.api.post(path, raw=raw)
     assert (reply.status, reply.code) == (400, "malformed"), reply.value
 
 
@@ -78,10 +79,11 @@ MALFORMED = [
 ]
 
 
+@IN_COMMON
 @pytest.mark.parametrize("raw", MALFORMED, ids=range(len(MALFORMED)))
 @pytest.mark.parametrize("path", ["/call", "/register", "/discover", "/train"])
-async def test_malformed_messagepack_is_400(served: Served, path: str, raw: bytes) -> None:
-    reply = await served.speaking(MSGPACK).post(path, raw=raw)
+async def test_malformed_messagepack_is_400(common: Served, path: str, raw: bytes) -> None:
+    reply = await common.speaking(MSGPACK).post(path, raw=raw)
     # A length that lies about more than a request may hold is too large before it is malformed.
     assert (reply.status, reply.code) in ((400, "malformed"), (413, "too_large")), reply.value
 
@@ -117,26 +119,29 @@ async def test_a_body_that_inflates_beyond_the_cap_is_413(served: Served) -> Non
         assert (reply.status, reply.code) == (413, "too_large")
 
 
+@IN_COMMON
 @pytest.mark.parametrize(
     "bad", [b"", b"junk", gzip.compress(FITS)[:-4], gzip.compress(FITS) + b"more"], ids=range(4)
 )
-async def test_a_broken_compressed_body_is_400(served: Served, bad: bytes) -> None:
-    reply = await served.api.post("/call", raw=bad, headers={"Content-Encoding": "gzip"})
+async def test_a_broken_compressed_body_is_400(common: Served, bad: bytes) -> None:
+    reply = await common.api.post("/call", raw=bad, headers={"Content-Encoding": "gzip"})
     assert (reply.status, reply.code) == (400, "malformed")
 
 
+@IN_COMMON
 @pytest.mark.parametrize("coding", ["br", "zstd", "compress", "gzip, gzip", "x"])
-async def test_another_coding_is_415(served: Served, coding: str) -> None:
-    reply = await served.api.post("/call", raw=b"x", headers={"Content-Encoding": coding})
+async def test_another_coding_is_415(common: Served, coding: str) -> None:
+    reply = await common.api.post("/call", raw=b"x", headers={"Content-Encoding": coding})
     assert (reply.status, reply.code) == (415, "unsupported_media")
 
 
+@IN_COMMON
 @pytest.mark.parametrize(
     "kind",
     ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "x"],
 )
-async def test_another_content_type_is_415(served: Served, kind: str) -> None:
-    reply = await served.api.post("/call", raw=FITS, headers={"Content-Type": kind})
+async def test_another_content_type_is_415(common: Served, kind: str) -> None:
+    reply = await common.api.post("/call", raw=FITS, headers={"Content-Type": kind})
     assert (reply.status, reply.code) == (415, "unsupported_media")
 
 
@@ -152,35 +157,39 @@ async def test_nothing_at_a_path_is_404(api: Api) -> None:
         assert (reply.status, reply.code) == (404, "not_found"), path
 
 
+@IN_COMMON
 @pytest.mark.parametrize("path", sorted({filled(route[1]) for route in ROUTES}))
 async def test_a_method_that_is_not_allowed_is_405_with_those_that_are(
-    served: Served, path: str
+    common: Served, path: str
 ) -> None:
     taken = {method for method, known, _ in ROUTES if filled(known) == path}
     for method in {"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"} - taken:
-        reply = await served.api.send(method, path)
+        reply = await common.api.send(method, path)
         assert (reply.status, set(reply.headers["Allow"].split(", "))) == (405, taken)
 
 
+@IN_COMMON
 @pytest.mark.parametrize(
     "host",
     ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "", "[::2]", "127.0.0.1@evil"],
 )
-async def test_another_host_is_421_on_every_route(served: Served, host: str) -> None:
+async def test_another_host_is_421_on_every_route(common: Served, host: str) -> None:
     for method, path, _ in ROUTES:
         request = head(method, filled(path), "Content-Length: 0", host=host)
-        reply = await talk(served.port, request)
+        reply = await talk(common.port, request)
         assert reply.status in ((400, 421) if not host else (421,)), path
 
 
+@IN_COMMON
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "localhost:1", "LOCALHOST", "[::1]:99999", "localhost:x"]
 )
-async def test_our_own_names_are_served(served: Served, host: str) -> None:
-    reply = await talk(served.port, head("GET", "/health/live", host=host))
+async def test_our_own_names_are_served(common: Served, host: str) -> None:
+    reply = await talk(common.port, head("GET", "/health/live", host=host))
     assert reply.status == 200
 
 
+@IN_COMMON
 @pytest.mark.parametrize(
     "field",
     [
@@ -190,9 +199,9 @@ async def test_our_own_names_are_served(served: Served, host: str) -> None:
         "Sec-Fetch-Site: same-site",
     ],
 )
-async def test_a_foreign_page_is_403_on_every_route(served: Served, field: str) -> None:
+async def test_a_foreign_page_is_403_on_every_route(common: Served, field: str) -> None:
     for method, path, _ in ROUTES:
-        reply = await talk(served.port, head(method, filled(path), field, "Content-Length: 0"))
+        reply = await talk(common.port, head(method, filled(path), field, "Content-Length: 0"))
         assert (reply.status, reply.code) == (403, "forbidden_origin"), path
         assert not [name for name in reply.headers if name.lower().startswith("access-control")]
 
@@ -281,11 +290,12 @@ DTYPES: list[Any] = [
 ]
 
 
+@IN_COMMON
 @pytest.mark.parametrize("dtype", DTYPES, ids=range(len(DTYPES)))
-async def test_dtypes_outside_the_list_are_422(served: Served, dtype: Any) -> None:
-    await commit_doubler(served.api)
+async def test_dtypes_outside_the_list_are_422(common: Served, dtype: Any) -> None:
+    await commit_doubler(common.api)
     body = {"x": {"dtype": dtype, "shape": [4], "data": bytes(16)}}
-    reply = await served.speaking(MSGPACK).post("/call", body)
+    reply = await common.speaking(MSGPACK).post("/call", body)
     assert (reply.status, reply.code) == (422, "invalid_input")
 
 

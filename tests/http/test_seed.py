@@ -11,7 +11,7 @@ import pytest
 
 from aiaas_async.wire.codecs import MSGPACK
 from tests.http.api import Api
-from tests.http.conftest import Served
+from tests.http.conftest import IN_COMMON, Served
 from tests.http.models import (
     OCTETS,
     V,
@@ -168,12 +168,13 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
+@IN_COMMON
 @pytest.mark.parametrize(("body", "told"), [w[1:] for w in WRONG], ids=[w[0] for w in WRONG])
 async def test_wrong_inputs_are_422_and_say_what_was_expected(
-    api: Api, body: dict[str, Any], told: str
+    common_api: Api, body: dict[str, Any], told: str
 ) -> None:
-    await commit_doubler(api)
-    reply = await api.post("/call", body)
+    await commit_doubler(common_api)
+    reply = await common_api.post("/call", body)
     assert reply.status == 422
     assert told in reply.detail
 
@@ -210,17 +211,19 @@ async def test_an_unknown_model_or_version_is_404(api: Api) -> None:
         assert (reply.status, reply.code) == (404, "not_found")
 
 
+@IN_COMMON
 @pytest.mark.parametrize(
     "name", ["", "A", "-a", "a/b", "a..b", "../x", "a b", "é", "a" * 65, "a\n"]
 )
-async def test_a_name_outside_the_pattern_is_refused(api: Api, name: str) -> None:
-    reply = await api.post("/register", {**SEED, "name": name})
+async def test_a_name_outside_the_pattern_is_refused(common_api: Api, name: str) -> None:
+    reply = await common_api.post("/register", {**SEED, "name": name})
     assert (reply.status, reply.code) == (422, "invalid_name")
 
 
+@IN_COMMON
 @pytest.mark.parametrize("version", ["", "latest", "a/b", " 1", "1\n", "x" * 65])
-async def test_a_version_that_cannot_be_is_refused(api: Api, version: str) -> None:
-    reply = await api.post("/register", {**SEED, "version": version})
+async def test_a_version_that_cannot_be_is_refused(common_api: Api, version: str) -> None:
+    reply = await common_api.post("/register", {**SEED, "version": version})
     assert (reply.status, reply.code) == (422, "invalid_name")
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from aiaas_async.http import v2trace
 from aiaas_async.http.v2logging import PACKAGE, Levels
-from tests.http.conftest import Served
+from tests.http.conftest import IN_COMMON, Served
 from tests.http.models import commit_doubler
 from tests.http.v2asking import INFER, ask, tensor
 
@@ -203,6 +203,7 @@ async def test_no_more_is_traced_than_the_disk_is_given(
     assert caplog.text.count("there are no more") == 1, "not for every request"
 
 
+@IN_COMMON
 @pytest.mark.parametrize(
     ("wanted", "status", "said"),
     [
@@ -221,13 +222,13 @@ async def test_no_more_is_traced_than_the_disk_is_given(
     ],
 )
 async def test_trace_settings_that_cannot_be_change_nothing(
-    served: Served, wanted: Any, status: int, said: str
+    common: Served, wanted: Any, status: int, said: str
 ) -> None:
-    before = (await ask(served, "GET", TRACE)).value
-    answer = await ask(served, "POST", TRACE, {"log_frequency": "5", **wanted})
+    before = (await ask(common, "GET", TRACE)).value
+    answer = await ask(common, "POST", TRACE, {"log_frequency": "5", **wanted})
     assert answer.status == status
     assert answer.error.startswith(said)
-    assert (await ask(served, "GET", TRACE)).value == before
+    assert (await ask(common, "GET", TRACE)).value == before
 
 
 LOAD = "/v2/repository/models/doubler/load"

@@ -79,7 +79,7 @@ def vectors(draw: st.DrawFn) -> Network:
     return Network.from_spec(spec(layers, outputs, (6,)))
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(vectors(), st.integers(1, 4), st.integers(1, 5))
 def test_shards_together_give_the_whole_network_s_answers(
     network: Network, n: int, rows: int

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from aiaas_async.errors import CorruptError, DigestError, InvalidError, StorageError
 from aiaas_async.messages import FileEntry
 from aiaas_async.registry.artifacts import LEASE_S, ArtifactStore
+from tests.folders import in_memory
 
 CONTENT = b"weights" * 1000
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -20,8 +22,8 @@ ENTRY = FileEntry("a/weights", SHA, len(CONTENT))
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "artifacts"
+def root(scratch: Path) -> Path:
+    return scratch / "artifacts"
 
 
 @pytest.fixture
@@ -171,14 +173,21 @@ def test_a_missing_file_is_named(store: ArtifactStore) -> None:
         store.verify(ENTRY)
 
 
+@pytest.fixture(scope="module")
+def mended() -> Iterator[tuple[Path, ArtifactStore]]:
+    """One for all examples: a store makes 256 folders, and an upload mends what was damaged."""
+    with in_memory() as root:
+        yield root, ArtifactStore(root)
+
+
 @given(at=st.integers(0, len(CONTENT) * 8 - 1), fresh=st.booleans())
 def test_any_flipped_bit_is_found_even_with_the_times_set_back(
-    tmp_path_factory: pytest.TempPathFactory, at: int, fresh: bool
+    mended: tuple[Path, ArtifactStore], at: int, fresh: bool
 ) -> None:
-    root = tmp_path_factory.mktemp("flip")
-    store = ArtifactStore(root)
+    root, store = mended
     put(store)
     path = store.path_of(SHA)
+    assert path.read_bytes() == CONTENT
     before = path.stat()
     raw = bytearray(CONTENT)
     raw[at // 8] ^= 1 << at % 8
@@ -204,8 +213,8 @@ def test_uploading_the_bytes_again_mends_a_damaged_file(store: ArtifactStore, ro
     assert again.nbytes == len(CONTENT)
 
 
-def test_a_workers_file_is_moved_in(store: ArtifactStore, root: Path, tmp_path: Path) -> None:
-    result = tmp_path / "weights.safetensors"
+def test_a_workers_file_is_moved_in(store: ArtifactStore, root: Path) -> None:
+    result = root.parent / "weights.safetensors"
     result.write_bytes(CONTENT)
     assert store.adopt(result) == (SHA, len(CONTENT))
     assert not result.exists()
@@ -215,10 +224,10 @@ def test_a_workers_file_is_moved_in(store: ArtifactStore, root: Path, tmp_path: 
     assert (blobs(root), store.nbytes, result.exists()) == ([SHA], len(CONTENT), False)
 
 
-def test_a_link_is_not_adopted(store: ArtifactStore, tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to("/etc/hostname")
+def test_a_link_is_not_adopted(store: ArtifactStore, scratch: Path) -> None:
+    (scratch / "link").symlink_to("/etc/hostname")
     with pytest.raises(StorageError):
-        store.adopt(tmp_path / "link")
+        store.adopt(scratch / "link")
     assert store.nbytes == 0
 
 

@@ -1,9 +1,8 @@
 """Any sequence of changes, with restarts between, leaves what a plain dict would hold."""
 
 import asyncio
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from aiaas_async.errors import AiaasError, ConflictError, NotFoundError, Precond
 from aiaas_async.names import ModelRef
 from aiaas_async.registry.draft import Draft
 from aiaas_async.registry.writer import RegistryWriter
+from tests.folders import in_memory
 from tests.registry.build import commit, entry, metadata
 
 names = st.sampled_from(["a", "b"])
@@ -28,7 +28,8 @@ class Registry(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
+        self.kept = ExitStack()
+        self.folder = self.kept.enter_context(in_memory())
         self.loop = asyncio.new_event_loop()
         self.versions: dict[tuple[str, str], list[Any]] = {}
         self.aliases: dict[tuple[str, str], str] = {}
@@ -38,14 +39,14 @@ class Registry(RuleBasedStateMachine):
         self.open()
 
     def open(self) -> None:
-        path = Path(self.folder.name) / "registry.db"
+        path = self.folder / "registry.db"
         self.writer = self.loop.run_until_complete(RegistryWriter.open(path))
         assert self.writer.damage == ()
 
     def teardown(self) -> None:
         self.loop.run_until_complete(self.writer.close())
         self.loop.close()
-        self.folder.cleanup()
+        self.kept.close()
 
     def do(self, change: Callable[[Draft], Any], error: type[AiaasError] | None) -> Any:
         """Make a change that must fail with exactly `error`, or succeed."""

@@ -80,7 +80,7 @@ SECRETS = st.binary(min_size=16, max_size=16)
 
 
 @given(SECRETS, st.integers(2, 12))
-@settings(max_examples=20, derandomize=True, deadline=None)
+@settings(max_examples=10, derandomize=True, deadline=None)
 def test_under_any_secret_the_ring_is_even_and_moves_little(secret: bytes, count: int) -> None:
     ring, of = Ring([f"node-{i}" for i in range(count)], secret), KEYS[:10_000]
     assert imbalance(ring, of) <= 1.25

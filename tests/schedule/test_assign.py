@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiaas_async.errors import InvalidError
@@ -21,6 +21,7 @@ def policy(name: str) -> Assignment:
 
 
 @pytest.mark.parametrize("name", ASSIGNMENTS)
+@settings(max_examples=40)  # for each
 @given(task=tasks, loads=loads)
 def test_every_policy_chooses_a_node_that_is_there(
     name: str, task: Task, loads: dict[str, int]

@@ -6,7 +6,7 @@ import itertools
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiaas_async.errors import InvalidError
@@ -31,6 +31,7 @@ def filled(queue: Discipline[Job], work: list[Job]) -> list[Job]:
 
 
 @pytest.mark.parametrize("name", DISCIPLINES)
+@settings(max_examples=40)  # for each
 @given(steps=steps)
 def test_nothing_is_lost_nothing_is_doubled_and_whoever_asks_gets_work(
     name: str, steps: list[Job | str | int]
@@ -58,6 +59,7 @@ def test_nothing_is_lost_nothing_is_doubled_and_whoever_asks_gets_work(
 
 
 @pytest.mark.parametrize("name", DISCIPLINES)
+@settings(max_examples=40)  # for each
 @given(work=st.lists(st.integers(0, 10**9), unique=True, max_size=20))
 def test_equals_are_served_in_the_order_they_came(name: str, work: list[int]) -> None:
     came = [Job(number) for number in work]

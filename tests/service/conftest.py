@@ -19,12 +19,12 @@ Start = Callable[..., AbstractAsyncContextManager[Platform]]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Start:
+def start(scratch: Path) -> Start:
     """A platform on the test's own folder; twice with the same one is a restart."""
 
     @asynccontextmanager
     async def started(workers: WorkerSource | None = None, **given: Any) -> AsyncIterator[Platform]:
-        settings = Settings(data_dir=str(tmp_path), **{"nodes": 2, **given})
+        settings = Settings(data_dir=str(scratch), **{"nodes": 2, **given})
         async with running_platform(settings, workers or InLoopWorkers()) as platform:
             yield platform
 

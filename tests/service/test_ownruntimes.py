@@ -28,7 +28,7 @@ HERE = "tests.runtimes.operators"
     ],
 )
 async def test_a_class_that_cannot_be_used_ends_the_start(
-    start: Start, tmp_path: Path, target: str, said: str
+    start: Start, scratch: Path, target: str, said: str
 ) -> None:
     workers = InLoopWorkers({"good": f"{HERE}:Polynomial", "mine": target})
     named = {"good": RuntimeSettings(f"{HERE}:Polynomial"), "mine": RuntimeSettings(target)}
@@ -37,7 +37,7 @@ async def test_a_class_that_cannot_be_used_ends_the_start(
             pass
     assert caught.value.message.startswith(f"runtimes.mine: target '{target}' cannot be used: ")
     assert said in caught.value.message
-    assert names_in(str(tmp_path)) == []
+    assert names_in(str(scratch)) == []
 
 
 async def test_a_class_that_can_be_used_is_no_obstacle(start: Start) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiaas_async.errors import (
@@ -59,6 +59,7 @@ def test_binary_tensors_are_views_on_the_body() -> None:
 
 
 @pytest.mark.parametrize("name", NUMPY)
+@settings(max_examples=30)  # for each of twelve types
 @given(shape=st.lists(st.integers(0, 4), min_size=1, max_size=4), data=st.data())
 def test_bytes_come_back_as_they_went(name: str, shape: list[int], data: st.DataObject) -> None:
     dtype = NUMPY[name]

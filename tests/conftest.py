@@ -1,0 +1,34 @@
+"""What holds for all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from threadpoolctl import threadpool_limits
+
+from tests.folders import in_memory
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The quick set tries half as many examples of each property as the whole one."""
+    if "not real" in config.option.markexpr:
+        settings.register_profile("quick", max_examples=50)
+        settings.load_profile("quick")
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """Where a platform may keep its data."""
+    with in_memory() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """BLAS computes in one, as in a worker. With two, which wait for each other busily while tests
+    run side by side, two epochs of the digits took 5 s of processor time in place of 0.4."""
+    with threadpool_limits(1):
+        yield
