@@ -1,8 +1,8 @@
 """One run of a batch job: lanes for each node take tasks, have them done, and hand over results.
 
-A node has three lanes: while one task computes, the next waits at the worker, and a third in the
-mailbox. Lanes of a node without tasks steal; a node that joins gets lanes, one that leaves loses
-them.
+A node has two lanes: while one task computes, the next waits at the worker. A third would only
+keep a task from nodes that have none left. Lanes of a node without tasks steal; a node that joins
+gets lanes, one that leaves loses them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from aiaas_async.service.batchdata import Reader, Sink
 from aiaas_async.service.batchwork import Work
 from aiaas_async.service.cluster import Cluster
 
-LANES: Final = 3
+LANES: Final = 2
 MAX_FAILURES: Final = 3  # nodes that may fail one task before it is given up
 _REPORT_S: Final = 0.25
 _REFUSALS: Final = (OverloadedError, QuotaError)
@@ -84,7 +84,7 @@ class BatchRun:
         called_at = max(node.called_at for node in nodes.values())
         fine = fine_items(min(known, default=None), self._loop.time() - called_at)
         most = min(fine, coarse_items(terms.item_bytes, terms.input_bytes))
-        return guided_items(most, len(self._backlog), 2 * len(nodes))
+        return guided_items(most, len(self._backlog), LANES * len(nodes))
 
     async def _drive(self) -> None:
         """Keep lanes in every node until nothing waits and nothing is under way."""

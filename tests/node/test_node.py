@@ -65,6 +65,27 @@ async def test_a_node_knows_when_the_last_call_came_and_counts_no_batch_task(mak
     assert ask(node, servable()).enqueued_at == node.called_at >= now
 
 
+async def test_only_calls_are_waited_for_before_a_batch_leaves(
+    make: Make, source: FakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = await make()
+    gathered = []
+
+    async def gather() -> None:
+        gathered.append(True)
+
+    monkeypatch.setattr(node._company, "gather", gather)
+    now = asyncio.get_running_loop().time()
+    task = node.submit(call(servable(), 1.0, 1), 100, now + 60, Origin(BATCH))
+    await finish_all(source.workers[0], 1)
+    await task.reply
+    assert not gathered
+    asked = ask(node, servable())
+    await finish_all(source.workers[0], 1)
+    await asked.reply
+    assert gathered
+
+
 async def finish_all(worker: FakeWorker, count: int) -> None:
     for _ in range(count):
         await worker.next()
