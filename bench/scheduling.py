@@ -197,7 +197,7 @@ async def real(seconds: float) -> None:
         async with running_platform(Settings(data_dir=text, nodes=1), WorkerForks()) as platform:
             for model in ("784-256-10", "784-512-512-10"):
                 await push(platform, folder, model)
-            await add_images(platform, int(80_000 * max(1.0, seconds / 2)))
+            await add_images(platform, "images", int(80_000 * max(1.0, seconds / 2)))
         print("\nFor real: four clients and one node, beside a batch job")
         print(f"{'':12}{'mean ms':>9}{'p50 ms':>9}{'p99 ms':>9}{'calls/s':>9}{'batch items/s':>15}")
         alone = await beside(folder, "fair", seconds, batch=False)

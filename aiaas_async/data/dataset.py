@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 from aiaas_async.data import layout as layouts
 from aiaas_async.data.commit import CommitFile
 from aiaas_async.data.compaction import prepare_copy
-from aiaas_async.data.files import replace, storage
+from aiaas_async.data.files import replace, storage, sync_folder
 from aiaas_async.data.items import checksums, default_keys, last_of_each, table
 from aiaas_async.data.keys import Keys, checked_keys
 from aiaas_async.data.layout import Layout
 from aiaas_async.data.move import prepare_move
-from aiaas_async.data.placement import Placement
+from aiaas_async.data.placement import Placement, placed_by
 from aiaas_async.data.put import Items, prepare_put
 from aiaas_async.data.reports import Known, Page, PutReport
 from aiaas_async.data.schema import (
@@ -57,7 +57,7 @@ class Dataset:
     ) -> None:
         self.folder = folder
         self.spec = spec
-        self._placement = Placement(_served(ring), spec.replication)
+        self._placement = placed_by(_served(ring), spec.replication)
         self._commits = commits
         self._changing = threading.RLock()
         self._publishing = threading.Lock()
@@ -70,16 +70,18 @@ class Dataset:
     @classmethod
     def create(cls, folder: Path, spec: DatasetSpec, ring: Ring) -> Dataset:
         """A new, empty data set. Raises `ConflictError` when `folder` holds one already."""
-        placement = Placement(_served(ring), spec.replication)
+        placement = placed_by(_served(ring), spec.replication)
         with storage(folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if (folder / "spec.json").exists():
             raise ConflictError(f"data set {spec.name} exists already")
         layout = layouts.of(placement, {})
-        layout.save(folder / "layout.json")
+        layout.begin(folder / "layout.json")
         commits = CommitFile(folder / "commit.bin", create=True)
         dataset = cls(folder, spec, layout, commits, ring)
-        replace(folder / "spec.json", msgspec.json.encode(spec))
+        replace(folder / "spec.json", msgspec.json.encode(spec))  # makes all names durable
+        with storage(folder):
+            sync_folder(folder.parent)
         return dataset
 
     @classmethod
@@ -112,12 +114,13 @@ class Dataset:
         """
         arrays = checked_columns(self.spec, columns)
         given = len(next(iter(arrays.values())))
-        raw = default_keys(arrays) if keys is None else checked_keys(keys, given)
+        new_at = known.new_at if known else None
+        sound = new_at is not None and isinstance(keys, Keys)
+        raw = default_keys(arrays) if keys is None else checked_keys(keys, given, sound=sound)
         if not given:
             return PutReport(0, 0, 0, {})
         hashes = known.hashes if known else self._placement.hashes(raw)
         crcs = known.checksums if known and known.checksums is not None else checksums(arrays)
-        new_at = known.new_at if known else None
         last = last_of_each(raw, hashes) if new_at is None else None
         if last is not None:
             raw, hashes, crcs = raw.take(last), hashes[last], crcs[last]
@@ -273,7 +276,7 @@ class Dataset:
         All or nothing; after a crash `open` finishes it. The folder of a node that left stays
         until the next `open`, so views that are in use stay readable.
         """
-        target = Placement(_served(ring), self.spec.replication)
+        target = placed_by(_served(ring), self.spec.replication)
         with self._changing:
             self._settle()
             self._save_layout(target, moving=True)

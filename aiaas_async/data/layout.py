@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from aiaas_async.data.files import replace
+from aiaas_async.data.files import replace, write_at
 from aiaas_async.data.placement import Placement
 from aiaas_async.data.schema import DatasetSpec
 from aiaas_async.errors import CorruptError
@@ -28,6 +28,11 @@ class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shards: dict[str, str]
     probe: str
     fingerprint: str
+
+    def begin(self, path: Path) -> None:
+        """Write where there is none; whoever calls makes the name durable. Raises
+        `StorageError`."""
+        write_at(path, msgspec.json.encode(self), 0)
 
     def save(self, path: Path) -> None:
         """Write as a whole, durably. Raises `StorageError`."""

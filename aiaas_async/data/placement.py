@@ -7,7 +7,7 @@ without a search (33,000 keys: 0.3 ms, searched 1.5).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from typing import Final
 
@@ -21,15 +21,22 @@ _ARC_SHIFT: Final = np.uint64(64 - _ARC_BITS)
 
 
 class Placement:
-    """`copies` members for each item: its owner first, then the next clockwise."""
+    """`copies` members for each item: its owner first, then the next clockwise.
+
+    Data sets share one for each ring and number of copies: `placed_by`."""
 
     def __init__(self, ring: Ring, replication: int) -> None:
         self.ring = ring
         self.members = ring.members
         self.copies = min(replication, len(ring))
         self._positions = np.array(ring.positions, np.uint64)
-        self._table = np.array(ring.replica_table(self.copies), np.int32)
-        self._arcs, self._cut = _arcs(ring.positions)
+        # Once more the first point's: keys behind the last point are its own.
+        table = ring.replica_table(self.copies)
+        self._table = np.array([*table, table[0]], np.int32)
+        starts = np.arange(2**_ARC_BITS, dtype=np.uint64) << _ARC_SHIFT
+        first = np.searchsorted(self._positions, starts, "left")
+        self._cut = np.diff(first, append=len(self._positions)) > 0
+        self._by_arc = self._table[first]
 
     def hashes(self, keys: Iterable[bytes]) -> NDArray[np.uint64]:
         """Where each key (UTF-8) lies on the ring: uint64 [n]."""
@@ -37,14 +44,14 @@ class Placement:
 
     def targets(self, hashes: NDArray[np.uint64]) -> NDArray[np.int32]:
         """Indices into `members`, [n, copies]; the owner stands in column 0."""
-        arcs = hashes >> _ARC_SHIFT
-        points = self._arcs[arcs]
+        arcs = (hashes >> _ARC_SHIFT).view(np.int64)  # signed, as numpy's indices are
+        found: NDArray[np.int32] = self._by_arc[arcs]
         unclear = np.flatnonzero(self._cut[arcs])
-        points[unclear] = np.searchsorted(self._positions, hashes[unclear], "left")
-        found: NDArray[np.int32] = self._table[points % len(self._positions)]
+        points = np.searchsorted(self._positions, hashes[unclear], "left")
+        found[unclear] = self._table[points]
         return found
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Equal for two rings exactly when they place every key alike."""
         text = f"{self.members} {self.copies}".encode()
@@ -52,8 +59,6 @@ class Placement:
 
 
 @lru_cache(maxsize=8)  # all data sets of a server go by one ring, or by two while items move
-def _arcs(positions: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """For each arc, the first point at or after its start, and whether it has points within."""
-    starts = np.arange(2**_ARC_BITS, dtype=np.uint64) << _ARC_SHIFT
-    first = np.searchsorted(np.array(positions, np.uint64), starts, "left")
-    return first, np.diff(first, append=len(positions)) > 0
+def placed_by(ring: Ring, replication: int) -> Placement:
+    """The placement by `ring`; made once."""
+    return Placement(ring, replication)

@@ -32,7 +32,7 @@ class RowTable:
             room = max(count, grown)
             self._facts = _grown(self._facts, self.count, room)
             self._live = _grown(self._live, self.count, room)
-        self._facts[self.count : count] = block.rows
+        _bytes(self._facts[self.count : count])[:] = _bytes(block.rows)
         self._live[self.count : count] = True
         self.live_count += len(block.rows)
         self.count = count
@@ -57,5 +57,11 @@ class RowTable:
 
 def _grown(array: NDArray[Any], used: int, room: int) -> NDArray[Any]:
     larger = np.empty(room, array.dtype)
-    larger[:used] = array[:used]
+    _bytes(larger[:used])[:] = _bytes(array[:used])
     return larger
+
+
+def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
+    """Of rows, copied as they lie: numpy would copy them field by field, in three times the
+    time."""
+    return array.view(np.uint8)

@@ -49,9 +49,9 @@ class Shard:
         self._pending: list[Block] = []
         self._soiled = False
         self.lease = Lease(folder)
+        self._named = blocks > 0  # whether the names of the files are durable
         with storage(folder):
             folder.mkdir(exist_ok=True, mode=0o700)
-            sync_folder(folder.parent)
         block = None
         for block in read_log(folder, blocks):
             self._admit(block)
@@ -74,7 +74,6 @@ class Shard:
                 raise damaged(self.name, self.blocks - 1, why)
             cut(path, needed)
         cut(self.folder / "log", self._log_end)
-        sync_folder(self.folder)
 
     @property
     def name(self) -> str:
@@ -111,8 +110,17 @@ class Shard:
         ended = np.asarray(gone, np.uint64)
         record = journal.encode(first, at, rows, ended, keys)
         write_at(self.folder / "log", record[0], at, *record[1:])
+        self._make_names_durable()
         end = at + sum(map(len, record))
         self._pending.append(Block(self.blocks_prepared, first, rows, ended, end))
+
+    def _make_names_durable(self) -> None:
+        """Before the first block: an empty shard that is lost is made again."""
+        if not self._named:
+            with storage(self.folder):
+                sync_folder(self.folder)
+                sync_folder(self.folder.parent)
+            self._named = True
 
     def prepare_end(self, gone: NDArray[np.int64]) -> None:
         """Prepare the end of committed rows; nothing is written when there are none."""

@@ -132,6 +132,38 @@ def test_a_lost_log_of_committed_blocks_is_damage_not_an_empty_shard(tmp_path: P
 
 
 @pytest.mark.real
+def test_an_empty_shard_that_a_power_cut_took_is_made_again(tmp_path: Path) -> None:
+    dataset = new(tmp_path, nodes=2)
+    folders = [path for path in dataset.folder.iterdir() if path.is_dir()]
+    assert len(folders) == 2
+    for folder in folders:
+        shutil.rmtree(folder)
+    dataset = Dataset.open(dataset.folder, ring_of(2))
+    put_batch(dataset, 1)
+    assert content(Dataset.open(dataset.folder, ring_of(2))) == content(dataset)
+
+
+def test_names_are_durable_before_the_commit_that_counts_on_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = new(tmp_path, nodes=1)
+    (shard,) = (path for path in dataset.folder.iterdir() if path.is_dir())
+    synced: list[Path] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    put_batch(dataset, 1)
+    commit = synced.index(dataset.folder / "commit.bin")
+    assert {shard, dataset.folder, shard / "log"} <= set(synced[:commit])
+    synced.clear()
+    put_batch(dataset, 2)
+    assert shard not in synced
+
+
 def test_a_writer_killed_in_the_middle_keeps_every_acknowledged_batch_whole(tmp_path: Path) -> None:
     for acknowledged in (1, 4, 9):
         folder = tmp_path / str(acknowledged)
