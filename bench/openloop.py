@@ -1,7 +1,8 @@
 """An open-loop load: requests leave when they are due, whether or not others were answered.
 
 A closed loop (wrk) slows down with the server, and so never overloads it. Arrivals are Poisson.
-Latencies count from when a request was due, so a stall of the generator itself is not hidden.
+Latencies count from when a request was due, so a stall of the generator itself is not hidden; how
+late it left is kept beside it.
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ _MOST_CONNECTIONS = 8000
 
 @dataclass
 class Outcome:
-    """Per answered request: when it was due (seconds from the start), latency in s, status."""
+    """Per answered request: when it was due and when it left (seconds from the start), latency in
+    s from when it was due, status."""
 
     due: list[float] = field(default_factory=list)
+    left: list[float] = field(default_factory=list)
     latency: list[float] = field(default_factory=list)
     status: list[int] = field(default_factory=list)
     sent: int = 0
     lost: int = 0  # connections that broke, and requests no connection was free for
-    late: float = 0.0  # how long after it was due a request left, at worst
+    late: float = 0.0  # seconds after it was due that a request left, at worst
 
     def accepted(self) -> NDArray[np.float64]:
         """Latencies of the 200s, in ms."""
@@ -36,6 +39,13 @@ class Outcome:
     def refused(self) -> NDArray[np.float64]:
         """Latencies of all others, in ms."""
         return self._latencies(np.array(self.status) != 200)
+
+    def refused_after_leaving(self) -> NDArray[np.float64]:
+        """As `refused`, but from when the request left: what the server is answerable for."""
+        answered = np.array(self.due, np.float64) + np.array(self.latency, np.float64)
+        taken = 1000 * (answered - np.array(self.left, np.float64))
+        refused: NDArray[np.float64] = taken[np.array(self.status) != 200]
+        return refused
 
     def _latencies(self, these: NDArray[np.bool_]) -> NDArray[np.float64]:
         return np.array(self.latency, np.float64)[these] * 1000
@@ -49,14 +59,14 @@ class _Connection(asyncio.Protocol):
         self._head = b""
         self._missing = -1  # bytes of the body still to come; -1: the head is not whole
         self._status = 0
-        self.due = 0.0
+        self.due = self.left = 0.0
         self.transport: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # uvloop's is no asyncio.Transport
 
-    def send(self, due: float, request: bytes) -> None:
-        self.due, self._head, self._missing = due, b"", -1
+    def send(self, due: float, left: float, request: bytes) -> None:
+        self.due, self.left, self._head, self._missing = due, left, b"", -1
         self.transport.write(request)
 
     def data_received(self, data: bytes) -> None:
@@ -139,7 +149,7 @@ class Load:
         now = time.perf_counter() - self._started
         self.outcome.late = max(self.outcome.late, now - due)
         self._busy.add(connection)
-        connection.send(due, self._request)
+        connection.send(due, now, self._request)
 
     async def _open(self, due: float) -> None:
         loop = asyncio.get_running_loop()
@@ -157,6 +167,7 @@ class Load:
         self._free.append(connection)
         outcome = self.outcome
         outcome.due.append(connection.due)
+        outcome.left.append(connection.left)
         outcome.latency.append(time.perf_counter() - self._started - connection.due)
         outcome.status.append(status)
 
