@@ -1,0 +1,71 @@
+"""Gains: whether a model's batches are faster with more threads than one, as measured.
+
+Products of large matrices are, and most of what is small or does not go through BLAS is not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+_WORTH_S: Final = 0.002  # of a batch; a thread that sleeps takes 0.05 ms to wake
+_GAIN: Final = 0.9  # of the time with one thread: with less gained, others have more of the cores
+_TRIALS: Final = 3
+_AGAIN: Final = 64  # batches after which what brought nothing is tried once more
+_KEPT: Final = 0.8  # weight that the past keeps with each new measurement
+_MOST: Final = 4096  # kinds of batches that are remembered
+
+
+@dataclass(slots=True)
+class _Mean:
+    """Of seconds a row, the past fading."""
+
+    value: float = 0.0
+    count: int = 0
+
+    def add(self, value: float) -> None:
+        self.value = value if not self.count else _KEPT * self.value + (1 - _KEPT) * value
+        self.count += 1
+
+
+@dataclass(slots=True)
+class _Times:
+    plain: _Mean
+    lent: _Mean
+    refused: int = 0
+
+
+class Gains:
+    """Of one node. Batches are of a kind when they are of one model, and within a factor of two
+    have as many rows."""
+
+    def __init__(self) -> None:
+        self._times: dict[tuple[str, int], _Times] = {}
+
+    def record(self, model: str, rows: int, seconds: float, *, lent: bool) -> None:
+        """A batch took `seconds`, with borrowed threads or without."""
+        kind = model, rows.bit_length()
+        times = self._times.get(kind)
+        if times is None:
+            if len(self._times) >= _MOST:
+                self._times.clear()
+            times = self._times[kind] = _Times(_Mean(), _Mean())
+        (times.lent if lent else times.plain).add(seconds / rows)
+
+    def worth(self, model: str, rows: int) -> bool:
+        """Whether a batch of so many rows should borrow threads, if there are any."""
+        times = self._times.get((model, rows.bit_length()))
+        if times is None or times.plain.count < _TRIALS or times.plain.value * rows < _WORTH_S:
+            return False
+        if times.lent.count < _TRIALS or times.lent.value < _GAIN * times.plain.value:
+            return True
+        times.refused += 1
+        return times.refused % _AGAIN == 0
+
+    def forget(self, model: str) -> None:
+        """Nothing is known of `model` any more."""
+        for kind in [kind for kind in self._times if kind[0] == model]:
+            del self._times[kind]
+
+    def __repr__(self) -> str:
+        return f"<Gains of {len(self._times)} kinds of batches>"
