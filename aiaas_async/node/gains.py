@@ -5,33 +5,27 @@ Products of large matrices are, and most of what is small or does not go through
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from typing import Final
 
 _WORTH_S: Final = 0.002  # of a batch; a thread that sleeps takes 0.05 ms to wake
 _GAIN: Final = 0.9  # of the time with one thread: with less gained, others have more of the cores
-_TRIALS: Final = 3
+_TRIALS: Final = 3  # the best of the last so many counts: a first one is cold, others disturbed
 _AGAIN: Final = 64  # batches after which what brought nothing is tried once more
-_KEPT: Final = 0.8  # weight that the past keeps with each new measurement
 _MOST: Final = 4096  # kinds of batches that are remembered
 
 
-@dataclass(slots=True)
-class _Mean:
-    """Of seconds a row, the past fading."""
-
-    value: float = 0.0
-    count: int = 0
-
-    def add(self, value: float) -> None:
-        self.value = value if not self.count else _KEPT * self.value + (1 - _KEPT) * value
-        self.count += 1
+def _no_trials() -> deque[float]:
+    return deque(maxlen=_TRIALS)
 
 
 @dataclass(slots=True)
 class _Times:
-    plain: _Mean
-    lent: _Mean
+    """Seconds a row."""
+
+    plain: deque[float] = field(default_factory=_no_trials)
+    lent: deque[float] = field(default_factory=_no_trials)
     refused: int = 0
 
 
@@ -49,15 +43,18 @@ class Gains:
         if times is None:
             if len(self._times) >= _MOST:
                 self._times.clear()
-            times = self._times[kind] = _Times(_Mean(), _Mean())
-        (times.lent if lent else times.plain).add(seconds / rows)
+            times = self._times[kind] = _Times()
+        (times.lent if lent else times.plain).append(seconds / rows)
 
     def worth(self, model: str, rows: int) -> bool:
         """Whether a batch of so many rows should borrow threads, if there are any."""
         times = self._times.get((model, rows.bit_length()))
-        if times is None or times.plain.count < _TRIALS or times.plain.value * rows < _WORTH_S:
+        if times is None or len(times.plain) < _TRIALS:
             return False
-        if times.lent.count < _TRIALS or times.lent.value < _GAIN * times.plain.value:
+        plain = min(times.plain)
+        if plain * rows < _WORTH_S:
+            return False
+        if len(times.lent) < _TRIALS or min(times.lent) < _GAIN * plain:
             return True
         times.refused += 1
         return times.refused % _AGAIN == 0

@@ -39,6 +39,13 @@ def test_what_brought_nothing_is_tried_again_at_times() -> None:
     assert [gains.worth("m", 1) for _ in range(64)].index(True) == 63
 
 
+def test_a_trial_that_was_disturbed_decides_nothing() -> None:
+    gains = measured(0.020)
+    for seconds in (0.050, 0.011, 0.040):
+        gains.record("m", 1, seconds, lent=True)
+    assert gains.worth("m", 1)
+
+
 def test_batches_of_other_sizes_are_measured_apart() -> None:
     gains = measured(0.020, 0.011, rows=1)
     assert not gains.worth("m", 32)
