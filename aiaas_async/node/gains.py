@@ -12,7 +12,10 @@ from typing import Final
 _WORTH_S: Final = 0.002  # of a batch; a thread that sleeps takes 0.05 ms to wake
 _GAIN: Final = 0.9  # of the time with one thread: with less gained, others have more of the cores
 _TRIALS: Final = 3  # the best of the last so many counts: a first one is cold, others disturbed
-_AGAIN: Final = 64  # batches after which what brought nothing is tried once more
+# Batches after which what brought nothing is tried once more: soon at first, for the machine may
+# have been busy with something else, then ever later.
+_FIRST_AGAIN: Final = 4
+_LAST_AGAIN: Final = 16
 _MOST: Final = 4096  # kinds of batches that are remembered
 
 
@@ -26,7 +29,8 @@ class _Times:
 
     plain: deque[float] = field(default_factory=_no_trials)
     lent: deque[float] = field(default_factory=_no_trials)
-    refused: int = 0
+    refused: int = 0  # since it was tried last
+    again: int = _FIRST_AGAIN
 
 
 class Gains:
@@ -55,9 +59,13 @@ class Gains:
         if plain * rows < _WORTH_S:
             return False
         if len(times.lent) < _TRIALS or min(times.lent) < _GAIN * plain:
+            times.refused, times.again = 0, _FIRST_AGAIN
             return True
         times.refused += 1
-        return times.refused % _AGAIN == 0
+        if times.refused < times.again:
+            return False
+        times.refused, times.again = 0, min(2 * times.again, _LAST_AGAIN)
+        return True
 
     def forget(self, model: str) -> None:
         """Nothing is known of `model` any more."""
