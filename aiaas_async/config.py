@@ -68,6 +68,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         int,
         _whole(1, 256, "BLAS threads of each worker; nodes times threads above the cores slows"),
     ] = 1
+    lend_cores: Annotated[
+        bool, _text("a node that works alone may use the cores of idle nodes, where that is faster")
+    ] = True
     worker_memory_mb: Annotated[
         int, _whole(0, 1 << 24, "address space a worker may use, in MiB, 128 at least; 0: no limit")
     ] = 0

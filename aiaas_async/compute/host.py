@@ -44,6 +44,7 @@ from aiaas_async.compute.jobs import (
 from aiaas_async.compute.scan import scan
 from aiaas_async.compute.slots import Slot
 from aiaas_async.compute.streams import OpenStreams
+from aiaas_async.compute.threads import BlasThreads
 from aiaas_async.compute.warmup import read_warm_ups, run_warm_ups, without_warm_ups
 from aiaas_async.errors import AiaasError, ArtifactError, InvalidError, NotFoundError
 from aiaas_async.runtimes.base import Artifact, Differentiable, Model, Streaming
@@ -90,9 +91,11 @@ class Host:
         self._streams = OpenStreams()
         self._runtimes = Runtimes(targets)
         self._stop_requested = stop_requested
+        self._blas = BlasThreads()
 
     def do(self, job: Job, arrays: Mapping[str, Array]) -> Iterator[Part]:
         """Carry out `job`; yields its parts. Raises `AiaasError` when the job cannot be done."""
+        self._blas.use(job.threads if isinstance(job, Infer) else 0)
         match job:
             case Infer() | Scan():
                 yield self._infer(job, arrays)

@@ -60,11 +60,13 @@ class Unload(msgspec.Struct, frozen=True, tag="unload"):
 
 
 class Infer(msgspec.Struct, frozen=True, tag="infer"):
-    """Run `model` over a batch of `rows`; every array leads with the batch dimension."""
+    """Run `model` over a batch of `rows`; every array leads with the batch dimension. `threads`
+    for BLAS, 0: the worker's own."""
 
     model: str
     rows: int
     outputs: tuple[str, ...] | None = None
+    threads: int = 0
 
 
 class InputFile(msgspec.Struct, frozen=True, array_like=True):

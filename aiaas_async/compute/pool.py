@@ -27,6 +27,9 @@ from aiaas_async.runtimes.table import NO_TARGETS, check_targets
 
 # Set before numpy is imported in the fork server; every BLAS that numpy may be linked to.
 _THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+# 2**20 cycles, 0.4 ms: OpenBLAS's threads would spin for 2**26 after each product, 120 ms of a core
+# that others want. Shorter, and a thread would sleep between the layers of a network.
+_IDLE_SPIN = {"OPENBLAS_THREAD_TIMEOUT": "20"}
 _SOCKET_BUFFER = 4 * MAX_DATAGRAM
 
 
@@ -35,7 +38,7 @@ def start_fork_server(
 ) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Start the process; returns at once, before it is ready."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    environment = os.environ | dict.fromkeys(_THREAD_VARIABLES, str(threads))
+    environment = _IDLE_SPIN | os.environ | dict.fromkeys(_THREAD_VARIABLES, str(threads))
     process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
         [
             sys.executable,

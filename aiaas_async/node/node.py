@@ -20,13 +20,16 @@ from typing import Any
 from aiaas_async.actors.supervisor import supervise
 from aiaas_async.compute.base import Answer, WorkerSource
 from aiaas_async.compute.frames import Pieces
-from aiaas_async.compute.jobs import Differentiate, Infer, Load, Scan, StreamJob, Unload
+from aiaas_async.compute.jobs import Differentiate, Infer, Scan, StreamJob
 from aiaas_async.compute.streams import gone
 from aiaas_async.errors import AiaasError, InternalError, StoppingError, WorkerDiedError
 from aiaas_async.names import ModelRef
 from aiaas_async.node.coalesce import Batch
 from aiaas_async.node.company import Company
+from aiaas_async.node.cores import Cores
+from aiaas_async.node.gains import Gains
 from aiaas_async.node.limits import NodeLimits
+from aiaas_async.node.loading import Loading
 from aiaas_async.node.lone import Lone, job_of
 from aiaas_async.node.quarantine import Quarantine
 from aiaas_async.node.residency import Residency
@@ -56,23 +59,30 @@ MAX_ATTEMPTS = 2
 
 class Node:
     def __init__(
-        self, node_id: str, source: WorkerSource, limits: NodeLimits, quarantine: Quarantine
+        self,
+        node_id: str,
+        source: WorkerSource,
+        limits: NodeLimits,
+        quarantine: Quarantine,
+        cores: Cores,
     ) -> None:
         self.id = node_id
         self.limits = limits
         self._quarantine = quarantine
         self._mailbox = limits.mailbox()
+        self._cores = cores
+        self._gains = Gains()
         self.rates = Rates()
         self.called_at = -math.inf  # the loop's time of the last call
         self._residency = Residency(limits.memory)
-        self._loaded_as: dict[str, int] = {}
         self._seat = WorkerSeat(f"node {node_id}", source, self._residency.clear)
+        self.statistics = NodeStatistics()
+        self._loading = Loading(self._seat, self._residency, self.statistics, limits.load_timeout_s)
         self._task: asyncio.Task[None] | None = None
         self._company = Company(self._mailbox.__len__)
         self._under_way = 0
         self._quiet = asyncio.Event()
         self._stopped = False
-        self.statistics = NodeStatistics()
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -97,7 +107,7 @@ class Node:
 
     def incarnation(self, servable_id: str) -> int:
         """Which load of a version is, or was, the latest here: its state in memory is as old."""
-        return self._loaded_as.get(servable_id, 0)
+        return self._loading.incarnation(servable_id)
 
     async def start(self) -> None:
         """Start the worker, and begin to take work."""
@@ -153,6 +163,7 @@ class Node:
     async def _dispatch(self, item: WorkItem) -> None:
         taken = [item]
         self._under_way += 1
+        self._cores.begin(self.id)
         try:
             self._check_quarantine(item.message)
             match item.message:
@@ -194,17 +205,24 @@ class Node:
 
     async def _infer(self, batch: Batch) -> None:
         servable = batch.servable
-        await self._ensure_loaded(servable)
+        await self._loading.ensure(servable)
         submitted = time.perf_counter()
-        job = Infer(servable.id, batch.rows, batch.outputs)
+        threads = self._borrowed(servable.id, batch.rows)
+        job = Infer(servable.id, batch.rows, batch.outputs, threads)
         future = await self._submit(job, batch.pieces(), servable, batch.items)
         self._company.sent(future, self.rates.expected_s(servable.id, batch.rows))
-        future.add_done_callback(lambda done: self._on_batch(batch, submitted, done))
+        future.add_done_callback(lambda done: self._on_batch(batch, submitted, threads, done))
+
+    def _borrowed(self, model: str, rows: int) -> int:
+        """How many threads a batch may use beyond the worker's own, 0: none."""
+        if not self._gains.worth(model, rows):
+            return 0
+        return self._cores.share(self.id, self._loop.time())
 
     async def _run_alone(self, item: WorkItem, asked: Lone) -> None:
         servable = asked.servable
         if not isinstance(asked, StreamStep) or asked.begins:
-            await self._ensure_loaded(servable)
+            await self._loading.ensure(servable)
         elif servable.id not in self._residency:
             raise gone()
         submitted = time.perf_counter()
@@ -235,37 +253,22 @@ class Node:
             return self.limits.load_timeout_s, 0.0
         return self.limits.patience_s, max(deadlines)
 
-    async def _ensure_loaded(self, servable: Servable) -> None:
-        if servable.id in self._residency:
-            return
-        for victim in self._residency.room_for(servable.nbytes):
-            await self._unload(victim)
-            self.statistics.evictions += 1
-        await self._seat.do(Load(servable.id, servable.artifact), self.limits.load_timeout_s)
-        self._residency.add(servable.id, servable.nbytes)
-        self.statistics.loads += 1
-        self._loaded_as[servable.id] = self.statistics.loads
-
-    async def _unload(self, model: str) -> None:
-        self._residency.remove(model)
-        await self._seat.do(Unload(model), self.limits.load_timeout_s)
-
     async def _hold(self, asked: Hold) -> Result:
         servable = asked.servable
-        await self._ensure_loaded(servable)
+        await self._loading.ensure(servable)
         if asked.pin:
             self._residency.pin(servable.id)
         return Result(self.id, facts={"nbytes": servable.nbytes, "pinned": asked.pin})
 
     async def _release(self, asked: Release) -> Result:
-        self._residency.unpin(asked.servable_id)
-        if asked.servable_id in self._residency:
-            await self._unload(asked.servable_id)
+        await self._loading.release(asked.servable_id)
         self.rates.forget(asked.servable_id)
-        self._loaded_as.pop(asked.servable_id, None)
+        self._gains.forget(asked.servable_id)
         return Result(self.id)
 
-    def _on_batch(self, batch: Batch, submitted: float, done: asyncio.Future[Answer]) -> None:
+    def _on_batch(
+        self, batch: Batch, submitted: float, threads: int, done: asyncio.Future[Answer]
+    ) -> None:
         error = done.exception()
         if error is not None:
             self._on_failure(batch.items, _as_ours(error))
@@ -273,9 +276,11 @@ class Node:
         answer = done.result()
         self._count(batch.rows, answer)
         self._company.ended(len(batch.items), answer.compute_us / 1e6)
-        self.rates.record(batch.servable.id, batch.rows, answer.compute_us / 1e6)
-        self._settle(len(batch.items))
         seconds = answer.compute_us / 1e6
+        self.rates.record(batch.servable.id, batch.rows, seconds)
+        self._gains.record(batch.servable.id, batch.rows, seconds, lent=threads > 0)
+        self.statistics.lent += threads > 0
+        self._settle(len(batch.items))
         for item, arrays in zip(batch.items, batch.split(answer.arrays), strict=True):
             queued = submitted - item.arrived
             item.answer(Result(self.id, arrays, {}, queued, seconds, batch.rows))
@@ -341,6 +346,7 @@ class Node:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+        self._cores.forget(self.id)
         await self._seat.vacate(0.0 if self._under_way else 1.0)
 
     async def _drained(self) -> None:
@@ -351,6 +357,8 @@ class Node:
     def _settle(self, count: int) -> None:
         """`count` requests are no longer under way."""
         self._under_way -= count
+        if not self._under_way:
+            self._cores.end(self.id, self._loop.time())
         if not self.load:
             self._quiet.set()
 

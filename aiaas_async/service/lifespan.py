@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -19,6 +20,7 @@ from aiaas_async.data.library import Library
 from aiaas_async.errors import InvalidError, StorageError
 from aiaas_async.jobs.board import JobBoard, Save
 from aiaas_async.jobs.record import JobRecord
+from aiaas_async.node.cores import Cores
 from aiaas_async.node.limits import NodeLimits
 from aiaas_async.node.node import Node
 from aiaas_async.node.quarantine import Quarantine
@@ -70,9 +72,12 @@ async def running_platform(settings: Settings, workers: WorkerSource) -> AsyncIt
         stack.push_async_callback(registry.close)
         for damage in registry.damage:
             logger.error("registry: %s", damage)
-        cluster = await _start_cluster(settings, workers, registry.secret, data_dir / NODES_FILE)
+        cores = _cores(settings)
+        roster = data_dir / NODES_FILE
+        cluster = await _start_cluster(settings, workers, registry.secret, roster, cores)
         stack.push_async_callback(cluster.stop, settings.grace_s)
-        platform = await _assemble(settings, workers, registry, cluster, data_dir, tracing)
+        workshop = Workshop(workers, data_dir / "jobs", settings.job_nice, cores)
+        platform = await _assemble(settings, registry, cluster, workshop, data_dir, tracing)
         stack.push_async_callback(platform.deployments.stop, settings.grace_s)
         stack.push_async_callback(platform.calls.shadows.stop)
         stack.push_async_callback(platform.readers.stop)
@@ -113,8 +118,15 @@ def _data_directory(settings: Settings) -> Path:
     return path
 
 
+def _cores(settings: Settings) -> Cores:
+    """What nodes may lend each other. Where address space is short BLAS could not start a thread,
+    and would end the process."""
+    lend = settings.lend_cores and not settings.worker_memory_mb
+    return Cores(len(os.sched_getaffinity(0)) if lend else 0, settings.worker_threads)
+
+
 async def _start_cluster(
-    settings: Settings, workers: WorkerSource, secret: bytes, roster: Path
+    settings: Settings, workers: WorkerSource, secret: bytes, roster: Path, cores: Cores
 ) -> Cluster:
     limits = NodeLimits(
         memory=settings.node_memory_mb * _MIB,
@@ -127,7 +139,7 @@ async def _start_cluster(
     )
     quarantine = Quarantine()
     cluster = Cluster(
-        lambda node_id: Node(node_id, workers, limits, quarantine),
+        lambda node_id: Node(node_id, workers, limits, quarantine, cores),
         secret,
         load_factor=settings.load_factor,
         points_per_node=settings.points_per_node,
@@ -138,9 +150,9 @@ async def _start_cluster(
 
 async def _assemble(
     settings: Settings,
-    workers: WorkerSource,
     registry: RegistryWriter,
     cluster: Cluster,
+    workshop: Workshop,
     data_dir: Path,
     tracing: Tracing | None,
 ) -> Platform:
@@ -151,11 +163,11 @@ async def _assemble(
     for name, reason in library.damaged.items():
         logger.error("data set in %s is damaged: %s", name, reason)
     batching = BatchLimits(settings.max_batch_size, settings.max_delay_ms / 1000)
+    workers = workshop.workers
     models = Models(registry, artifacts, workers, cluster, batching)
     datasets = Datasets(library)
     deployments = Deployments(models, cluster, data_dir / "deployments.json")
     adoption = Adoption(models, registry, artifacts, cluster)
-    workshop = Workshop(workers, data_dir / "jobs", settings.job_nice)
     training = Training(models, datasets, cluster, adoption, workshop)
     batch = BatchInference(models, datasets, cluster, deployments)
     remembered = partial(remember, data_dir / NODES_FILE, settings.nodes)

@@ -28,6 +28,7 @@ from aiaas_async.jobs.board import JobBoard, Running
 from aiaas_async.messages import Metadata
 from aiaas_async.names import LATEST, clip
 from aiaas_async.nn.network import Network
+from aiaas_async.node.cores import Cores
 from aiaas_async.registry.records import VersionRecord
 from aiaas_async.registry.signature import agreed
 from aiaas_async.service.adoption import Adoption, Promotion
@@ -63,6 +64,7 @@ class Workshop:
     workers: WorkerSource
     folder: Path
     nice: int
+    cores: Cores
 
 
 class Training:
@@ -228,10 +230,12 @@ class Training:
             # A restarted server has forgotten the events of the run before it.
             "recall": not job.events.progress(),
         }
-        if nodes := request.get("_nodes"):
-            run = CrewRun(job, nodes, request["plan"]["step_timeout_s"])
-            return await run.run(shop.workers, shop.nice, artifact, task, str(folder))
-        return await self._alone(job, Train(artifact, task, str(folder)))
+        nodes = request.get("_nodes")
+        with shop.cores.taken(f"{job.record.id}/{node}" for node in nodes or ("",)):
+            if nodes:
+                run = CrewRun(job, nodes, request["plan"]["step_timeout_s"])
+                return await run.run(shop.workers, shop.nice, artifact, task, str(folder))
+            return await self._alone(job, Train(artifact, task, str(folder)))
 
     async def _alone(self, job: Running, order: Train) -> dict[str, Any]:
         worker = await self._workshop.workers.spawn(self._workshop.nice)

@@ -24,6 +24,7 @@ from aiaas_async.errors import MemoryBudgetError
 from aiaas_async.formats.safetensors import write_tensors
 from aiaas_async.names import ModelRef
 from aiaas_async.nn.network import Network
+from aiaas_async.node.cores import Cores
 from aiaas_async.node.limits import NodeLimits
 from aiaas_async.node.node import Node
 from aiaas_async.node.quarantine import Quarantine
@@ -41,7 +42,9 @@ async def make() -> AsyncIterator[Make]:
 
         async def started(source: WorkerSource, memory: int) -> list[Node]:
             undo.push_async_callback(source.close)
-            nodes = [Node(n, source, NodeLimits(memory=memory), Quarantine()) for n in "ab"]
+            nodes = [
+                Node(n, source, NodeLimits(memory=memory), Quarantine(), Cores()) for n in "ab"
+            ]
             for node in nodes:
                 await node.start()
                 undo.push_async_callback(node.stop, 0.0)

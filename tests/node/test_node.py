@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aiaas_async.compute.jobs import Load, Unload
+from aiaas_async.compute.jobs import Infer, Load, Unload
 from aiaas_async.errors import (
     DeadlineError,
     InputError,
@@ -21,6 +21,7 @@ from aiaas_async.errors import (
     StoppingError,
     WorkerDiedError,
 )
+from aiaas_async.node.cores import Cores
 from aiaas_async.node.limits import NodeLimits
 from aiaas_async.node.node import Node
 from aiaas_async.node.quarantine import Quarantine
@@ -41,8 +42,8 @@ def source() -> FakeSource:
 async def make(source: FakeSource) -> AsyncIterator[Make]:
     nodes = []
 
-    async def started(**limits: Any) -> Node:
-        node = Node("n0", source, NodeLimits(**limits), Quarantine())
+    async def started(cores: Cores | None = None, **limits: Any) -> Node:
+        node = Node("n0", source, NodeLimits(**limits), Quarantine(), cores or Cores())
         await node.start()
         nodes.append(node)
         return node
@@ -84,6 +85,51 @@ async def test_only_calls_are_waited_for_before_a_batch_leaves(
     await finish_all(source.workers[0], 1)
     await asked.reply
     assert gathered
+
+
+async def threads_of_next(node: Node, worker: FakeWorker, compute_us: int) -> int:
+    """Ask once; how many threads the batch was given, which takes so long."""
+    item = ask(node, servable())
+    job = (await worker.next()).job
+    assert isinstance(job, Infer)
+    worker.finish(compute_us)
+    await item.reply
+    return job.threads
+
+
+async def test_a_node_that_works_alone_borrows_the_cores_of_the_others(
+    make: Make, source: FakeSource
+) -> None:
+    cores = Cores(4)
+    node = await make(cores)
+    (worker,) = source.workers
+    assert [await threads_of_next(node, worker, 20_000) for _ in range(4)] == [0, 0, 0, 4]
+    cores.begin("another")
+    assert await threads_of_next(node, worker, 20_000) == 2
+    cores.forget("another")
+    assert await threads_of_next(node, worker, 6_000) == 4
+    assert node.statistics.lent == 3
+
+
+async def test_what_gains_nothing_by_more_threads_borrows_none(
+    make: Make, source: FakeSource
+) -> None:
+    node = await make(Cores(4))
+    (worker,) = source.workers
+    found = [await threads_of_next(node, worker, 20_000) for _ in range(10)]
+    assert found == [0, 0, 0, 4, 4, 4, 0, 0, 0, 4]
+    await node.submit(Release(servable().id), 0, None).reply
+    assert await threads_of_next(node, worker, 20_000) == 0
+
+
+async def test_a_node_that_is_gone_uses_no_cores(make: Make, source: FakeSource) -> None:
+    cores = Cores(4)
+    node = await make(cores)
+    ask(node, servable())
+    await source.workers[0].next()
+    assert cores.share("another", 0.0) == 2
+    await node.stop(0.0)
+    assert cores.share("another", 0.0) == 4
 
 
 async def finish_all(worker: FakeWorker, count: int) -> None:

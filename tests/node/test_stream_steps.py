@@ -12,6 +12,7 @@ import pytest
 from aiaas_async.compute.base import Answer
 from aiaas_async.compute.jobs import CloseStream, NextPart, OpenStream, StreamJob
 from aiaas_async.errors import WorkerError
+from aiaas_async.node.cores import Cores
 from aiaas_async.node.limits import NodeLimits
 from aiaas_async.node.node import Node
 from aiaas_async.node.quarantine import Quarantine
@@ -26,7 +27,7 @@ def source() -> FakeSource:
 
 @pytest.fixture
 async def node(source: FakeSource) -> AsyncIterator[Node]:
-    made = Node("n0", source, NodeLimits(), Quarantine())
+    made = Node("n0", source, NodeLimits(), Quarantine(), Cores())
     await made.start()
     yield made
     await made.stop(0.0)

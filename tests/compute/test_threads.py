@@ -1,0 +1,22 @@
+"""BLAS gets the threads that a job may have, and its own again after it."""
+
+from __future__ import annotations
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from aiaas_async.compute.threads import BlasThreads
+
+
+def counts() -> set[int]:
+    pools = ThreadpoolController().select(user_api="blas").lib_controllers
+    return {pool.get_num_threads() for pool in pools}
+
+
+def test_threads_change_and_come_back() -> None:
+    assert np.ones((2, 2)).sum() == 4  # a BLAS is loaded
+    before, blas = counts(), BlasThreads()
+    blas.use(3)
+    assert counts() == {3}
+    blas.use(0)
+    assert counts() == before
