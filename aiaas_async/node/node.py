@@ -13,6 +13,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from contextvars import Context
 from dataclasses import asdict
 from typing import Any
@@ -75,7 +76,8 @@ class Node:
         self.rates = Rates()
         self.called_at = -math.inf  # the loop's time of the last call
         self._residency = Residency(limits.memory)
-        self._seat = WorkerSeat(f"node {node_id}", source, self._residency.clear)
+        self._pinned: dict[str, Servable] = {}
+        self._seat = WorkerSeat(f"node {node_id}", source, self._on_new_worker)
         self.statistics = NodeStatistics()
         self._loading = Loading(self._seat, self._residency, self.statistics, limits.load_timeout_s)
         self._task: asyncio.Task[None] | None = None
@@ -118,6 +120,14 @@ class Node:
             name=f"node {self.id}",
             context=Context(),
         )
+
+    def _on_new_worker(self) -> None:
+        """It has nothing loaded. What is pinned is loaded before anybody asks for it."""
+        self._residency.clear()
+        for servable in self._pinned.values():
+            with suppress(AiaasError):  # no room to wait, or in quarantine: a call that comes will
+                again = self.submit(Hold(servable, pin=True), 0, None)
+                again.reply.add_done_callback(asyncio.Future.exception)  # nobody waits for it
 
     def submit(
         self,
@@ -258,9 +268,11 @@ class Node:
         await self._loading.ensure(servable)
         if asked.pin:
             self._residency.pin(servable.id)
+            self._pinned[servable.id] = servable
         return Result(self.id, facts={"nbytes": servable.nbytes, "pinned": asked.pin})
 
     async def _release(self, asked: Release) -> Result:
+        self._pinned.pop(asked.servable_id, None)
         await self._loading.release(asked.servable_id)
         self.rates.forget(asked.servable_id)
         self._gains.forget(asked.servable_id)

@@ -430,6 +430,21 @@ async def test_a_pinned_version_stays_and_what_cannot_fit_is_refused(make: Make)
     assert result.facts["nbytes"] == 100
 
 
+async def test_a_new_worker_gets_what_is_pinned_before_anybody_asks(
+    make: Make, source: FakeSource
+) -> None:
+    node = await make()
+    deadline = asyncio.get_running_loop().time() + 60
+    for name in "ab":
+        await node.submit(Hold(servable(name), pin=True), 1, deadline).reply
+    await node.submit(Release(servable("b").id), 1, deadline).reply
+    source.workers[0].kill()
+    second = await source.worker(1)
+    await node.submit(Release("none:1"), 1, deadline).reply  # its turn comes after what waits
+    assert second.log == [Load("a:1", servable("a").artifact)]
+    assert node.status()["loaded"] == node.status()["pinned"] == ["a:1"]
+
+
 async def test_stopping_finishes_what_waits(make: Make, source: FakeSource) -> None:
     node = await make()
     item = ask(node, servable(), 5.0)
