@@ -28,14 +28,13 @@ from aiaas_async.names import ModelRef
 from aiaas_async.node.coalesce import Batch
 from aiaas_async.node.company import Company
 from aiaas_async.node.cores import Cores
-from aiaas_async.node.gains import Gains
 from aiaas_async.node.limits import NodeLimits
 from aiaas_async.node.loading import Loading
 from aiaas_async.node.lone import Lone, job_of
+from aiaas_async.node.measured import Measured
 from aiaas_async.node.quarantine import Quarantine
 from aiaas_async.node.residency import Residency
 from aiaas_async.node.seat import WorkerSeat
-from aiaas_async.node.statistics import NodeStatistics
 from aiaas_async.node.work import (
     Call,
     Differentiation,
@@ -51,7 +50,6 @@ from aiaas_async.node.work import (
 )
 from aiaas_async.schedule.divide import LATELY_S
 from aiaas_async.schedule.origin import A_CALL, BATCH, CALLS, Origin
-from aiaas_async.schedule.rates import Rates
 
 logger = logging.getLogger(__name__)
 
@@ -72,13 +70,12 @@ class Node:
         self._quarantine = quarantine
         self._mailbox = limits.mailbox()
         self._cores = cores
-        self._gains = Gains()
-        self.rates = Rates()
+        self._measured = Measured(node_id, cores)
+        self.rates, self.statistics = self._measured.rates, self._measured.statistics
         self.called_at = -math.inf  # the loop's time of the last call
         self._residency = Residency(limits.memory)
         self._pinned: dict[str, Servable] = {}
         self._seat = WorkerSeat(f"node {node_id}", source, self._on_new_worker)
-        self.statistics = NodeStatistics()
         self._loading = Loading(self._seat, self._residency, self.statistics, limits.load_timeout_s)
         self._task: asyncio.Task[None] | None = None
         self._company = Company(self._mailbox.__len__)
@@ -217,17 +214,11 @@ class Node:
         servable = batch.servable
         await self._loading.ensure(servable)
         submitted = time.perf_counter()
-        threads = self._borrowed(servable.id, batch.rows)
+        threads = self._measured.threads_for(servable.id, batch.rows, self._loop.time())
         job = Infer(servable.id, batch.rows, batch.outputs, threads)
         future = await self._submit(job, batch.pieces(), servable, batch.items)
         self._company.sent(future, self.rates.expected_s(servable.id, batch.rows))
         future.add_done_callback(lambda done: self._on_batch(batch, submitted, threads, done))
-
-    def _borrowed(self, model: str, rows: int) -> int:
-        """How many threads a batch may use beyond the worker's own, 0: none."""
-        if not self._gains.worth(model, rows):
-            return 0
-        return self._cores.share(self.id, self._loop.time())
 
     async def _run_alone(self, item: WorkItem, asked: Lone) -> None:
         servable = asked.servable
@@ -274,8 +265,7 @@ class Node:
     async def _release(self, asked: Release) -> Result:
         self._pinned.pop(asked.servable_id, None)
         await self._loading.release(asked.servable_id)
-        self.rates.forget(asked.servable_id)
-        self._gains.forget(asked.servable_id)
+        self._measured.forget(asked.servable_id)
         return Result(self.id)
 
     def _on_batch(
@@ -286,12 +276,9 @@ class Node:
             self._on_failure(batch.items, _as_ours(error))
             return
         answer = done.result()
-        self._count(batch.rows, answer)
-        self._company.ended(len(batch.items), answer.compute_us / 1e6)
         seconds = answer.compute_us / 1e6
-        self.rates.record(batch.servable.id, batch.rows, seconds)
-        self._gains.record(batch.servable.id, batch.rows, seconds, lent=threads > 0)
-        self.statistics.lent += threads > 0
+        self._company.ended(len(batch.items), seconds)
+        self._measured.batch(batch.servable.id, batch.rows, answer, lent=threads > 0)
         self._settle(len(batch.items))
         for item, arrays in zip(batch.items, batch.split(answer.arrays), strict=True):
             queued = submitted - item.arrived
@@ -305,17 +292,13 @@ class Node:
         answer, message = done.result(), item.message
         rows = message.rows if isinstance(message, Scanning) else 1
         seconds = answer.compute_us / 1e6
-        self._count(rows, answer)
         if isinstance(message, Scanning):
-            self.rates.record(message.servable.id, rows, seconds)
+            self._measured.task(message.servable.id, rows, answer)
+        else:
+            self._measured.other(answer)
         self._settle(1)
         queued = submitted - item.arrived
         item.answer(Result(self.id, answer.arrays, answer.facts, queued, seconds, rows))
-
-    def _count(self, rows: int, answer: Answer) -> None:
-        self.statistics.batches += 1
-        self.statistics.rows += rows
-        self.statistics.compute_s += answer.compute_us / 1e6
 
     def _on_failure(self, items: Sequence[WorkItem], error: AiaasError) -> None:
         """Answer, or try once more, what did not succeed."""
