@@ -211,6 +211,9 @@ class Client:
     def roll_back_alias(self, name: str, alias: str) -> dict[str, Any]:
         return self._run(self._async.roll_back_alias(name, alias))
 
+    def release(self, name: str, version: str) -> dict[str, Any]:
+        return self._run(self._async.release(name, version))
+
     def delete_alias(self, name: str, alias: str) -> None:
         return self._run(self._async.delete_alias(name, alias))
 

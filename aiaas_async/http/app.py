@@ -47,6 +47,7 @@ ROUTES: Final[list[tuple[str, str, Handler]]] = [
     ("PUT", _VERSION + "/files/{path:.*}", models.put_file),
     ("GET", _VERSION + "/files/{path:.*}", models.get_file),
     ("POST", _VERSION + "/commit", models.commit),
+    ("POST", _VERSION + "/release", models.release),
     ("POST", _VERSION + "/load", models.load),
     ("POST", _VERSION + "/unload", models.unload),
     ("POST", _VERSION + "/loss", models.loss),

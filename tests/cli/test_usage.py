@@ -42,6 +42,8 @@ NOBODY = "http://127.0.0.1:9"  # discard: nothing listens there
         ("jobs j --follow --cancel", "--follow and --cancel exclude each other"),
         ("models --delete", "--delete needs a NAME"),
         ("models m --yes", "--yes needs --delete"),
+        ("models m --release", "--release needs a VERSION"),
+        ("models m 1 --release --delete", "--release and --delete exclude each other"),
         ("models m:1.0 1.1", "one too many"),
         ("load m:1.0 1.1", "one too many"),
         ("train m --dataset d", "Missing argument 'VERSION'"),

@@ -11,6 +11,7 @@ from aiaas_async.compute.base import Answer
 from aiaas_async.compute.inloop import InLoopWorker, InLoopWorkers
 from aiaas_async.compute.jobs import Infer, Job, Load
 from aiaas_async.errors import ConflictError, InvalidError, InvalidNameError, MemoryBudgetError
+from aiaas_async.registry.records import Candidate
 from aiaas_async.service.calls import CallRequest
 from aiaas_async.service.platform import Platform
 from tests.service.conftest import Start
@@ -39,6 +40,10 @@ async def test_a_version_that_passes_is_promoted_and_one_that_does_not_is_a_cand
         catalog = platform.models.catalog
         assert catalog.version("clouds", "2").state == "ready"
         assert catalog.version("clouds", "champion").ref.version == "1"
+    async with start() as platform:
+        held = platform.models.catalog.version("clouds", "2").candidate
+        assert held == Candidate("champion", second["reason"])
+        assert platform.models.catalog.latest("clouds") == "1"
 
 
 async def test_an_alias_that_moved_meanwhile_is_left_alone(start: Start) -> None:
