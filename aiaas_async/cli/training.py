@@ -86,10 +86,17 @@ def train(
         dataset=dataset,
         **request,
     )
-    if detach:
-        print_json(job) if as_json else click.echo(f"job {job['job']} is {job['state']}")
-        return
-    _finish(client, job["job"], as_json)
+    _started(client, job, detach, as_json)
+
+
+def _started(client: Client, job: dict[str, Any], detach: bool, as_json: bool) -> None:
+    """A job that was just accepted: follow it to its end, or say that it is on its way."""
+    if not detach:
+        _finish(client, job["job"], as_json)
+    elif as_json:
+        print_json(job)
+    else:
+        click.echo(f"job {job['job']} is {job['state']}")
 
 
 def _finish(client: Client, job_id: str, as_json: bool) -> None:
@@ -159,10 +166,7 @@ def batch(
     name, version = model_of(model)
     options["outputs"] = list(options["outputs"]) or None
     job = client.batch(name, dataset, version=version, **options)
-    if detach:
-        print_json(job) if as_json else click.echo(f"job {job['job']} is {job['state']}")
-        return
-    _finish(client, job["job"], as_json)
+    _started(client, job, detach, as_json)
 
 
 def _batch_result(result: dict[str, Any]) -> str:
@@ -183,17 +187,27 @@ def _remark(facts: dict[str, Any]) -> str:
 @click.argument("job_id", required=False)
 @click.option("--follow", is_flag=True, help="Show progress until it ends.")
 @click.option("--cancel", is_flag=True, help="End the job.")
+@click.option("--resume", is_flag=True, help="Let a cancelled or failed job go on; follow it.")
+@click.option("--detach", is_flag=True, help="Resume the job and return.")
 @json_option
 @connected
-def jobs(client: Client, /, job_id: str | None, follow: bool, cancel: bool, as_json: bool) -> None:
-    """List jobs, or show, follow or cancel one."""
-    needs("a JOB_ID", job_id, {"--follow": follow, "--cancel": cancel})
-    at_most_one({"--follow": follow, "--cancel": cancel})
+def jobs(client: Client, /, job_id: str | None, detach: bool, as_json: bool, **asked: bool) -> None:
+    """List jobs, or show, follow, cancel or resume one.
+
+    A training that is resumed goes on from its last checkpoint as if it had never been stopped; a
+    batch does the items that have no result yet.
+    """
+    flags: dict[str, Any] = {f"--{what}": given for what, given in asked.items()}
+    needs("a JOB_ID", job_id, flags)
+    needs("--resume", asked["resume"], {"--detach": detach})
+    at_most_one(flags)
     if job_id is None:
         _list(client.jobs(), as_json)
-    elif cancel:
+    elif asked["cancel"]:
         _cancel(client, job_id, as_json)
-    elif follow:
+    elif asked["resume"]:
+        _started(client, client.resume(job_id), detach, as_json)
+    elif asked["follow"]:
         _finish(client, job_id, as_json)
     else:
         print_json(client.job(job_id))
@@ -202,8 +216,15 @@ def jobs(client: Client, /, job_id: str | None, follow: bool, cancel: bool, as_j
 def _cancel(client: Client, job_id: str, as_json: bool) -> None:
     before = client.job(job_id)["state"]
     job = client.cancel(job_id)
+    if as_json:
+        print_json(job)
+        return
     already = " already" if job["state"] == before else ""
-    print_json(job) if as_json else click.echo(f"job {job_id} has ended{already}: {job['state']}")
+    click.echo(f"job {job_id} has ended{already}: {job['state']}")
+    if job["state"] == "cancelled":
+        if job["error"] is not None:
+            click.echo(job["error"]["message"])
+        click.echo(f"`aiaas jobs {job_id} --resume` lets it go on")
 
 
 def _list(found: list[dict[str, Any]], as_json: bool) -> None:

@@ -327,6 +327,9 @@ class Client:
     def cancel(self, job_id: str) -> dict[str, Any]:
         return self._run(self._async.cancel(job_id))
 
+    def resume(self, job_id: str) -> dict[str, Any]:
+        return self._run(self._async.resume(job_id))
+
     def follow(self, job_id: str) -> Iterator[Event]:
         events = self._async.follow(job_id)
         try:

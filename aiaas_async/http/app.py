@@ -74,6 +74,7 @@ ROUTES: Final[list[tuple[str, str, Handler]]] = [
     ("GET", "/jobs/{id}", jobs.show_job),
     ("DELETE", "/jobs/{id}", jobs.cancel_job),
     ("GET", "/jobs/{id}/events", jobs.follow_job),
+    ("POST", "/jobs/{id}/resume", jobs.resume_job),
     ("GET", "/nodes", nodes.list_nodes),
     ("POST", "/nodes", nodes.add_node),
     ("GET", "/nodes/{id}", nodes.show_node),
