@@ -286,8 +286,8 @@ class Client:
     def compact_dataset(self, name: str) -> dict[str, int]:
         return self._run(self._async.compact_dataset(name))
 
-    def delete_dataset(self, name: str) -> None:
-        return self._run(self._async.delete_dataset(name))
+    def delete_dataset(self, name: str, *, only_empty: bool = False) -> None:
+        return self._run(self._async.delete_dataset(name, only_empty=only_empty))
 
     def train(
         self,
