@@ -12,11 +12,13 @@ from aiaas_async.cli.arguments import apart, at_most_one, model_of, needs, read_
 from aiaas_async.cli.options import connected, json_option
 from aiaas_async.cli.output import print_json, print_table
 from aiaas_async.cli.progress import step_bar
+from aiaas_async.errors import CancelledJobError
 
 if TYPE_CHECKING:
     from aiaas_async.client import Client
 
 NOT_PROMOTED = 3  # the version is there, the alias did not move: neither success nor failure
+_GO_ON = "`aiaas jobs {} --resume` lets it go on"
 _SHOWN = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 
@@ -135,7 +137,11 @@ def _followed(client: Client, job_id: str) -> dict[str, Any] | None:
     except KeyboardInterrupt:
         click.echo(f"detached; `aiaas jobs {job_id} --follow` shows it again", err=True)
         return None
-    return client.wait(job_id)
+    try:
+        return client.wait(job_id)
+    except CancelledJobError as error:
+        told = f"{error.message}; {_GO_ON.format(job_id)}"
+        raise CancelledJobError(told, error.details) from error
 
 
 def _at(data: dict[str, Any]) -> tuple[int, int, str] | None:
@@ -224,7 +230,7 @@ def _cancel(client: Client, job_id: str, as_json: bool) -> None:
     if job["state"] == "cancelled":
         if job["error"] is not None:
             click.echo(job["error"]["message"])
-        click.echo(f"`aiaas jobs {job_id} --resume` lets it go on")
+        click.echo(_GO_ON.format(job_id))
 
 
 def _list(found: list[dict[str, Any]], as_json: bool) -> None:

@@ -18,6 +18,8 @@ async def test_a_cancelled_training_goes_on_from_the_command_line(scratch: Path)
         told = (await shell(f"jobs {job} --cancel")).output
         assert f"job {job} has ended already: cancelled\ntraining stopped after step " in told
         assert f"`aiaas jobs {job} --resume` lets it go on" in told
+        followed = (await shell(f"jobs {job} --follow", status=1)).stderr
+        assert f"a checkpoint is kept; `aiaas jobs {job} --resume` lets it go on\n" in followed
         told = (await shell(f"jobs {job} --resume")).stdout
         assert told.startswith("m:1.0 committed after 300 epochs, ")
         refused = (await shell(f"jobs {job} --resume", status=1)).stderr
