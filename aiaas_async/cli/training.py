@@ -119,7 +119,9 @@ def _finish(client: Client, job_id: str, as_json: bool) -> None:
         )
     if result.get("promoted") is False:
         asked = job["request"].get("register_as") or job["request"]
-        click.echo(f"error: the alias {asked['alias']} stays: {result['reason']}", err=True)
+        kept = f"; {result['model']}:{result['version']} is a candidate"
+        told = f"{result['reason']}{kept if result.get('candidate') else ''}"
+        click.echo(f"error: the alias {asked['alias']} stays: {told}", err=True)
         sys.exit(NOT_PROMOTED)
 
 

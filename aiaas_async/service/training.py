@@ -207,7 +207,7 @@ class Training:
             "model": record.ref.name,
             "version": record.ref.version,
             "alias": promotion.alias if promotion and reason is None else None,
-            **({} if promotion is None else _promoted(reason)),
+            **({} if promotion is None else _promoted(reason, record)),
             "digest": record.digest,
             **{name: facts[name] for name in _RESULT if name in facts},
         }
@@ -324,8 +324,10 @@ def _unverified(found: Mapping[str, Any] | None) -> str | None:
     )
 
 
-def _promoted(reason: str | None) -> dict[str, Any]:
-    return {"promoted": reason is None, **({} if reason is None else {"reason": reason})}
+def _promoted(reason: str | None, record: VersionRecord) -> dict[str, Any]:
+    if reason is None:
+        return {"promoted": True}
+    return {"promoted": False, "reason": reason, "candidate": record.candidate is not None}
 
 
 def _lineage(job: Running, facts: Mapping[str, Any]) -> dict[str, Any]:
