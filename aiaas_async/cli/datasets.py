@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from aiaas_async.cli.arguments import at_most_one, needs
 from aiaas_async.cli.options import connected, json_option
 from aiaas_async.cli.output import print_json, print_table, size
 from aiaas_async.cli.progress import step_bar
-from aiaas_async.errors import InvalidError
+from aiaas_async.errors import AiaasError, InvalidError
 
 if TYPE_CHECKING:
     from aiaas_async.client import Client
@@ -121,15 +122,20 @@ def ingest(client: Client, /, name: str, file: Path, replication: int, as_json: 
     key is made of its content, so that equal items are stored once.
     """
     columns, keys = _read(file)
-    client.put_dataset(
+    declared = client.put_dataset(
         name,
         {n: {"dtype": a.dtype.name, "shape": list(a.shape[1:])} for n, a in columns.items()},
         replication=replication,
     )
-    with step_bar(name) as report:
-        facts = client.put_items(
-            name, columns, keys, progress=lambda sent, total: report(sent, total, "items")
-        )
+    try:
+        with step_bar(name) as report:
+            facts = client.put_items(
+                name, columns, keys, progress=lambda sent, total: report(sent, total, "items")
+            )
+    except AiaasError:
+        if declared["created"]:
+            _take_back(client, name)
+        raise
     if as_json:
         print_json(facts)
     else:
@@ -142,6 +148,12 @@ def ingest(client: Client, /, name: str, file: Path, replication: int, as_json: 
                 'equal items are stored once; to keep them all, give an array of texts "keys"',
                 err=True,
             )
+
+
+def _take_back(client: Client, name: str) -> None:
+    """Delete a data set of ours into which nothing came; what has items stays, whoever put them."""
+    with suppress(AiaasError):
+        client.delete_dataset(name, only_empty=True)
 
 
 def _read(file: Path) -> tuple[dict[str, Any], list[str] | None]:

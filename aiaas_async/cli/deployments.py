@@ -8,7 +8,7 @@ import click
 
 from aiaas_async.cli.arguments import at_most_one, model_of, needs
 from aiaas_async.cli.options import connected, json_option
-from aiaas_async.cli.output import print_json, print_table, size
+from aiaas_async.cli.output import ended, print_json, print_table, size
 
 if TYPE_CHECKING:
     from aiaas_async.client import Client
@@ -106,6 +106,7 @@ def _list(found: list[dict[str, Any]], as_json: bool) -> None:
         nodes = ", ".join(node["node"] for node in plan["nodes"])
         how = plan.get("split", plan["mode"])
         version = f"{each['model']}:{each['version']}"
-        rows.append((each["id"], version, each["state"], how, each["reason"] or nodes))
+        reason = each["reason"] and ended(each["reason"], each["quarantined_until"])
+        rows.append((each["id"], version, each["state"], how, reason or nodes))
     empty = "no deployments; `aiaas deploy MODEL` makes one"
     print_table(("deployment", "version", "state", "how", "nodes"), rows, empty)

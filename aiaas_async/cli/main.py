@@ -27,7 +27,7 @@ COMMANDS: Final = {
     "deployments": ("aiaas_async.cli.deployments", "List deployments; show or end one."),
     "batch": ("aiaas_async.cli.training", "Run a version over a whole data set."),
     "train": ("aiaas_async.cli.training", "Train a version on a data set."),
-    "jobs": ("aiaas_async.cli.training", "List jobs; show, follow or cancel one."),
+    "jobs": ("aiaas_async.cli.training", "List jobs; show, follow, cancel or resume one."),
     "nodes": ("aiaas_async.cli.nodes", "List nodes and what they hold."),
     "ring": ("aiaas_async.cli.nodes", "Explain where a key goes."),
 }

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aiaas_async.cli.aliases import shares
-from aiaas_async.cli.arguments import amounts, apart, needs
+from aiaas_async.cli.arguments import amounts, apart, at_most_one, needs
 from aiaas_async.cli.options import connected, json_option
-from aiaas_async.cli.output import print_json, print_table
+from aiaas_async.cli.output import ended, print_json, print_table
 from aiaas_async.errors import InvalidError
 from aiaas_async.names import clip
 
@@ -71,6 +71,7 @@ def _metrics(metadata: dict[str, Any]) -> str:
 @click.command()
 @click.argument("name", required=False)
 @click.argument("version", required=False)
+@click.option("--release", is_flag=True, help="Let latest choose the VERSION, a candidate.")
 @click.option("--delete", is_flag=True, help="Delete the version, or the whole model.")
 @click.option("--yes", is_flag=True, help="Delete a whole model without being asked.")
 @json_option
@@ -80,17 +81,26 @@ def models(
     /,
     name: str | None,
     version: str | None,
+    release: bool,
     delete: bool,
     yes: bool,
     as_json: bool,
 ) -> None:
-    """List all models, the versions of NAME, or everything about one VERSION."""
+    """List all models, the versions of NAME, or everything about one VERSION.
+
+    A candidate is a version whose gate did not hold: only who names it gets it, until it is
+    released.
+    """
+    at_most_one({"--release": release, "--delete": delete})
     needs("--delete", delete, {"--yes": yes})
     needs("a NAME", name, {"--delete": delete})
     if name is not None:
         name, version = apart(name, version)
+    needs("a VERSION", version, {"--release": release})
     if name is None:
         _list_models(client.models(), as_json)
+    elif release and version is not None:
+        _release(client, name, version, as_json)
     elif delete and version is not None:
         _delete_version(client, name, version, as_json)
     elif delete:
@@ -101,6 +111,14 @@ def models(
         print_json(client.model(name))
     else:
         _show_model(client, client.model(name))
+
+
+def _release(client: Client, name: str, version: str, as_json: bool) -> None:
+    was = client.version(name, version)
+    record = client.release(name, was["version"])
+    what = "is released" if was["candidate"] else "was no candidate"
+    told = f"{name}:{record['version']} {what}; latest is {client.model(name)['latest']}"
+    print_json(record) if as_json else click.echo(told)
 
 
 def _delete_version(client: Client, name: str, version: str, as_json: bool) -> None:
@@ -138,16 +156,38 @@ def _show_model(client: Client, model: dict[str, Any]) -> None:
     if model["latest"]:
         pointed.setdefault(model["latest"], []).append("latest")
     rows = [
-        (v["version"], v["state"], ", ".join(pointed.get(v["version"], [])))
+        (v["version"], v["state"], ", ".join(pointed.get(v["version"], [])), _remark(v))
         for v in model["versions"]
     ]
-    print_table(("version", "state", "aliases"), rows, "no versions")
+    print_table(("version", "state", "aliases", "remark"), rows, "no versions")
+
+
+def _remark(version: dict[str, Any]) -> str:
+    """What the state alone does not say."""
+    until, held = version["quarantined_until"], version["candidate"]
+    remarks = [version["reason"] and ended(version["reason"], until)]
+    if held is not None:
+        remarks.append(f"candidate for {held['alias']}: {held['reason']}")
+    return "; ".join(filter(None, remarks))
 
 
 def _list_models(found: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    rows = [(m["name"], m["latest"], len(m["versions"]), ", ".join(m["aliases"])) for m in found]
+    rows = [
+        (m["name"], m["latest"], len(m["versions"]), ", ".join(m["aliases"]), _trouble(m))
+        for m in found
+    ]
     empty = "no models yet; `aiaas push NAME VERSION PATH` or `aiaas train` makes one"
-    print_table(("model", "latest", "versions", "aliases"), rows, empty)
+    print_table(("model", "latest", "versions", "aliases", "remark"), rows, empty)
+
+
+def _trouble(model: dict[str, Any]) -> str:
+    """Which versions are not what one would think."""
+    found: dict[str, list[str]] = {}
+    for each in model["versions"]:
+        what = "candidate" if each["candidate"] and each["state"] == "ready" else each["state"]
+        if what != "ready":
+            found.setdefault(what, []).append(each["version"])
+    return "; ".join(f"{what}: {', '.join(versions)}" for what, versions in found.items())

@@ -8,7 +8,7 @@ import click
 
 from aiaas_async.cli.arguments import at_most_one, needs
 from aiaas_async.cli.options import connected, json_option
-from aiaas_async.cli.output import print_json, print_table, size
+from aiaas_async.cli.output import ended, print_json, print_table, size
 
 if TYPE_CHECKING:
     from aiaas_async.client import Client
@@ -51,6 +51,9 @@ def nodes(
         for node in found
     ]
     print_table(("node", "state", "load", "memory", "rows", "loaded"), rows, "no nodes")
+    # Nodes hear of it from each other: what one refuses, all refuse.
+    for held in found[0]["quarantined"] if found else []:
+        click.echo(f"{held['version']} is quarantined {ended(held['reason'], held['until'])}")
 
 
 def _change(client: Client, node_id: str | None, *, join: bool, force: bool, as_json: bool) -> None:

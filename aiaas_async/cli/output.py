@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 import textwrap
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -71,6 +72,13 @@ def _cell(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).split())
+
+
+def ended(reason: str, until: float | None) -> str:
+    """`reason` with when it ends by itself, by the clock of whoever reads it."""
+    if until is None:
+        return reason
+    return f"until {time.strftime('%H:%M:%S', time.localtime(until))}: {reason}"
 
 
 def size(nbytes: float) -> str:

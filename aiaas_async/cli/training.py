@@ -12,11 +12,13 @@ from aiaas_async.cli.arguments import apart, at_most_one, model_of, needs, read_
 from aiaas_async.cli.options import connected, json_option
 from aiaas_async.cli.output import print_json, print_table
 from aiaas_async.cli.progress import step_bar
+from aiaas_async.errors import CancelledJobError
 
 if TYPE_CHECKING:
     from aiaas_async.client import Client
 
 NOT_PROMOTED = 3  # the version is there, the alias did not move: neither success nor failure
+_GO_ON = "`aiaas jobs {} --resume` lets it go on"
 _SHOWN = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 
@@ -86,10 +88,17 @@ def train(
         dataset=dataset,
         **request,
     )
-    if detach:
-        print_json(job) if as_json else click.echo(f"job {job['job']} is {job['state']}")
-        return
-    _finish(client, job["job"], as_json)
+    _started(client, job, detach, as_json)
+
+
+def _started(client: Client, job: dict[str, Any], detach: bool, as_json: bool) -> None:
+    """A job that was just accepted: follow it to its end, or say that it is on its way."""
+    if not detach:
+        _finish(client, job["job"], as_json)
+    elif as_json:
+        print_json(job)
+    else:
+        click.echo(f"job {job['job']} is {job['state']}")
 
 
 def _finish(client: Client, job_id: str, as_json: bool) -> None:
@@ -110,7 +119,9 @@ def _finish(client: Client, job_id: str, as_json: bool) -> None:
         )
     if result.get("promoted") is False:
         asked = job["request"].get("register_as") or job["request"]
-        click.echo(f"error: the alias {asked['alias']} stays: {result['reason']}", err=True)
+        kept = f"; {result['model']}:{result['version']} is a candidate"
+        told = f"{result['reason']}{kept if result.get('candidate') else ''}"
+        click.echo(f"error: the alias {asked['alias']} stays: {told}", err=True)
         sys.exit(NOT_PROMOTED)
 
 
@@ -128,7 +139,11 @@ def _followed(client: Client, job_id: str) -> dict[str, Any] | None:
     except KeyboardInterrupt:
         click.echo(f"detached; `aiaas jobs {job_id} --follow` shows it again", err=True)
         return None
-    return client.wait(job_id)
+    try:
+        return client.wait(job_id)
+    except CancelledJobError as error:
+        told = f"{error.message}; {_GO_ON.format(job_id)}"
+        raise CancelledJobError(told, error.details) from error
 
 
 def _at(data: dict[str, Any]) -> tuple[int, int, str] | None:
@@ -159,10 +174,7 @@ def batch(
     name, version = model_of(model)
     options["outputs"] = list(options["outputs"]) or None
     job = client.batch(name, dataset, version=version, **options)
-    if detach:
-        print_json(job) if as_json else click.echo(f"job {job['job']} is {job['state']}")
-        return
-    _finish(client, job["job"], as_json)
+    _started(client, job, detach, as_json)
 
 
 def _batch_result(result: dict[str, Any]) -> str:
@@ -183,17 +195,27 @@ def _remark(facts: dict[str, Any]) -> str:
 @click.argument("job_id", required=False)
 @click.option("--follow", is_flag=True, help="Show progress until it ends.")
 @click.option("--cancel", is_flag=True, help="End the job.")
+@click.option("--resume", is_flag=True, help="Let a cancelled or failed job go on; follow it.")
+@click.option("--detach", is_flag=True, help="Resume the job and return.")
 @json_option
 @connected
-def jobs(client: Client, /, job_id: str | None, follow: bool, cancel: bool, as_json: bool) -> None:
-    """List jobs, or show, follow or cancel one."""
-    needs("a JOB_ID", job_id, {"--follow": follow, "--cancel": cancel})
-    at_most_one({"--follow": follow, "--cancel": cancel})
+def jobs(client: Client, /, job_id: str | None, detach: bool, as_json: bool, **asked: bool) -> None:
+    """List jobs, or show, follow, cancel or resume one.
+
+    A training that is resumed goes on from its last checkpoint as if it had never been stopped; a
+    batch does the items that have no result yet.
+    """
+    flags: dict[str, Any] = {f"--{what}": given for what, given in asked.items()}
+    needs("a JOB_ID", job_id, flags)
+    needs("--resume", asked["resume"], {"--detach": detach})
+    at_most_one(flags)
     if job_id is None:
         _list(client.jobs(), as_json)
-    elif cancel:
+    elif asked["cancel"]:
         _cancel(client, job_id, as_json)
-    elif follow:
+    elif asked["resume"]:
+        _started(client, client.resume(job_id), detach, as_json)
+    elif asked["follow"]:
         _finish(client, job_id, as_json)
     else:
         print_json(client.job(job_id))
@@ -202,8 +224,15 @@ def jobs(client: Client, /, job_id: str | None, follow: bool, cancel: bool, as_j
 def _cancel(client: Client, job_id: str, as_json: bool) -> None:
     before = client.job(job_id)["state"]
     job = client.cancel(job_id)
+    if as_json:
+        print_json(job)
+        return
     already = " already" if job["state"] == before else ""
-    print_json(job) if as_json else click.echo(f"job {job_id} has ended{already}: {job['state']}")
+    click.echo(f"job {job_id} has ended{already}: {job['state']}")
+    if job["state"] == "cancelled":
+        if job["error"] is not None:
+            click.echo(job["error"]["message"])
+        click.echo(_GO_ON.format(job_id))
 
 
 def _list(found: list[dict[str, Any]], as_json: bool) -> None:

@@ -28,7 +28,10 @@ class DatasetMethods(Surface):
     async def put_dataset(
         self, name: str, columns: Mapping[str, Any], replication: int = 1
     ) -> dict[str, Any]:
-        """Declare a data set: `columns` are {name: {dtype, shape}}, the shape of one item."""
+        """Declare a data set: `columns` are {name: {dtype, shape}}, the shape of one item.
+
+        The answer says whether it is new (`created`).
+        """
         body = Encoded({"columns": dict(columns), "replication": replication})
         reply = await self._transport.send(Request("PUT", path("datasets", name), body))
         facts: dict[str, Any] = reply.value()
@@ -97,8 +100,10 @@ class DatasetMethods(Surface):
         facts: dict[str, int] = await self._post(path("datasets", name) + "/compact", {})
         return facts
 
-    async def delete_dataset(self, name: str) -> None:
-        await self._delete(path("datasets", name))
+    async def delete_dataset(self, name: str, *, only_empty: bool = False) -> None:
+        """With `only_empty` a data set that has items raises `ConflictError` and stays."""
+        only = {"state": "empty"} if only_empty else {}
+        await self._delete(path("datasets", name), **only)
 
 
 def _paged(page: dict[str, Any]) -> dict[str, Any]:

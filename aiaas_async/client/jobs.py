@@ -1,4 +1,4 @@
-"""Jobs: train, look, follow across broken connections and restarts, wait, cancel."""
+"""Jobs: train, look, follow across broken connections and restarts, wait, cancel, resume."""
 
 from __future__ import annotations
 
@@ -73,6 +73,16 @@ class JobMethods(Surface):
         """End a job; returns when it has ended."""
         facts: dict[str, Any] = await self._delete(path("jobs", job_id))
         return facts
+
+    async def resume(self, job_id: str) -> dict[str, Any]:
+        """Have a job that was cancelled or failed go on where it ended: a training from its last
+        checkpoint, a batch with the items that have no result.
+
+        Raises `ConflictError` where there is nothing to go on from, or other data.
+        """
+        where = path("jobs", job_id, "resume")
+        job: dict[str, Any] = await self._post(where, {}, repeatable=False)
+        return job
 
     async def follow(self, job_id: str) -> AsyncGenerator[Event, None]:
         """A job's events from its first to its end.

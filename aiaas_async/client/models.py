@@ -143,6 +143,11 @@ class ModelMethods(Surface):
         facts: dict[str, Any] = await self._get(version_path(name, version))
         return facts
 
+    async def release(self, name: str, version: str) -> dict[str, Any]:
+        """A candidate, whose gate did not hold, is one no longer: `latest` may choose it."""
+        facts: dict[str, Any] = await self._post(version_path(name, version) + "/release", {})
+        return facts
+
     async def delete_model(self, name: str) -> None:
         await self._delete(path("models", name))
 

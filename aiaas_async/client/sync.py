@@ -211,6 +211,9 @@ class Client:
     def roll_back_alias(self, name: str, alias: str) -> dict[str, Any]:
         return self._run(self._async.roll_back_alias(name, alias))
 
+    def release(self, name: str, version: str) -> dict[str, Any]:
+        return self._run(self._async.release(name, version))
+
     def delete_alias(self, name: str, alias: str) -> None:
         return self._run(self._async.delete_alias(name, alias))
 
@@ -283,8 +286,8 @@ class Client:
     def compact_dataset(self, name: str) -> dict[str, int]:
         return self._run(self._async.compact_dataset(name))
 
-    def delete_dataset(self, name: str) -> None:
-        return self._run(self._async.delete_dataset(name))
+    def delete_dataset(self, name: str, *, only_empty: bool = False) -> None:
+        return self._run(self._async.delete_dataset(name, only_empty=only_empty))
 
     def train(
         self,
@@ -323,6 +326,9 @@ class Client:
 
     def cancel(self, job_id: str) -> dict[str, Any]:
         return self._run(self._async.cancel(job_id))
+
+    def resume(self, job_id: str) -> dict[str, Any]:
+        return self._run(self._async.resume(job_id))
 
     def follow(self, job_id: str) -> Iterator[Event]:
         events = self._async.follow(job_id)

@@ -16,7 +16,7 @@ from aiaas_async.errors import NoMatchError
 from aiaas_async.names import clip
 from aiaas_async.registry.catalog import NONE_YET, Catalog, ModelRecord, VersionRecord
 from aiaas_async.registry.near import near, say_near
-from aiaas_async.registry.versions import STANDING, OrderKey, preference
+from aiaas_async.registry.versions import OrderKey, preference
 
 MAX_NEAR_MISSES: Final = 10
 
@@ -64,8 +64,8 @@ def by_inputs(catalog: Catalog, names: Collection[str]) -> list[VersionRecord]:
     found = catalog.taking(frozenset(names))
     if not found:
         raise _nobody_takes(catalog, frozenset(names))
-    standing = max(STANDING[record.state] for record in found)
-    return [record for record in found if STANDING[record.state] == standing]
+    standing = max(record.standing for record in found)
+    return [record for record in found if record.standing == standing]
 
 
 def _considered(catalog: Catalog, name: str | None) -> Iterable[ModelRecord]:
@@ -103,7 +103,7 @@ def _no_match(catalog: Catalog, query: Query, misses: list[_Miss]) -> NoMatchErr
 def _nearness(miss: _Miss) -> tuple[int, int, tuple[bool, OrderKey], str]:
     """The fewer conditions failed the nearer, then whoever can serve, then the newest."""
     ref = miss.record.ref
-    return -len(miss.failed), STANDING[miss.record.state], preference(ref.version), ref.name
+    return -len(miss.failed), miss.record.standing, preference(ref.version), ref.name
 
 
 def _rendered(miss: _Miss) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Scores: how well a version that meets every condition suits, from 0 to 1.
 
-    0.40  state      ready 1, registered 0.5, corrupt 0
+    0.40  state      ready 1, registered or a candidate 0.5, corrupt 0
     0.20  signature  share of the version's inputs and outputs that the query named
     0.15  fit        share of the asked resource budgets that the version uses
     0.20  recency    its place among its model's versions: final releases 0.5 to 1, others to 0.25
@@ -28,7 +28,7 @@ def scores(query: Query, matches: Sequence[tuple[ModelRecord, VersionRecord]]) -
     records = [record for _, record in matches]
     ranges = {metric: _range(metric, records) for metric in query.metrics}
     weighted = (
-        _STATE * STANDING[record.state] / _HIGHEST
+        _STATE * record.standing / _HIGHEST
         + _SIGNATURE * _signature(query, record)
         + _FIT * _fit(query.resources, record.metadata.resources)
         + _RECENCY * _recency(model, record)

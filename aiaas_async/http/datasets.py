@@ -14,6 +14,7 @@ from aiaas_async.http.exchange import (
     whole_query,
 )
 from aiaas_async.http.itemstream import decode, is_stream, raw_values
+from aiaas_async.names import clip
 from aiaas_async.wire.codecs import codec_for, reply_codec
 
 _PAGE, _MOST = 100, 10_000
@@ -38,7 +39,12 @@ async def show_dataset(request: web.Request) -> web.StreamResponse:
 
 
 async def delete_dataset(request: web.Request) -> web.StreamResponse:
-    await request.app[PLATFORM].datasets.delete(request.match_info["name"])
+    """`?state=empty`: only while it has no items."""
+    state = request.query.get("state")
+    if state not in (None, "empty"):
+        raise InvalidError(f"?state= must be empty or left out, got {clip(state)}")
+    datasets, name = request.app[PLATFORM].datasets, request.match_info["name"]
+    await datasets.delete(name, only_empty=state == "empty")
     return web.Response(status=204)
 
 

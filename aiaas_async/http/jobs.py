@@ -1,4 +1,4 @@
-"""/train and /jobs: start, look, follow (server-sent events), cancel."""
+"""/train and /jobs: start, look, follow (server-sent events), cancel, resume."""
 
 from __future__ import annotations
 
@@ -49,6 +49,13 @@ async def show_job(request: web.Request) -> web.StreamResponse:
 async def cancel_job(request: web.Request) -> web.StreamResponse:
     job = await request.app[PLATFORM].jobs.cancel(request.match_info["id"])
     return reply(answer_codec(request), render(job))
+
+
+async def resume_job(request: web.Request) -> web.StreamResponse:
+    """A job that was cancelled or failed goes on: a training from its last checkpoint, bit for
+    bit; a batch with the items that have no result yet."""
+    job = await request.app[PLATFORM].jobs.resume(request.match_info["id"])
+    return reply(answer_codec(request), render(job), 202)
 
 
 async def follow_job(request: web.Request) -> web.StreamResponse:

@@ -148,7 +148,8 @@ def _read_nodes(readings: Readings, platform: Platform) -> None:
 def _read_platform(readings: Readings, platform: Platform) -> None:
     readings.take("aiaas_info", 1, __version__)
     readings.take("aiaas_start_time_seconds", platform.started_at)
-    states = Counter(record.state for record in platform.models.catalog.versions())
+    standings = platform.cluster.standings()
+    states = Counter(standings.of(each).state for each in platform.models.catalog.versions())
     for state, count in states.items():
         readings.take("aiaas_versions", count, state)
     placed = Counter(deployment.state for deployment in platform.deployments.all())

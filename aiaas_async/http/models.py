@@ -26,9 +26,11 @@ from aiaas_async.http.exchange import (
 from aiaas_async.http.longreply import reply_arrays
 from aiaas_async.messages import render_metadata
 from aiaas_async.names import ModelRef, clip
+from aiaas_async.registry.catalog import Catalog
 from aiaas_async.registry.records import AliasRecord, Traffic, VersionRecord
 from aiaas_async.schedule.origin import Origin
 from aiaas_async.service.calls import Wrt, check_wrt
+from aiaas_async.service.standing import Standings
 
 _DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/]+={0,2}):")
 _PAGE = 100
@@ -37,21 +39,24 @@ _PAGE = 100
 async def list_models(request: web.Request) -> web.StreamResponse:
     """A page of models in the order of their names; `after` is the last name of the page before."""
     catalog = request.app[PLATFORM].models.catalog
+    standings = request.app[PLATFORM].cluster.standings()
     limit = whole_query(request, "limit", _PAGE, 1000)
     after = request.query.get("after", "")
     names = [name for name in catalog.names() if name > after]
-    page = [render_model(request, name) for name in names[:limit]]
+    page = [_render_model(catalog, name, standings) for name in names[:limit]]
     following = names[limit - 1] if 0 < limit < len(names) else None
     return reply(answer_codec(request), {"models": page, "next": following})
 
 
 async def show_model(request: web.Request) -> web.StreamResponse:
-    return reply(answer_codec(request), render_model(request, request.match_info["name"]))
+    platform, name = request.app[PLATFORM], request.match_info["name"]
+    facts = _render_model(platform.models.catalog, name, platform.cluster.standings())
+    return reply(answer_codec(request), facts)
 
 
 async def show_version(request: web.Request) -> web.StreamResponse:
-    record = _record(request)
-    return reply(answer_codec(request), render_version(record))
+    standings = request.app[PLATFORM].cluster.standings()
+    return reply(answer_codec(request), _render_version(_record(request), standings))
 
 
 async def delete_model(request: web.Request) -> web.StreamResponse:
@@ -103,8 +108,16 @@ async def get_file(request: web.Request) -> web.StreamResponse:
 
 
 async def commit(request: web.Request) -> web.StreamResponse:
-    record = await request.app[PLATFORM].models.commit(_record(request).ref)
-    return reply(answer_codec(request), render_version(record))
+    platform = request.app[PLATFORM]
+    record = await platform.models.commit(_record(request).ref)
+    return reply(answer_codec(request), _render_version(record, platform.cluster.standings()))
+
+
+async def release(request: web.Request) -> web.StreamResponse:
+    """A candidate is one no longer: `latest` may choose it, though its gate did not hold."""
+    platform = request.app[PLATFORM]
+    record = await platform.models.release(_record(request).ref)
+    return reply(answer_codec(request), _render_version(record, platform.cluster.standings()))
 
 
 async def load(request: web.Request) -> web.StreamResponse:
@@ -236,24 +249,34 @@ def _expected_digest(request: web.Request) -> str | None:
     return digest.hex()
 
 
-def render_model(request: web.Request, name: str) -> dict[str, Any]:
-    catalog = request.app[PLATFORM].models.catalog
+def _render_model(catalog: Catalog, name: str, standings: Standings) -> dict[str, Any]:
     model = catalog.model(name)
     return {
         "name": name,
         "latest": catalog.latest(name),
         "versions": [
-            {"version": record.ref.version, "state": record.state} for record in model.ordered()
+            {"version": record.ref.version, **_standing(record, standings)}
+            for record in model.ordered()
         ],
         "aliases": {alias: record.version for alias, record in model.aliases.items()},
     }
 
 
-def render_version(record: VersionRecord) -> dict[str, Any]:
+def _standing(record: VersionRecord, standings: Standings) -> dict[str, Any]:
+    """Whether a version can be called, and why not; and whether `latest` passes over it."""
+    now = standings.of(record)
+    return {
+        "state": now.state,
+        "reason": now.reason,
+        "quarantined_until": now.until,
+        "candidate": None if record.candidate is None else msgspec.to_builtins(record.candidate),
+    }
+
+
+def _render_version(record: VersionRecord, standings: Standings) -> dict[str, Any]:
     return {
         **render_metadata(record.metadata),
-        "state": record.state,
-        "reason": record.reason,
+        **_standing(record, standings),
         "files": [{"path": e.path, "sha256": e.sha256, "size": e.size} for e in record.files],
         "nbytes": record.nbytes,
         "created_at": record.created_at,

@@ -104,7 +104,8 @@ async def model_metadata(request: web.Request) -> web.StreamResponse:
 async def model_ready(request: web.Request) -> web.StreamResponse:
     """200 when the version answers calls, else 400."""
     record = found_record(request)
-    if not request.app[V2].is_ready(record):
+    now = request.app[PLATFORM].cluster.standings().of(record)
+    if now.state != "ready" or not request.app[V2].is_ready(record):
         return reply({"error": "Model version not ready"}, 400)
     return web.Response()
 

@@ -35,13 +35,14 @@ async def register(request: web.Request) -> web.StreamResponse:
 async def discover(request: web.Request) -> web.StreamResponse:
     body, codec = await read_object(request, CONTROL_BYTES)
     matches = request.app[PLATFORM].models.discover(Query.parse(body))
+    standings = request.app[PLATFORM].cluster.standings()
     best = render_metadata(matches.ranked[0].record.metadata)
     best["matches"] = [
         {
             "name": found.record.metadata.name,
             "version": found.record.metadata.version,
             "score": round(found.score, 4),
-            "state": found.record.state,
+            "state": standings.of(found.record).state,
             "metadata": render_metadata(found.record.metadata),
         }
         for found in matches.ranked

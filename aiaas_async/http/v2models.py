@@ -19,6 +19,7 @@ from aiaas_async.messages import Metadata, TensorSpec
 from aiaas_async.names import LATEST, ModelRef
 from aiaas_async.registry.records import ModelRecord, VersionRecord
 from aiaas_async.service.platform import Platform
+from aiaas_async.service.standing import Standing
 from aiaas_async.wire.open_inference import Model
 from aiaas_async.wire.sequences import split_controls
 from aiaas_async.wire.v2tensors import DATATYPES
@@ -140,22 +141,23 @@ def statistics_of(app: web.Application, asked: Mapping[str, str]) -> list[dict[s
 
 def index(app: web.Application, *, only_ready: bool) -> list[dict[str, Any]]:
     """Every version there is, with its state."""
-    shown = []
+    shown, standings = [], app[PLATFORM].cluster.standings()
     for record in app[PLATFORM].models.catalog.versions():
-        is_ready = app[V2].is_ready(record)
+        now = standings.of(record)
+        is_ready = now.state == "ready" and app[V2].is_ready(record)
         if only_ready and not is_ready:
             continue
         row = {"name": record.ref.name, "version": record.ref.version}
         state = "READY" if is_ready else "UNAVAILABLE"
-        reason = {} if is_ready else {"reason": _reason(record)}
+        reason = {} if is_ready else {"reason": _reason(now)}
         shown.append({**row, "state": state, **reason})
     return shown
 
 
-def _reason(record: VersionRecord) -> str:
-    if record.state == "ready":
+def _reason(now: Standing) -> str:
+    if now.state == "ready":
         return "unloaded"
-    return record.reason or "its files are not committed"
+    return now.reason or "its files are not committed"
 
 
 async def load(app: web.Application, name: str, body: Mapping[str, Any], timeout_s: float) -> None:

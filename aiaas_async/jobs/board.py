@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from aiaas_async.errors import (
     AiaasError,
     CancelledJobError,
+    ConflictError,
     InternalError,
     NotFoundError,
     OverloadedError,
@@ -48,6 +49,12 @@ class Runner(Protocol):
     async def run(self, job: Running) -> dict[str, Any]:
         """Do it and return its result. Raise `CancelledJobError` when `job.cancel` ended it."""
 
+    async def resumed(self, board: JobBoard, record: JobRecord) -> dict[str, Any]:
+        """The request with which a job that was cancelled or failed goes on where it ended.
+
+        Raises `ConflictError` or `NotFoundError` where that cannot be.
+        """
+
     def forget(self, job_id: str) -> None:
         """Delete what the job left on disk."""
 
@@ -63,6 +70,7 @@ class JobBoard:
         self._jobs: dict[str, Running] = {}
         self._slots = asyncio.Semaphore(max_running)
         self._stopping = False
+        self._resuming: set[str] = set()
 
     def restore(self, records: Sequence[JobRecord]) -> None:
         """Take up the records of an earlier run, and start again what was not over."""
@@ -78,8 +86,7 @@ class JobBoard:
 
     async def submit(self, kind: str, request: dict[str, Any]) -> Running:
         """Accept a job. Raises `OverloadedError` when too many wait."""
-        if sum(not job.record.over for job in self._jobs.values()) >= MAX_WAITING:
-            raise OverloadedError(f"{MAX_WAITING} jobs wait already", retry_after=10.0)
+        self._check_room()
         record = JobRecord(
             id=secrets.token_hex(8),
             kind=kind,
@@ -93,6 +100,36 @@ class JobBoard:
         self._begin(job)
         await self._forget_old()
         return job
+
+    async def resume(self, job_id: str) -> Running:
+        """Have a job that was cancelled or failed go on where it ended.
+
+        Raises what its runner's `resumed` does, `ConflictError` for a job in another state, and
+        `OverloadedError` when too many wait.
+        """
+        ended = self.get(job_id)
+        state = "being resumed" if job_id in self._resuming else ended.record.state
+        if state not in ("cancelled", "failed"):
+            raise ConflictError(
+                f"job {job_id} is {state}; only one that was cancelled or failed is resumed"
+            )
+        self._check_room()
+        self._resuming.add(job_id)
+        try:
+            request = await self._runners[ended.record.kind].resumed(self, ended.record)
+            changes: dict[str, Any] = {"request": request, "finished_at": None, "error": None}
+            record = ended.record.moved("queued", **changes)
+            await self._save([record], [])
+        finally:
+            self._resuming.discard(job_id)
+        logger.info("%s, to go on", _told(record))
+        job = self._jobs[job_id] = Running(record, ended.events.continued())
+        self._begin(job)
+        return job
+
+    def _check_room(self) -> None:
+        if sum(not job.record.over for job in self._jobs.values()) >= MAX_WAITING:
+            raise OverloadedError(f"{MAX_WAITING} jobs wait already", retry_after=10.0)
 
     def _begin(self, job: Running) -> None:
         job.task = asyncio.create_task(self._run(job), name=f"job {job.record.id}")
@@ -122,7 +159,7 @@ class JobBoard:
     async def _stopped(self, job: Running, error: CancelledJobError) -> None:
         """Cancelled by a user it is over; stopped with the server it resumes."""
         if job.cancelled_by_user:
-            facts = {"code": error.code, "message": error.message}
+            facts = {"code": error.code, "message": error.message, "details": error.details}
             await self._move(job, "cancelled", finished_at=time.time(), error=facts)
         else:
             await self._move(job, "queued")

@@ -32,6 +32,12 @@ class EventLog:
         self._count = run * NUMBERS_PER_RUN
         self._news = asyncio.Event()
 
+    def continued(self) -> EventLog:
+        """An empty log whose numbers go on from this one's, for a job that begins again."""
+        new = EventLog()
+        new._count = self._count
+        return new
+
     def add(self, kind: str, data: dict[str, Any]) -> None:
         self._count += 1
         self._events.append(Event(self._count, kind, data))

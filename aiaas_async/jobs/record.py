@@ -10,14 +10,16 @@ from aiaas_async.errors import ConflictError
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
-# A running job goes back to "queued" when the server stops: it resumes at the next start.
+# A running job goes back to "queued" when the server stops: it resumes at the next start. One
+# that was cancelled or failed does so when a user has it resumed.
 TRANSITIONS: Final[dict[str, frozenset[str]]] = {
     "queued": frozenset({"running", "cancelled", "failed"}),
     "running": frozenset({"succeeded", "failed", "cancelled", "queued"}),
     "succeeded": frozenset(),
-    "failed": frozenset(),
-    "cancelled": frozenset(),
+    "failed": frozenset({"queued"}),
+    "cancelled": frozenset({"queued"}),
 }
+UNDER_WAY: Final = frozenset({"queued", "running"})
 
 
 class JobRecord(msgspec.Struct, frozen=True, omit_defaults=False):
@@ -38,7 +40,7 @@ class JobRecord(msgspec.Struct, frozen=True, omit_defaults=False):
 
     @property
     def over(self) -> bool:
-        return not TRANSITIONS[self.state]
+        return self.state not in UNDER_WAY
 
     def moved(self, state: State, **changes: Any) -> JobRecord:
         """This record in `state`; raises `ConflictError` when the table has no such move."""

@@ -19,7 +19,7 @@ from aiaas_async.messages import FileEntry, Metadata, TensorSpec
 from aiaas_async.names import LATEST, ModelRef, check_name, clip
 from aiaas_async.registry.catalog import AliasRecord, Catalog, ModelRecord, VersionRecord, no_model
 from aiaas_async.registry.labels import check_label
-from aiaas_async.registry.records import NO_SPLIT, Traffic
+from aiaas_async.registry.records import NO_SPLIT, Candidate, Traffic
 from aiaas_async.registry.rows import Counter, Writes, digest, encode, exact
 from aiaas_async.registry.rules import (
     check_distinct,
@@ -167,6 +167,15 @@ class Draft:
         seen = self.version(record.ref).files
         return self.commit(record.ref, inputs, outputs, nbytes, seen)
 
+    def hold_back(self, ref: ModelRef, alias: str, reason: str) -> VersionRecord:
+        """A version is not to have `alias`, for which it was made: a candidate from now on."""
+        return self._put_version(self.version(ref), candidate=Candidate(alias, reason))
+
+    def release(self, ref: ModelRef) -> VersionRecord:
+        """A candidate is a version like any other from now on."""
+        record = self.version(ref)
+        return record if record.candidate is None else self._put_version(record, candidate=None)
+
     def mark_corrupt(self, ref: ModelRef, reason: str) -> VersionRecord:
         """A committed version's files are missing or damaged; it is refused from now on."""
         record = self.version(ref)
@@ -230,6 +239,10 @@ class Draft:
             return known
         for record in named:
             check_ready(record)
+        held = named[0].candidate
+        if held is not None and held.alias == alias:  # whoever does this overrules the gate
+            self.release(named[0].ref)
+            model = self.model(name)
         previous = known.previous if known is not None else ()
         if known is not None and known.version != version:
             previous = (*previous, known.version)

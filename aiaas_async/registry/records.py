@@ -17,14 +17,23 @@ from aiaas_async.messages import FileEntry, Metadata
 from aiaas_async.names import LATEST, ModelRef, clip
 from aiaas_async.registry.near import say_near
 from aiaas_async.registry.versions import (
+    STANDING,
     State,
     asks_prereleases,
     best,
     is_final,
     is_specifier,
     matches_specifier,
+    names_one,
     order_key,
 )
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """Why a version did not get the alias it was made for: nobody who does not name it gets it."""
+
+    alias: str
+    reason: str
 
 
 class VersionRecord(msgspec.Struct, frozen=True):
@@ -41,6 +50,12 @@ class VersionRecord(msgspec.Struct, frozen=True):
     nbytes: int = 0
     committed_at: float | None = None
     digest: str | None = None
+    candidate: Candidate | None = None
+
+    @property
+    def standing(self) -> int:
+        """Who serves a caller better, where several versions would do."""
+        return STANDING["registered"] if self.candidate is not None else STANDING[self.state]
 
     def check_open(self) -> None:
         """Raise `ConflictError` once the version is committed."""
@@ -105,7 +120,8 @@ class ModelRecord:
 
     @cached_property
     def latest(self) -> VersionRecord | None:
-        """The highest ready version, final releases first; without a ready one, the highest."""
+        """The highest ready version, final releases first; without a ready one, the highest.
+        No candidate: those are for who names them."""
         return _best(self.versions.values())
 
     @cached_property
@@ -152,9 +168,28 @@ class ModelRecord:
 
     def _matching(self, specifier: str) -> VersionRecord | None:
         fitting = [r for v, r in self.versions.items() if matches_specifier(v, specifier)]
-        return _best(fitting, prereleases=asks_prereleases(specifier))
+        found = _best(fitting, prereleases=asks_prereleases(specifier))
+        return fitting[0] if found is None and fitting and names_one(specifier) else found
+
+    def _held_back(self, version: str) -> NotFoundError | None:
+        """Where candidates alone would do for `version`: which one, why not, and what to do."""
+        specifier = is_specifier(version)
+        if not specifier and version != LATEST:
+            return None
+        for record in reversed(self.ordered()):
+            ref, held = record.ref, record.candidate
+            if held is not None and (not specifier or matches_specifier(ref.version, version)):
+                return NotFoundError(
+                    f"{self.name} has no version for {clip(version)} but the candidate "
+                    f"{ref.version}: {held.reason}. Name it, {ref}, or release it: `aiaas models "
+                    f"{ref} --release`, POST /models/{ref.name}/versions/{ref.version}/release",
+                    {"candidate": ref.version, "reason": held.reason},
+                )
+        return None
 
     def _no_version(self, version: str) -> NotFoundError:
+        if held := self._held_back(version):
+            return held
         known = sorted([*self.versions, *self.aliases])
         hint = say_near(version, known, "it has none")
         what = "version that satisfies" if is_specifier(version) else "version or alias"
@@ -162,4 +197,5 @@ class ModelRecord:
 
 
 def _best(records: Iterable[VersionRecord], *, prereleases: bool = False) -> VersionRecord | None:
-    return best(((r.state, r.ref.version, r) for r in records), prereleases=prereleases)
+    offered = ((r.state, r.ref.version, r) for r in records if r.candidate is None)
+    return best(offered, prereleases=prereleases)

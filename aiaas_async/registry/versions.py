@@ -93,6 +93,14 @@ def matches_specifier(version: str, specifier: str) -> bool:
     return wanted.contains(version, prereleases=True)
 
 
+def names_one(specifier: str) -> bool:
+    """Whether a specifier is a version by its own name: "==1.0", also for "1"."""
+    return all(
+        s.operator in ("==", "===") and not s.version.endswith(".*")
+        for s in parse_specifier(specifier)
+    )
+
+
 def asks_prereleases(specifier: str) -> bool:
     """Whether a specifier names a pre-release, so that they rank with the final releases."""
     return bool(parse_specifier(specifier).prereleases)

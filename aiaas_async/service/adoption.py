@@ -44,10 +44,13 @@ class Promotion:
     refusal: str | None = None
 
     def apply(self, draft: Draft, ref: ModelRef) -> str | None:
-        """Move the alias, or say why it stays."""
+        """Move the alias, or say why it stays. A version that is refused is a candidate; one
+        whose alias somebody else moved is not: nothing is wrong with it."""
         if self.refusal is not None or self.revision is None:
             if self.refusal is None:
                 draft.set_alias(ref.name, self.alias, ref.version)
+            else:
+                draft.hold_back(ref, self.alias, self.refusal)
             return self.refusal
         try:
             draft.set_alias(ref.name, self.alias, ref.version, self.revision)
@@ -90,10 +93,11 @@ class Adoption:
 
         def commit(draft: Draft) -> tuple[VersionRecord, str | None]:
             registered = _registered_or(draft, metadata)
-            record = draft.register_committed(
+            ref = draft.register_committed(
                 registered, files, found.inputs, found.outputs, found.nbytes
-            )
-            return record, None if promotion is None else promotion.apply(draft, record.ref)
+            ).ref
+            reason = None if promotion is None else promotion.apply(draft, ref)
+            return draft.version(ref), reason
 
         try:
             record, reason = await self._writer.mutate(commit)

@@ -18,14 +18,17 @@ import msgspec
 
 from aiaas_async.data.source import Source
 from aiaas_async.errors import (
+    AiaasError,
     CancelledJobError,
     ConflictError,
     DeadlineError,
     InvalidError,
+    NotFoundError,
     StoppingError,
 )
 from aiaas_async.formats.dtypes import NUMPY
 from aiaas_async.jobs.board import JobBoard, Running
+from aiaas_async.jobs.record import JobRecord
 from aiaas_async.names import LATEST, check_name, clip
 from aiaas_async.node.work import Servable
 from aiaas_async.schedule.assign import ASSIGNMENTS
@@ -102,6 +105,10 @@ class BatchInference:
             self._claimed.discard(output)
 
     def _claim(self, board: JobBoard, output: str) -> None:
+        self._check_unclaimed(board, output)
+        self._claimed.add(output)
+
+    def _check_unclaimed(self, board: JobBoard, output: str) -> None:
         """Refuse a result data set that another job writes to."""
         for job in board.all():
             record = job.record
@@ -111,7 +118,6 @@ class BatchInference:
                 raise ConflictError(f"job {record.id} writes to data set {output}; name another")
         if output in self._claimed:
             raise ConflictError(f"another job writes to data set {output}; name another")
-        self._claimed.add(output)
 
     async def _accept(
         self,
@@ -133,8 +139,48 @@ class BatchInference:
                 await asyncio.shield(self._datasets.delete(output))
             raise
 
+    async def resumed(self, board: JobBoard, record: JobRecord) -> dict[str, Any]:
+        """What `record` asked for: its results are its checkpoint. Its time begins anew.
+
+        Raises `ConflictError` when its results are gone, or another job writes to them;
+        `NotFoundError` when the model or the data set is.
+        """
+        request = dict(record.request)
+        self._models.catalog.version(request["model"], request["version"])
+        await self._datasets.source(request["dataset"])
+        output = request["output_dataset"]
+        try:
+            await self._datasets.source(output)
+        except NotFoundError:
+            raise ConflictError(
+                f"data set {output}, which held the results of job {record.id}, is deleted; start "
+                "it anew"
+            ) from None
+        self._check_unclaimed(board, output)
+        if request["timeout_s"] is not None:
+            request["_end_at"] = time.time() + request["timeout_s"]
+        return request
+
     async def run(self, job: Running) -> dict[str, Any]:
-        """Do what has no result yet. Resumes where an earlier run of the same job ended."""
+        """Do what has no result yet, and tell a failure with where the results of the rest are.
+        Resumes where an earlier run of the same job ended."""
+        try:
+            return await self._run(job)
+        except AiaasError as error:
+            await self._tell_results(error, job.record.request["output_dataset"])
+            raise
+
+    async def _tell_results(self, error: AiaasError, output: str) -> None:
+        """Add to `error` what there is in data set `output`, which is partial now."""
+        try:
+            count = len(await self._datasets.source(output))
+        except AiaasError:  # deleted, or damaged: then that is what ended the job
+            return
+        held = f"{count} results are in data set {output}" if count else f"{output} is empty"
+        error.details |= {"output_dataset": output, "stored": count}
+        error.message += f"; {held}: resume the job to have it filled, or delete it"
+
+    async def _run(self, job: Running) -> dict[str, Any]:
         request = job.record.request
         await self._placed()
         record = self._models.catalog.version(request["model"], request["version"])
@@ -233,11 +279,13 @@ async def _until_cancelled(job: Running, run: BatchRun) -> None:
             work.cancel()
             await asyncio.wait([work])
     if work.cancelled():
-        raise CancelledJobError(f"stopped after {run.facts()['done']} of {run.facts()['total']}")
+        raise CancelledJobError(
+            f"stopped after {run.facts()['done']} of {run.facts()['total']} items"
+        )
     try:
         work.result()
     except DeadlineError as error:
         raise DeadlineError(
-            f"the job's time was over after {run.facts()['done']} of {run.facts()['total']} "
-            "items; their results are stored. Raise timeout_s"
+            f"the job's time of timeout_s was over after {run.facts()['done']} of "
+            f"{run.facts()['total']} items"
         ) from error

@@ -14,15 +14,18 @@ from typing import Any, Final
 from aiaas_async.errors import ConflictError, NotFoundError, StoppingError, WorkerDiedError
 from aiaas_async.names import clip
 from aiaas_async.node.node import Node
+from aiaas_async.node.quarantine import Quarantine
 from aiaas_async.node.work import Message, Result
 from aiaas_async.ring.hashring import Ring
 from aiaas_async.schedule.origin import A_CALL, Origin
+from aiaas_async.service.standing import Standings
 
 JOIN_TIMEOUT_S: Final = 30.0
 
 
 class Cluster:
-    """`make_node` builds a node for an id; `secret` keys the ring's hash.
+    """`make_node` builds a node for an id, all of which share `quarantine`; `secret` keys the
+    ring's hash.
 
     A node that leaves is off the ring at once, and stays in `nodes` until its work is done.
     """
@@ -31,11 +34,13 @@ class Cluster:
         self,
         make_node: Callable[[str], Node],
         secret: bytes,
+        quarantine: Quarantine,
         *,
         load_factor: float,
         points_per_node: int,
     ) -> None:
         self._make_node = make_node
+        self.quarantine = quarantine
         self._load_factor = load_factor
         self.nodes: dict[str, Node] = {}
         self.ring = Ring((), secret, points_per_member=points_per_node)
@@ -148,8 +153,12 @@ class Cluster:
 
     def status(self, node_id: str) -> dict[str, Any]:
         """JSON-like facts of one node. Raises `NotFoundError`."""
-        facts = self.node(node_id).status()
+        facts = self.node(node_id).status() | {"quarantined": self.standings().all_quarantined()}
         return facts if node_id in self.ring else {**facts, "state": "leaving"}
+
+    def standings(self) -> Standings:
+        """What versions are to their callers now."""
+        return Standings(self.quarantine)
 
     async def stop(self, grace_s: float) -> None:
         await asyncio.gather(*(node.stop(grace_s) for node in self.nodes.values()))

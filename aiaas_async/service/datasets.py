@@ -59,7 +59,7 @@ class Datasets:
 
     def _declare(self, name: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
         dataset, created = self._library.declare(name, body)
-        return _facts(dataset), created
+        return {**_facts(dataset), "created": created}, created
 
     async def list_all(self) -> list[dict[str, Any]]:
         return await _thread(self._listed)
@@ -77,15 +77,21 @@ class Datasets:
             "digest": await _thread(dataset.digest),
         }
 
-    async def delete(self, name: str) -> None:
-        """Raises `NotFoundError`, and `ConflictError` naming who needs the data set."""
+    async def delete(self, name: str, *, only_empty: bool = False) -> None:
+        """Raises `NotFoundError`, and `ConflictError` naming who needs the data set, or how many
+        items it has where it was to be empty."""
         if using := [each for user in self.users for each in user(name)]:
             raise ConflictError(
                 f"data set {name} is in use by {', '.join(using)}; cancel that first, or wait for "
                 "its end",
                 {"used_by": using},
             )
-        await _thread(self._library.delete, name)
+        await _thread(self._delete_empty if only_empty else self._library.delete, name)
+
+    def _delete_empty(self, name: str) -> None:
+        if count := self._library.get(name).count:
+            raise ConflictError(f"data set {name} is not empty: it has {count} items")
+        self._library.delete(name)
 
     async def put(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Store the items of a body `{keys?, columns}`; durable when it returns."""

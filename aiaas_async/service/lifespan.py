@@ -141,6 +141,7 @@ async def _start_cluster(
     cluster = Cluster(
         lambda node_id: Node(node_id, workers, limits, quarantine, cores),
         secret,
+        quarantine,
         load_factor=settings.load_factor,
         points_per_node=settings.points_per_node,
     )

@@ -196,6 +196,12 @@ class Models:
         await self._writer.mutate(lambda draft: draft.delete_alias(name, alias))
         logger.info("alias %s:%s is deleted", name, alias)
 
+    async def release(self, ref: ModelRef) -> VersionRecord:
+        """A candidate is a version like any other from now on."""
+        record = await self._writer.mutate(lambda draft: draft.release(ref))
+        logger.info("%s is released", ref)
+        return record
+
     async def discard(self, ref: ModelRef) -> None:
         """Delete a version that was never committed. Raises `NotFoundError`, `ConflictError`."""
 
@@ -224,6 +230,7 @@ class Models:
         for record in records:
             await self.unload(record.ref)
             self.statistics.forget(record.ref)
+            self._cluster.quarantine.forget(str(record.ref))
         await self._sweep()
 
     async def _sweep(self) -> None:

@@ -25,6 +25,7 @@ from aiaas_async.errors import (
 )
 from aiaas_async.formats.graphfile import FILE_NAME as GRAPH_FILE
 from aiaas_async.jobs.board import JobBoard, Running
+from aiaas_async.jobs.record import JobRecord
 from aiaas_async.messages import Metadata
 from aiaas_async.names import LATEST, clip
 from aiaas_async.nn.network import Network
@@ -110,6 +111,32 @@ class Training:
         }
         return await board.submit(KIND, facts)
 
+    async def resumed(self, board: JobBoard, record: JobRecord) -> dict[str, Any]:
+        """What `record` asked for, to go on from its last checkpoint with the same items.
+
+        Raises `ConflictError` without a checkpoint, after a change of the data set, and when the
+        version is committed; `NotFoundError` when the data set or the parent is gone.
+        """
+        del board  # no other job stands in the way of a training
+        facts, given = record.request, request_of(record.request)
+        if not await asyncio.to_thread(newest_step, self._workshop.folder / record.id):
+            raise ConflictError(
+                f"job {record.id} left no checkpoint to go on from: it ended before its first "
+                "one; start it anew"
+            )
+        network, _ = await self._start_of(given)
+        parsed = parse_plan(facts["plan"])
+        metadata = metadata_of(given, network.inputs, network.outputs, {}, None)
+        self._check_free(metadata, alias_of(given, parsed))
+        source = await self._datasets.source(given.dataset)
+        if await asyncio.to_thread(source.digest) != facts["dataset_digest"]:
+            raise ConflictError(
+                f"data set {given.dataset} has changed since job {record.id} began; its run can "
+                "only go on with the same items: start it anew, from its parent or its graph"
+            )
+        # Compaction, or nodes that came and went, may have moved the items meanwhile.
+        return {**facts, "_manifest": source.manifest()}
+
     def _nodes_for(self, plan: TrainingPlan, network: Network) -> list[str]:
         """The nodes of a distributed run: as many of the ring's as asked, or all."""
         if plan.method != "distributed":
@@ -180,7 +207,7 @@ class Training:
             "model": record.ref.name,
             "version": record.ref.version,
             "alias": promotion.alias if promotion and reason is None else None,
-            **({} if promotion is None else _promoted(reason)),
+            **({} if promotion is None else _promoted(reason, record)),
             "digest": record.digest,
             **{name: facts[name] for name in _RESULT if name in facts},
         }
@@ -297,8 +324,10 @@ def _unverified(found: Mapping[str, Any] | None) -> str | None:
     )
 
 
-def _promoted(reason: str | None) -> dict[str, Any]:
-    return {"promoted": reason is None, **({} if reason is None else {"reason": reason})}
+def _promoted(reason: str | None, record: VersionRecord) -> dict[str, Any]:
+    if reason is None:
+        return {"promoted": True}
+    return {"promoted": False, "reason": reason, "candidate": record.candidate is not None}
 
 
 def _lineage(job: Running, facts: Mapping[str, Any]) -> dict[str, Any]:

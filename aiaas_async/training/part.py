@@ -19,6 +19,7 @@ from aiaas_async.runtimes.base import Artifact
 from aiaas_async.training.checkpoint import Checkpoints
 from aiaas_async.training.crew import Memory, Number
 from aiaas_async.training.distributed import SharedTraining, shared
+from aiaas_async.training.finite import check_finite
 from aiaas_async.training.loop import Training
 from aiaas_async.training.state import Params, State
 from aiaas_async.training.task import (
@@ -58,10 +59,14 @@ def run_part(
     while there is nothing to say. The first worker reports, keeps checkpoints and writes the
     result; the others' final facts are empty.
     """
-    training, given = open_task(artifact, task)
+    training, given, source = open_task(artifact, task)
     run = shared(training, place.memory, (place.rank, len(place.nodes)), stop_requested)
     checkpoints = Checkpoints(made(directory), run_key(training, given))
     begun = checkpoints.latest() or first(training, artifact, given)
+    if not begun.step:
+        for _ in check_finite(source, training.wiring, (place.rank, len(place.nodes))):
+            run.crew.beat()
+            yield _PAUSE
     if place.rank == 0:
         for told in recalled(training, given, begun):
             yield told, False

@@ -22,6 +22,7 @@ from aiaas_async.nn.network import Network
 from aiaas_async.runtimes.base import Artifact
 from aiaas_async.runtimes.layers import network_of, weights_for, weights_of
 from aiaas_async.training.checkpoint import Checkpoints
+from aiaas_async.training.finite import check_finite
 from aiaas_async.training.items import kept_if_small
 from aiaas_async.training.loop import Training, prepare
 from aiaas_async.training.plan import parse_plan, render_plan
@@ -54,16 +55,20 @@ def run_task(
 ) -> Iterator[tuple[Facts, bool]]:
     """Train `artifact`'s graph and yield (facts, whether they are the final ones).
 
-    Progress is an epoch's metrics, or `{epoch, step, loss}` at most 5 times a second. The final
+    Progress is an epoch's metrics, or `{epoch, step, loss}` at most 5 times a second, or nothing
+    while the items are looked over. The final
     facts are `{files: {label: path below directory}, metrics, epochs, steps, samples, history}`,
     with `samples` the items seen and `history` thinned to 200 epochs. A checkpoint in
     `directory` is taken up; if asked for, the epochs before it are told again, and then
     `{resumed: true, epoch, step}`. When a stop is requested it checkpoints and raises
     `CancelledJobError`; raises `InvalidError` and `DivergedError` for what cannot be trained.
     """
-    training, given = open_task(artifact, task)
+    training, given, source = open_task(artifact, task)
     checkpoints = Checkpoints(made(directory), run_key(training, given))
     state = checkpoints.latest() or first(training, artifact, given)
+    if not state.step:  # what goes on from a checkpoint was looked at when it began
+        for _ in check_finite(source, training.wiring):
+            yield {}, False
     for facts in recalled(training, given, state):
         yield facts, False
     for step in Watch(training, checkpoints, stop_requested).follow(state):
@@ -129,15 +134,16 @@ class Watch:
             self._saved_at, self._saved_step = time.monotonic(), state.step
 
 
-def open_task(artifact: Artifact, task: Mapping[str, Any]) -> tuple[Training, Task]:
+def open_task(artifact: Artifact, task: Mapping[str, Any]) -> tuple[Training, Task, Source]:
     try:
         given = msgspec.convert(task, Task, strict=True)
     except msgspec.ValidationError as error:
         raise InvalidError(f"training task: {error}") from error
     plan, network = parse_plan(given.plan), network_of(artifact)
-    training = prepare(network, plan, kept_if_small(Source.open(given.data)))
+    source = Source.open(given.data)
+    training = prepare(network, plan, kept_if_small(source))
     _check_memory(training)
-    return training, given
+    return training, given, source
 
 
 def first(training: Training, artifact: Artifact, given: Task) -> State:

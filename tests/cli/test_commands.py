@@ -111,6 +111,7 @@ def test_a_gate_that_does_not_hold_has_a_status_and_a_reason_of_its_own(trained:
     told = trained("train", "shapes", "1.2", *how, *alias, status=3)
     assert "shapes:1.2 committed after 1 epoch" in told.stdout
     assert told.stderr.startswith("error: the alias champion stays: val_loss is ")
+    assert told.stderr.endswith("; shapes:1.2 is a candidate\n")
     facts = as_json(trained("train", "shapes", "1.3", *how, *alias, "--json", status=3))
     assert facts["result"]["promoted"] is False
     again = trained("jobs", facts["job"], "--follow", status=3)

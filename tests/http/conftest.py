@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from aiaas_async.compute.base import WorkerSource
 from aiaas_async.compute.inloop import InLoopWorkers
 from aiaas_async.config import Settings
 from aiaas_async.http.server import running_server
@@ -50,9 +51,11 @@ PLAIN = {"Accept-Encoding": "identity"}
 
 
 @asynccontextmanager
-async def serving(folder: Path, **changes: Any) -> AsyncIterator[Served]:
+async def serving(
+    folder: Path, workers: WorkerSource | None = None, **changes: Any
+) -> AsyncIterator[Served]:
     async with (
-        running_server(settings(folder, **changes), InLoopWorkers()) as (platform, url),
+        running_server(settings(folder, **changes), workers or InLoopWorkers()) as (platform, url),
         aiohttp.ClientSession(auto_decompress=False, headers=PLAIN) as session,
     ):
         yield Served(platform, url, Api(session, url, JSON, str(folder)))

@@ -6,8 +6,11 @@ import json
 from typing import Any
 
 import aiohttp
+import numpy as np
 import pytest
 
+from aiaas_async.client.values import pack_all
+from aiaas_async.wire.codecs import MSGPACK
 from tests.http.api import Api
 from tests.http.conftest import IN_COMMON, Served
 from tests.http.models import V, commit_doubler, succeed
@@ -186,3 +189,25 @@ async def test_a_follower_who_leaves_does_not_stop_the_job(served: Served) -> No
         await response.content.readline()
     assert (await api.get(f"/jobs/{job}")).value["state"] == "running"
     assert (await succeed(api.delete(f"/jobs/{job}"))).value["job"] == job
+
+
+@pytest.mark.parametrize("method", ["sgd", "distributed"])
+async def test_a_data_set_with_values_that_are_none_fails_the_job_and_is_named(
+    served: Served, method: str
+) -> None:
+    api = served.speaking(MSGPACK)
+    await store(api)
+    x = np.zeros((2, 6), np.float32)
+    x[1, 4] = np.nan
+    items = {
+        "keys": ["good", "bad"],
+        "columns": pack_all({"x": x, "y": np.zeros(2, np.int64)}, "column"),
+    }
+    await succeed(api.post("/datasets/points/items", items))
+    order = {**ORDER, "graph": PLAIN, "plan": {**PLAN, "method": method}}
+    job = (await succeed(api.post("/train", order))).value["job"]
+    await events(api, job)
+    error = (await api.get(f"/jobs/{job}")).value["error"]
+    assert error["code"] == "invalid"
+    assert error["details"] == {"column": "x", "first_key": "bad", "items": 1}
+    assert "first in item 'bad'" in error["message"]

@@ -79,6 +79,7 @@ def test_a_version_that_keeps_killing_its_worker_is_quarantined_and_others_serve
     assert codes[0] == "worker_died"
     assert len(codes) <= 3
     assert there.call("trap", 1.0).json()["code"] == "quarantined"
+    assert there.value("GET", "/models/trap")["versions"][0]["state"] == "quarantined"
     assert there.doubles()
 
 

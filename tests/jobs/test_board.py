@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aiaas_async.errors import CancelledJobError, InvalidError, NotFoundError
+from aiaas_async.errors import CancelledJobError, ConflictError, InvalidError, NotFoundError
 from aiaas_async.jobs.board import JobBoard, Running, render
 from aiaas_async.jobs.record import JobRecord
 
@@ -41,6 +41,12 @@ class Scripted:
             case _:
                 await job.cancel.wait()
                 raise CancelledJobError("stopped at step 1")
+
+    async def resumed(self, board: JobBoard, record: JobRecord) -> dict[str, Any]:
+        await asyncio.sleep(0)
+        if "then" not in record.request:
+            raise ConflictError("nothing is left of it")
+        return {"do": record.request["then"]}
 
     def forget(self, job_id: str) -> None: ...
 
@@ -174,3 +180,52 @@ async def test_events_after_a_restart_have_higher_numbers_than_those_before() ->
 
 async def _never_saved(records: object, forgotten: object) -> None:
     raise AssertionError((records, forgotten))
+
+
+@pytest.mark.parametrize("do", ["wait", "fail"])
+async def test_a_job_that_was_cancelled_or_failed_is_resumed_and_told_on(
+    board: JobBoard, disk: Disk, do: str
+) -> None:
+    job = await board.submit("work", {"do": do, "then": "succeed"})
+    await asyncio.sleep(0)
+    await board.cancel(job.record.id)
+    told = [event.number async for event in job.events.follow()]
+    again = await board.resume(job.record.id)
+    record = disk.records[job.record.id]
+    assert (record.state, record.error, record.finished_at) == ("queued", None, None)
+    assert await over(again) == "succeeded"
+    assert again is board.get(job.record.id)
+    assert again.record.starts == 2
+    numbers = [event.number async for event in again.events.follow(told[-1])]
+    assert numbers == [told[-1] + 1, told[-1] + 2, told[-1] + 3]
+
+
+async def test_a_job_is_resumed_once_and_only_where_it_can_be(board: JobBoard, disk: Disk) -> None:
+    good = await board.submit("work", {"do": "fail", "then": "wait"})
+    done = await board.submit("work", {"do": "succeed"})
+    lost = await board.submit("work", {"do": "fail"})
+    for job in (good, done, lost):
+        await over(job)
+    both = await asyncio.gather(
+        board.resume(good.record.id), board.resume(good.record.id), return_exceptions=True
+    )
+    assert isinstance(both[1], ConflictError)
+    assert "is being resumed; only one" in both[1].message
+    with pytest.raises(ConflictError, match="is succeeded; only one that was cancelled or failed"):
+        await board.resume(done.record.id)
+    with pytest.raises(ConflictError, match="nothing is left"):
+        await board.resume(lost.record.id)
+    assert disk.records[lost.record.id].state == "failed"
+    await board.cancel(good.record.id)
+
+
+async def test_a_resumed_job_waits_again_after_a_restart(board: JobBoard, disk: Disk) -> None:
+    job = await board.submit("work", {"do": "fail", "then": "wait"})
+    await over(job)
+    await board.resume(job.record.id)
+    await asyncio.sleep(0)
+    await board.stop(1.0)
+    again = JobBoard({"work": Scripted()}, disk.save)
+    again.restore(list(disk.records.values()))
+    assert again.get(job.record.id).record.state == "queued"
+    await again.stop(1.0)

@@ -38,3 +38,15 @@ def test_deaths_of_versions_that_nobody_asks_for_again_are_forgotten() -> None:
     for number in range(1000):
         quarantine.record(f"m:{number}", float(number))
     assert len(quarantine._deaths) <= 60
+
+
+def test_what_is_held_is_told_by_version_whole_or_in_pieces() -> None:
+    quarantine = Quarantine()
+    for at in (0.0, 1.0, 2.0):
+        quarantine.record("m:1#a.0", at)
+        quarantine.record("m:2", at)
+    quarantine.record("m:3", 2.0)
+    assert quarantine.held(12.0) == {"m:1": 50.0, "m:2": 50.0}
+    quarantine.forget("m:1")
+    assert quarantine.held(12.0) == {"m:2": 50.0}
+    assert quarantine.held(62.0) == {}

@@ -22,7 +22,7 @@ from aiaas_async.registry.catalog import Catalog, VersionRecord
 from aiaas_async.registry.draft import MAX_FILES, Draft
 from aiaas_async.registry.labels import check_label
 from aiaas_async.registry.records import Traffic
-from aiaas_async.registry.rows import digest, exact
+from aiaas_async.registry.rows import digest, encode, exact
 from aiaas_async.registry.signature import agreed, fits
 from tests.registry.build import IMAGE, LABEL, add_ready, commit, entry, metadata
 
@@ -425,3 +425,36 @@ def test_a_version_that_differs_to_a_specifier_is_taken(draft: Draft, other: str
     draft.register(metadata())
     draft.register(metadata(version=other))
     assert set(draft.model("digits").versions) == {"1.0", other}
+
+
+def test_a_candidate_is_latest_again_once_it_is_released(draft: Draft) -> None:
+    for version in ("1.0", "2.0", "2.1"):
+        add_ready(draft, version=version)
+    draft.hold_back(ModelRef("digits", "2.0"), "best", "loss is 2")
+    draft.hold_back(ModelRef("digits", "2.1"), "best", "loss is 3")
+    model = draft.model("digits")
+    assert model.resolve("latest").ref.version == "1.0"
+    assert model.resolve("==2.1").ref.version == "2.1"
+    with pytest.raises(
+        NotFoundError, match=r"no version for '>=2' but the candidate 2\.1: loss is 3"
+    ):
+        model.resolve(">=2")
+    draft.release(ModelRef("digits", "2.1"))
+    assert draft.model("digits").resolve(">=2").ref.version == "2.1"
+    draft.set_alias("digits", "best", "2.0")
+    assert draft.version(ModelRef("digits", "2.0")).candidate is None
+
+
+def test_only_the_alias_it_was_refused_makes_a_candidate_a_version_like_any_other(
+    draft: Draft, ready: VersionRecord
+) -> None:
+    held = draft.hold_back(REF, "best", "loss is 2")
+    draft.set_alias("digits", "trial", "1.0")
+    assert draft.version(REF) == held
+    assert held.digest == ready.digest
+
+
+def test_a_record_of_a_release_that_knew_no_candidates_is_read(ready: VersionRecord) -> None:
+    row = msgspec.json.decode(encode(ready))
+    del row["candidate"]
+    assert msgspec.convert(row, VersionRecord) == ready

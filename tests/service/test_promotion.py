@@ -11,6 +11,7 @@ from aiaas_async.compute.base import Answer
 from aiaas_async.compute.inloop import InLoopWorker, InLoopWorkers
 from aiaas_async.compute.jobs import Infer, Job, Load
 from aiaas_async.errors import ConflictError, InvalidError, InvalidNameError, MemoryBudgetError
+from aiaas_async.registry.records import Candidate
 from aiaas_async.service.calls import CallRequest
 from aiaas_async.service.platform import Platform
 from tests.service.conftest import Start
@@ -34,11 +35,16 @@ async def test_a_version_that_passes_is_promoted_and_one_that_does_not_is_a_cand
         assert (first["promoted"], first["alias"]) == (True, "champion")
         second = await trained(platform, "2", HARD)
         assert (second["promoted"], second["alias"]) == (False, None)
+        assert second["candidate"] is True
         assert second["reason"].startswith("val_loss is 0.")
         assert second["reason"].endswith("the gate asks for val_loss < 0")
         catalog = platform.models.catalog
         assert catalog.version("clouds", "2").state == "ready"
         assert catalog.version("clouds", "champion").ref.version == "1"
+    async with start() as platform:
+        held = platform.models.catalog.version("clouds", "2").candidate
+        assert held == Candidate("champion", second["reason"])
+        assert platform.models.catalog.latest("clouds") == "1"
 
 
 async def test_an_alias_that_moved_meanwhile_is_left_alone(start: Start) -> None:
@@ -48,7 +54,7 @@ async def test_an_alias_that_moved_meanwhile_is_left_alone(start: Start) -> None
         job = await submitted(platform, "2", EASY, method="sgd", epochs=20)
         await platform.models.set_alias("clouds", "champion", "1", None)
         facts = await result(job)
-        assert facts["promoted"] is False
+        assert (facts["promoted"], facts["candidate"]) == (False, False)
         assert "the request expected that it did not exist" in facts["reason"]
         assert platform.models.catalog.version("clouds", "champion").ref.version == "1"
 

@@ -1,0 +1,41 @@
+"""An upload that fails leaves no empty data set behind that it declared itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.serving import Shell
+from tests.http.conftest import serving
+from tests.http.models import succeed
+
+BAD = {
+    "one key too few": {"x": np.ones((3, 2), np.float32), "keys": np.array(["a", "b"])},
+    "a key too long": {"x": np.ones((2, 2), np.float32), "keys": np.array(["a", "b" * 300])},
+    "texts": {"x": np.ones(2, np.float32), "said": np.array(["yes", "no"])},
+}
+COLUMNS = {"x": {"dtype": "float32", "shape": [2]}}
+
+
+@pytest.mark.parametrize("what", BAD)
+async def test_a_data_set_into_which_nothing_came_is_gone_again(scratch: Path, what: str) -> None:
+    np.savez(scratch / "bad.npz", **BAD[what])  # type: ignore[arg-type]
+    async with serving(scratch / "data") as served:
+        await Shell(served)(f"ingest d {scratch / 'bad.npz'}", status=1)
+        assert (await served.api.get("/datasets")).value["datasets"] == []
+
+
+async def test_one_that_was_there_before_or_has_items_stays(scratch: Path) -> None:
+    np.savez(scratch / "bad.npz", **BAD["a key too long"])  # type: ignore[arg-type]
+    async with serving(scratch / "data") as served:
+        api = served.api
+        assert (await api.put("/datasets/d", {"columns": COLUMNS})).value["created"] is True
+        await Shell(served)(f"ingest d {scratch / 'bad.npz'}", status=1)
+        assert (await api.put("/datasets/d", {"columns": COLUMNS})).value["created"] is False
+        await succeed(api.post("/datasets/d/items", {"columns": {"x": [[1, 2]]}}))
+        reply = await api.delete("/datasets/d?state=empty")
+        assert (reply.status, reply.detail) == (409, "data set d is not empty: it has 1 items")
+        assert (await api.delete("/datasets/d?state=full")).status == 422
+        assert (await api.get("/datasets/d")).value["count"] == 1
