@@ -10,13 +10,14 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aiaas_async.compute.jobs import InputFile
 from aiaas_async.data.items import checksums
+from aiaas_async.data.journal import joined
 from aiaas_async.data.keys import Keys
 from aiaas_async.data.layout import folder_of
 from aiaas_async.data.reports import Known
@@ -50,14 +51,10 @@ class Reader:
         nodes: Sequence[str],
     ) -> None:
         self.source, self._wiring = source, dict(wiring)
-        left = np.zeros(len(source), np.bool_)
-        left[missing(source, done)] = True
-        by_shard = {
-            next((node for node in nodes if folder_of(node, folder)), folder): items[left[items]]
-            for folder, items in source.by_shard().items()
+        self._extents = {
+            next((node for node in nodes if folder_of(node, folder)), folder): extent
+            for folder, extent in source.extents(missing(source, done)).items()
         }
-        self._homes = {home: items for home, items in by_shard.items() if len(items)}
-        self._extents = {home: source.extent(items) for home, items in self._homes.items()}
         self._files = {home: self._inputs(extent) for home, extent in self._extents.items()}
         self.total = len(source)
         # Which item of `done` comes next, if no last ones were deleted: `Known.new_at` then.
@@ -72,19 +69,19 @@ class Reader:
     @property
     def counts(self) -> dict[str, int]:
         """How many items are still to do at each node."""
-        return {home: len(items) for home, items in self._homes.items()}
+        return {home: len(extent.items) for home, extent in self._extents.items()}
 
     def items(self, task: Task) -> Indices:
         """Which items of the source the task means."""
-        return self._homes[task.home][task.start : task.stop]
+        return self._extents[task.home].items[task.start : task.stop]
 
     def scanning(self, task: Task, servable: Servable, outputs: tuple[str, ...]) -> Scanning:
         """The task for a worker, which reads the items where they lie."""
         start, stop, picked = self._extents[task.home].span(task.start, task.stop)
         return Scanning(servable, self._files[task.home], start, stop, outputs, picked)
 
-    def keys(self, task: Task) -> tuple[Keys, NDArray[np.uint64]]:
-        """The keys of the task's items, and where those lie on the ring."""
+    def keys(self, task: Task) -> tuple[Keys, NDArray[Any]]:
+        """The keys of the task's items, and their `journal.ROW`s."""
         return self._extents[task.home].keys(task.start, task.stop)
 
     def read(self, task: Task, servable: Servable) -> dict[str, Array]:
@@ -107,14 +104,13 @@ def at_items(keys: Sequence[str], error: InputError) -> InputError:
     )
 
 
-def missing(source: Source, done: Source) -> Indices:
-    """Which items of `source` have a key that `done` has not, ascending."""
-    everything = np.arange(len(source))
+def missing(source: Source, done: Source) -> NDArray[np.bool_] | None:
+    """Which items of `source` have a key that `done` has not; None: all of them."""
     if not len(done):
-        return everything
+        return None
     theirs = done.hashes(np.arange(len(done)))
     order = np.argsort(theirs)
-    mine = source.hashes(everything)
+    mine = source.hashes(np.arange(len(source)))
     places = order[np.minimum(np.searchsorted(theirs, mine, sorter=order), len(done) - 1)]
     candidates = np.flatnonzero(theirs[places] == mine)
     found = np.zeros(len(source), np.bool_)
@@ -123,7 +119,7 @@ def missing(source: Source, done: Source) -> Indices:
         some = candidates[start : start + _CHUNK]
         pairs = zip(source.packed_keys(some), done.packed_keys(places[some]), strict=True)
         found[some] = [one == other for one, other in pairs]
-    return np.flatnonzero(~found)
+    return ~found
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,8 +213,8 @@ def _joined(
         name: np.concatenate([each.columns[name] for each in pack]) for name in pack[0].columns
     }
     told = [checksums(each.columns) if each.checksums is None else each.checksums for each in pack]
-    keys, hashes = zip(*(reader.keys(task) for task in _merged(pack)), strict=True)
-    known = Known(np.concatenate(hashes), np.concatenate(told), new_at)
+    keys, rows = zip(*(reader.keys(task) for task in _merged(pack)), strict=True)
+    known = Known(joined(rows), np.concatenate(told), new_at)
     return Keys.joined(keys), columns, known
 
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from aiaas_async.data.journal import ROW
 from aiaas_async.data.keys import Keys
 from aiaas_async.data.reports import Known
 from aiaas_async.schedule.divide import Task
@@ -32,7 +33,7 @@ class Disk:
     ) -> None:
         await self.free.wait()
         keys, columns, known = results()
-        assert len(columns["y"]) == len(known.hashes) == len(keys)
+        assert len(columns["y"]) == len(known.rows) == len(keys)
         self.packs.append(list(keys))
         self.new_at.append(known.new_at)
 
@@ -44,7 +45,7 @@ class Numbered:
 
     def keys(self, task: Task) -> tuple[Keys, Array]:
         numbers = range(task.start, task.stop)
-        return Keys.of([b"%d" % number for number in numbers]), np.zeros(task.items, np.uint64)
+        return Keys.of([b"%d" % number for number in numbers]), np.zeros(task.items, ROW)
 
 
 @pytest.fixture
