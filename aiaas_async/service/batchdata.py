@@ -143,7 +143,7 @@ class Sink:
         self._loop = asyncio.get_running_loop()
         self._began = 0.0  # when the pack got its first results
         self._storing: asyncio.Task[None] | None = None
-        self._hurried = False
+        self._early: bool | None = None  # whether a pack shall be stored before it is full
         self.stored = 0
 
     async def add(self, results: Results) -> None:
@@ -160,11 +160,26 @@ class Sink:
             await self._stored()
         if self._full:
             self._store()
+        elif self._early:
+            self._store_early()
 
     def hurry(self) -> None:
-        """Nothing more waits to be computed: store what is here while the last tasks run, once."""
-        if self._pack and not self._hurried and (self._storing is None or self._storing.done()):
-            self._hurried = True
+        """Nothing more waits to be taken: store what is here while the last tasks run, once, and
+        as soon as no other pack is being stored.
+
+        Raises what storing the last one raised."""
+        if self._early is None:
+            self._early = True
+            self._store_early()
+
+    def _store_early(self) -> None:
+        if self._storing is not None:
+            if not self._storing.done():
+                return
+            self._storing.result()
+            self._storing = None
+        if self._pack:
+            self._early = False
             self._store()
 
     async def flush(self) -> None:

@@ -86,6 +86,41 @@ async def test_what_is_left_is_stored_at_once_when_nothing_more_waits(
     assert sink.stored == 5
 
 
+async def test_what_is_left_is_stored_once_the_pack_before_it_is(
+    sink: Sink, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PACK_ITEMS", 3)
+    disk.free.clear()
+    await sink.add(results(0, 3))
+    await sink.add(results(3, 4))
+    sink.hurry()
+    disk.free.set()
+    await settle()
+    assert len(disk.packs) == 1
+    await sink.add(results(4, 5))
+    await settle()
+    assert disk.packs == [[b"0", b"1", b"2"], [b"3", b"4"]]
+
+
+async def test_hurrying_does_not_hide_that_a_pack_could_not_be_stored(
+    sink: Sink, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(name: str, results: Any) -> None:
+        raise OSError("full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "PACK_ITEMS", 1)
+        patched.setattr(disk, "put_results", fails)
+        await sink.add(results(0, 1))
+        await settle()
+    await sink.add(results(1, 2))
+    with pytest.raises(OSError, match="full"):
+        sink.hurry()
+    with pytest.raises(OSError, match="full"):
+        await sink.flush()
+    assert sink.stored == 0
+
+
 async def test_results_lie_in_the_order_of_their_items_and_are_said_to_be_new(
     sink: Sink, disk: Disk
 ) -> None:
