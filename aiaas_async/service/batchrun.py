@@ -124,8 +124,6 @@ class BatchRun:
                 self._ring_changed.set()
                 return
             task = self._backlog.take(node_id, self._limit())
-            if not len(self._backlog):
-                self._sink.hurry()
             if task is None:
                 return
             await self._do(task, node)
