@@ -25,7 +25,7 @@ from aiaas_async.data import layout as layouts
 from aiaas_async.data.commit import CommitFile
 from aiaas_async.data.compaction import prepare_copy
 from aiaas_async.data.files import replace, storage, sync_folder
-from aiaas_async.data.items import checksums, default_keys, last_of_each, table
+from aiaas_async.data.items import checksums, default_keys, last_of_each, numbered, table
 from aiaas_async.data.keys import Keys, checked_keys
 from aiaas_async.data.layout import Layout
 from aiaas_async.data.move import prepare_move
@@ -119,18 +119,17 @@ class Dataset:
         raw = default_keys(arrays) if keys is None else checked_keys(keys, given, sound=sound)
         if not given:
             return PutReport(0, 0, 0, {})
-        hashes = known.hashes if known else self._placement.hashes(raw)
+        hashes = known.rows["hash"] if known else self._placement.hashes(raw)
         crcs = known.checksums if known and known.checksums is not None else checksums(arrays)
         last = last_of_each(raw, hashes) if new_at is None else None
         if last is not None:
-            raw, hashes, crcs = raw.take(last), hashes[last], crcs[last]
+            raw, hashes, crcs, known = raw.take(last), hashes[last], crcs[last], None
             arrays = {name: array[last] for name, array in arrays.items()}
         with self._change(len(raw)):
             next_seq = self._commits.last.next_seq
-            items = Items(table(next_seq, hashes, crcs), raw, arrays)
-            replaced, per_node = prepare_put(
-                self._shards, self._placement, items, new=next_seq == new_at
-            )
+            rows = numbered(known.rows, next_seq, crcs) if known else table(next_seq, hashes, crcs)
+            items, new = Items(rows, raw, arrays), next_seq == new_at
+            replaced, per_node = prepare_put(self._shards, self._placement, items, new=new)
         return PutReport(len(raw), replaced, given - len(raw), per_node)
 
     def delete(self, keys: Sequence[str]) -> int:

@@ -58,8 +58,13 @@ def last_of_each(keys: Keys, hashes: NDArray[np.uint64]) -> NDArray[np.int64] | 
 def table(first_seq: int, hashes: NDArray[np.uint64], crcs: Checksums) -> NDArray[Any]:
     """Rows for the journal, numbered from `first_seq` on."""
     rows = np.zeros(len(hashes), ROW)
-    rows["seq"] = np.arange(first_seq, first_seq + len(hashes), dtype=np.uint64)
     rows["hash"] = hashes
+    return numbered(rows, first_seq, crcs)
+
+
+def numbered(rows: NDArray[Any], first_seq: int, crcs: Checksums) -> NDArray[Any]:
+    """`rows`, now of items that arrive from `first_seq` on."""
+    rows["seq"] = np.arange(first_seq, first_seq + len(rows), dtype=np.uint64)
     rows["crc"] = crcs
     return rows
 

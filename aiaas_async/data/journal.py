@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -48,6 +48,12 @@ class Block:
     rows: Rows
     gone: Numbers
     end: int
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """Copies of several rows, one after the other. As bytes: numpy would copy them field by field,
+    in three times the time."""
+    return np.concatenate([part.view(np.uint8) for part in parts]).view(ROW)
 
 
 def encode(first: int, at: int, rows: Rows, gone: Numbers, keys: Keys) -> list[Piece]:

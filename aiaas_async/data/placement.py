@@ -18,6 +18,7 @@ from aiaas_async.ring.hashring import Ring
 
 _ARC_BITS: Final = 14  # of 640 points each lies in an arc with no other, most of the time
 _ARC_SHIFT: Final = np.uint64(64 - _ARC_BITS)
+_UNCLEAR: Final = -1  # of an arc with a point within
 
 
 class Placement:
@@ -35,8 +36,8 @@ class Placement:
         self._table = np.array([*table, table[0]], np.int32)
         starts = np.arange(2**_ARC_BITS, dtype=np.uint64) << _ARC_SHIFT
         first = np.searchsorted(self._positions, starts, "left")
-        self._cut = np.diff(first, append=len(self._positions)) > 0
         self._by_arc = self._table[first]
+        self._by_arc[np.diff(first, append=len(self._positions)) > 0] = _UNCLEAR
 
     def hashes(self, keys: Iterable[bytes]) -> NDArray[np.uint64]:
         """Where each key (UTF-8) lies on the ring: uint64 [n]."""
@@ -45,8 +46,8 @@ class Placement:
     def targets(self, hashes: NDArray[np.uint64]) -> NDArray[np.int32]:
         """Indices into `members`, [n, copies]; the owner stands in column 0."""
         arcs = (hashes >> _ARC_SHIFT).view(np.int64)  # signed, as numpy's indices are
-        found: NDArray[np.int32] = self._by_arc[arcs]
-        unclear = np.flatnonzero(self._cut[arcs])
+        found: NDArray[np.int32] = self._by_arc.take(arcs, axis=0)
+        unclear = np.flatnonzero(found[:, 0] == _UNCLEAR)
         points = np.searchsorted(self._positions, hashes[unclear], "left")
         found[unclear] = self._table[points]
         return found

@@ -34,8 +34,9 @@ def prepare_put(
     replaced, per_node = 0, {}
     targets = placement.targets(items.rows["hash"])
     for index, node in enumerate(placement.members):
-        # A member holds at most one copy of an item.
-        mine = np.flatnonzero(targets == index) // placement.copies
+        mine = np.flatnonzero(targets == index)
+        if placement.copies > 1:  # a member holds at most one of an item
+            mine //= placement.copies
         if not len(mine):
             continue
         shard, own, gone = shards[node], _part(items, mine, placement.copies), _NO_ROWS

@@ -35,12 +35,12 @@ class PutReport(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a caller knows of n items already: `hashes` uint64 say where their keys lie on the
-    ring, from another data set of the same library; `checksums` uint32, from whoever made them.
-    `new_at`: the keys are sound, no two alike, and none was here when the next item to arrive was
-    that one."""
+    """What a caller knows of n items already: `rows` of `journal.ROW` are those of the same keys
+    in another data set of the same library, and are given away; `checksums` uint32 come from
+    whoever made the values. `new_at`: the keys are sound, no two alike, and none was here when
+    the next item to arrive was that one."""
 
-    hashes: NDArray[np.uint64]
+    rows: NDArray[Any]
     checksums: NDArray[np.uint32] | None = None
     new_at: int | None = None
 

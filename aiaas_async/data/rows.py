@@ -28,8 +28,7 @@ class RowTable:
         """Append the block's rows, all live; `end` their predecessors next."""
         count = self.count + len(block.rows)
         if count > len(self._facts):
-            grown = len(self._facts) * (5 if count > _MANY else 8) // 4
-            room = max(count, grown)
+            room = count * (5 if count > _MANY else 8) // 4
             self._facts = _grown(self._facts, self.count, room)
             self._live = _grown(self._live, self.count, room)
         _bytes(self._facts[self.count : count])[:] = _bytes(block.rows)

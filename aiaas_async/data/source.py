@@ -41,14 +41,20 @@ class View:
 
 
 class Extent:
-    """Items of one shard: its column `files`, the `rows` int64 [n] where they lie, and of all its
-    rows what the log says."""
+    """Items of one shard, `items` int64 [n] of the source: the shard's column `files`, the `rows`
+    int64 [n] where they lie, and of all its rows what the log says."""
 
     def __init__(
-        self, files: dict[str, Path], rows: NDArray[np.int64], facts: NDArray[Any], log: Log
+        self,
+        view: View,
+        columns: Iterable[str],
+        log: Log,
+        items: NDArray[np.int64],
+        rows: NDArray[np.int64],
     ) -> None:
-        self.files, self.rows = files, rows
-        self._facts, self._log = facts, log
+        self.files = {name: view.folder / f"c{i}.bin" for i, name in enumerate(columns)}
+        self.items, self.rows = items, rows
+        self._facts, self._log = view.facts, log
         # Where a gap begins, so that a part knows at once whether it has one.
         self._gaps = np.flatnonzero(np.diff(rows) != 1)
 
@@ -56,17 +62,16 @@ class Extent:
         """Items `start` to `stop` - 1 as rows from the first to before the second, or, where they
         do not lie in a row, those picked of them."""
         first, last = int(self.rows[start]), int(self.rows[stop - 1])
-        gaps = np.searchsorted(self._gaps, (start, stop - 1))
-        if gaps[0] == gaps[1]:
+        if not len(self._gaps) or np.equal(*self._gaps.searchsorted((start, stop - 1))):
             return first, last + 1, None
         rows = self.rows[start:stop]
         return int(rows.min()), int(rows.max()) + 1, rows
 
-    def keys(self, start: int, stop: int) -> tuple[Keys, NDArray[np.uint64]]:
-        """The keys of items `start` to `stop` - 1, and where those lie on the ring."""
+    def keys(self, start: int, stop: int) -> tuple[Keys, NDArray[Any]]:
+        """The keys of items `start` to `stop` - 1, and their `journal.ROW`s, not to be changed."""
         first, last, picked = self.span(start, stop)
         facts = self._facts[first:last] if picked is None else self._facts[picked]
-        return _keys(self._log, facts), facts["hash"]
+        return _keys(self._log, facts), facts
 
 
 class _Entry(msgspec.Struct):
@@ -120,23 +125,19 @@ class Source:
     def __len__(self) -> int:
         return len(self.seqs)
 
-    def by_shard(self) -> dict[str, NDArray[np.int64]]:
-        """The items that lie in each shard, by the name of its folder, in order of arrival."""
-        return {
-            view.folder.name: np.flatnonzero(self._shard == number)
-            for number, view in enumerate(self._views)
-        }
-
-    def extent(self, indices: NDArray[np.int64]) -> Extent:
-        """Where the items at `indices` int64 [k], all of one shard, lie. Raises `InvalidError`
-        when they are of several, or none."""
-        located = self._locate(indices)
-        if len(located) != 1:
-            raise InvalidError(f"{len(indices)} items lie in {len(located)} shards, not in one")
-        shard, _, rows = located[0]
-        view = self._views[shard]
-        files = {name: view.folder / f"c{i}.bin" for i, name in enumerate(self.columns)}
-        return Extent(files, rows, view.facts, self._logs[shard])
+    def extents(self, wanted: NDArray[np.bool_] | None = None) -> dict[str, Extent]:
+        """The items that each shard holds, in order of arrival, by the name of its folder: all of
+        them, or those that are `wanted`, bool [n]. Only shards that have some."""
+        found = {}
+        for number, view in enumerate(self._views):
+            mine = self._shard == number
+            items = np.flatnonzero(mine if wanted is None else mine & wanted)
+            if len(items):
+                rows = self._row[items]
+                found[view.folder.name] = Extent(
+                    view, self.columns, self._logs[number], items, rows
+                )
+        return found
 
     def take(
         self, indices: NDArray[np.int64], names: Iterable[str] | None = None
@@ -250,7 +251,7 @@ class Source:
 
 
 def _keys(log: Log, facts: NDArray[Any]) -> Keys:
-    return gather(log, facts["key_at"].astype(np.int64), facts["key_len"])
+    return gather(log, facts["key_at"].view(np.int64), facts["key_len"])
 
 
 def _view(folder: Path, blocks: int) -> View:

@@ -10,13 +10,14 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aiaas_async.compute.jobs import InputFile
 from aiaas_async.data.items import checksums
+from aiaas_async.data.journal import joined
 from aiaas_async.data.keys import Keys
 from aiaas_async.data.layout import folder_of
 from aiaas_async.data.reports import Known
@@ -34,6 +35,10 @@ from aiaas_async.wire.tensors import Array
 PACK_S: Final = 0.2
 PACK_ITEMS: Final = 131_072
 PACK_BYTES: Final = 16 << 20
+# Near the end sooner: those that are so many, and so many times those still to come. Of 100,000
+# items 6,000 are left for the end then; fewer take no longer than the disk makes them wait.
+EARLY_ITEMS: Final = 16_384
+EARLY_TIMES: Final = 3
 _CHUNK: Final = 65_536
 
 Indices = NDArray[np.int64]
@@ -50,14 +55,10 @@ class Reader:
         nodes: Sequence[str],
     ) -> None:
         self.source, self._wiring = source, dict(wiring)
-        left = np.zeros(len(source), np.bool_)
-        left[missing(source, done)] = True
-        by_shard = {
-            next((node for node in nodes if folder_of(node, folder)), folder): items[left[items]]
-            for folder, items in source.by_shard().items()
+        self._extents = {
+            next((node for node in nodes if folder_of(node, folder)), folder): extent
+            for folder, extent in source.extents(missing(source, done)).items()
         }
-        self._homes = {home: items for home, items in by_shard.items() if len(items)}
-        self._extents = {home: source.extent(items) for home, items in self._homes.items()}
         self._files = {home: self._inputs(extent) for home, extent in self._extents.items()}
         self.total = len(source)
         # Which item of `done` comes next, if no last ones were deleted: `Known.new_at` then.
@@ -72,19 +73,19 @@ class Reader:
     @property
     def counts(self) -> dict[str, int]:
         """How many items are still to do at each node."""
-        return {home: len(items) for home, items in self._homes.items()}
+        return {home: len(extent.items) for home, extent in self._extents.items()}
 
     def items(self, task: Task) -> Indices:
         """Which items of the source the task means."""
-        return self._homes[task.home][task.start : task.stop]
+        return self._extents[task.home].items[task.start : task.stop]
 
     def scanning(self, task: Task, servable: Servable, outputs: tuple[str, ...]) -> Scanning:
         """The task for a worker, which reads the items where they lie."""
         start, stop, picked = self._extents[task.home].span(task.start, task.stop)
         return Scanning(servable, self._files[task.home], start, stop, outputs, picked)
 
-    def keys(self, task: Task) -> tuple[Keys, NDArray[np.uint64]]:
-        """The keys of the task's items, and where those lie on the ring."""
+    def keys(self, task: Task) -> tuple[Keys, NDArray[Any]]:
+        """The keys of the task's items, and their `journal.ROW`s."""
         return self._extents[task.home].keys(task.start, task.stop)
 
     def read(self, task: Task, servable: Servable) -> dict[str, Array]:
@@ -107,14 +108,13 @@ def at_items(keys: Sequence[str], error: InputError) -> InputError:
     )
 
 
-def missing(source: Source, done: Source) -> Indices:
-    """Which items of `source` have a key that `done` has not, ascending."""
-    everything = np.arange(len(source))
+def missing(source: Source, done: Source) -> NDArray[np.bool_] | None:
+    """Which items of `source` have a key that `done` has not; None: all of them."""
     if not len(done):
-        return everything
+        return None
     theirs = done.hashes(np.arange(len(done)))
     order = np.argsort(theirs)
-    mine = source.hashes(everything)
+    mine = source.hashes(np.arange(len(source)))
     places = order[np.minimum(np.searchsorted(theirs, mine, sorter=order), len(done) - 1)]
     candidates = np.flatnonzero(theirs[places] == mine)
     found = np.zeros(len(source), np.bool_)
@@ -123,7 +123,7 @@ def missing(source: Source, done: Source) -> Indices:
         some = candidates[start : start + _CHUNK]
         pairs = zip(source.packed_keys(some), done.packed_keys(places[some]), strict=True)
         found[some] = [one == other for one, other in pairs]
-    return np.flatnonzero(~found)
+    return ~found
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ class Sink:
         self._loop = asyncio.get_running_loop()
         self._began = 0.0  # when the pack got its first results
         self._storing: asyncio.Task[None] | None = None
-        self._hurried = False
+        self._left = sum(reader.counts.values())  # items whose results are still to come
         self.stored = 0
 
     async def add(self, results: Results) -> None:
@@ -159,16 +159,11 @@ class Sink:
             self._began = self._loop.time()
         self._pack.append(results)
         self._items += results.task.items
+        self._left -= results.task.items
         self._bytes += sum(array.nbytes for array in results.columns.values())
         while self._full and self._storing is not None:
             await self._stored()
-        if self._full:
-            self._store()
-
-    def hurry(self) -> None:
-        """Nothing more waits to be computed: store what is here while the last tasks run, once."""
-        if self._pack and not self._hurried and (self._storing is None or self._storing.done()):
-            self._hurried = True
+        if self._full or (self._enough and self._idle):
             self._store()
 
     async def flush(self) -> None:
@@ -184,6 +179,20 @@ class Sink:
             return False
         old = self._loop.time() - self._began >= PACK_S
         return old or self._items >= PACK_ITEMS or self._bytes >= PACK_BYTES
+
+    @property
+    def _enough(self) -> bool:
+        """Whether so much is here, and so little to come, that the job ends sooner if this is
+        stored while the rest is computed."""
+        return self._items >= max(EARLY_ITEMS, EARLY_TIMES * self._left)
+
+    @property
+    def _idle(self) -> bool:
+        """Whether no pack is being stored. Raises what storing the last one raised."""
+        if self._storing is not None and self._storing.done():
+            self._storing.result()
+            self._storing = None
+        return self._storing is None
 
     def _store(self) -> None:
         pack, items = self._pack, self._items
@@ -217,8 +226,8 @@ def _joined(
         name: np.concatenate([each.columns[name] for each in pack]) for name in pack[0].columns
     }
     told = [checksums(each.columns) if each.checksums is None else each.checksums for each in pack]
-    keys, hashes = zip(*(reader.keys(task) for task in _merged(pack)), strict=True)
-    known = Known(np.concatenate(hashes), np.concatenate(told), new_at)
+    keys, rows = zip(*(reader.keys(task) for task in _merged(pack)), strict=True)
+    known = Known(joined(rows), np.concatenate(told), new_at)
     return Keys.joined(keys), columns, known
 
 

@@ -43,6 +43,8 @@ class BatchRun:
     ) -> None:
         self._cluster, self._reader, self._work, self._sink = cluster, reader, work, sink
         self._terms, self._events = work.terms, events
+        coarse = coarse_items(work.terms.item_bytes, work.terms.input_bytes)
+        self._most = work.terms.task_items or coarse  # items of a task
         self._rates = Rates()
         self._backlog = Backlog(make_assignment(work.terms.assignment, self._owner))
         self._lanes: dict[asyncio.Task[None], str] = {}
@@ -58,9 +60,7 @@ class BatchRun:
         """Do all tasks and store all results. Cancelled, it leaves no lane behind."""
         try:
             self._follow_ring()
-            terms = self._terms
-            items = terms.task_items or coarse_items(terms.item_bytes, terms.input_bytes)
-            self._backlog.add(divide(self._reader.counts, items))
+            self._backlog.add(divide(self._reader.counts, self._most))
             await self._drive()
         finally:
             for lane in self._lanes:
@@ -77,14 +77,13 @@ class BatchRun:
         """Items that a task should have now."""
         terms, nodes = self._terms, self._cluster.nodes
         if terms.task_items is not None:
-            return terms.task_items
+            return self._most
         rates = [self._rates, *(node.rates for node in nodes.values())]
         measured = [each.row_s(terms.servable.id) for each in rates]
         known = (seconds for seconds in measured if seconds is not None)
         called_at = max(node.called_at for node in nodes.values())
         fine = fine_items(min(known, default=None), self._loop.time() - called_at)
-        most = min(fine, coarse_items(terms.item_bytes, terms.input_bytes))
-        return guided_items(most, len(self._backlog), LANES * len(nodes))
+        return guided_items(min(fine, self._most), len(self._backlog), LANES * len(nodes))
 
     async def _drive(self) -> None:
         """Keep lanes in every node until nothing waits and nothing is under way."""
@@ -126,7 +125,6 @@ class BatchRun:
                 return
             task = self._backlog.take(node_id, self._limit())
             if task is None:
-                self._sink.hurry()
                 return
             await self._do(task, node)
 

@@ -42,7 +42,7 @@ def _chunks(source: Source, columns: Sequence[str]) -> list[Indices]:
         return []
     nbytes = sum(source.columns[name].nbytes for name in columns)
     step = max(1, _CHUNK_BYTES // max(1, nbytes))
-    shards = source.by_shard().values()
+    shards = [extent.items for extent in source.extents().values()]
     return [items[at : at + step] for items in shards for at in range(0, len(items), step)]
 
 

@@ -13,6 +13,7 @@ from aiaas_async.data import layout as module
 from aiaas_async.data import put as module_put
 from aiaas_async.data.dataset import Dataset
 from aiaas_async.data.files import write_at
+from aiaas_async.data.items import table
 from aiaas_async.data.keys import Keys
 from aiaas_async.data.reports import Known
 from aiaas_async.data.shard import Shard
@@ -280,18 +281,18 @@ def test_known_places_on_the_ring_store_items_where_their_keys_would(tmp_path: P
     source = first.source()
     everything = np.arange(40)
     second = new(tmp_path / "second", nodes=3)
-    hashes = source.facts(everything)["hash"]
-    second.put(source.keys(everything), source.take(everything), Known(hashes))
+    rows = source.facts(everything)
+    second.put(source.keys(everything), source.take(everything), Known(rows.copy()))
     assert second.placement() == first.placement()
     assert second.get("k7")["label"] == 7
-    second.put(["k7", "k7", "k8"], columns([1, 2, 3]), Known(hashes[[7, 7, 8]]))
+    second.put(["k7", "k7", "k8"], columns([1, 2, 3]), Known(rows[[7, 7, 8]]))
     assert [int(second.get(key)["label"]) for key in ("k7", "k8")] == [2, 3]
     assert second.count == 40
 
 
 def known_at(dataset: Dataset, keys: list[str], new_at: int) -> Known:
     hashes = dataset._placement.hashes([key.encode() for key in keys])
-    return Known(hashes, new_at=new_at)
+    return Known(table(1, hashes, np.zeros(len(keys), np.uint32)), new_at=new_at)
 
 
 @pytest.mark.parametrize("replication", [1, 2])

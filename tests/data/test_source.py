@@ -89,7 +89,7 @@ def test_looking_gives_what_taking_gives_without_a_copy_where_items_lie_together
     dataset = new(tmp_path, nodes=2)
     dataset.put([f"k{i}" for i in range(50)], columns(list(range(50))))
     source = dataset.source()
-    for items in source.by_shard().values():
+    for items in (extent.items for extent in source.extents().values()):
         seen = source.look(items[3:9], ["image"])
         assert not seen["image"].flags.owndata
         np.testing.assert_array_equal(seen["image"], source.take(items[3:9])["image"])
@@ -101,5 +101,5 @@ def test_looking_gives_what_taking_gives_without_a_copy_where_items_lie_together
 def test_every_item_lies_in_one_shard_also_with_copies(tmp_path: Path) -> None:
     dataset = new(tmp_path, nodes=3, replication=2)
     dataset.put([f"k{i}" for i in range(50)], columns(list(range(50))))
-    found = np.concatenate(list(dataset.source().by_shard().values()))
+    found = np.concatenate([extent.items for extent in dataset.source().extents().values()])
     assert sorted(found.tolist()) == list(range(50))

@@ -45,3 +45,26 @@ async def test_a_job_may_run_to_the_deadline_of_a_patient_caller() -> None:
     assert "overdue" not in caught.value.details
     await asyncio.sleep(0)
     assert (dog.proven, dog.bitten) == (False, False)
+
+
+async def test_the_timer_left_by_a_job_that_ended_is_not_the_next_one_s() -> None:
+    worker = FakeWorker()
+    dog = Watchdog(worker)
+    await ended(worker, dog, patience_s=0.0, turns=1)
+    await ended(worker, dog, patience_s=60.0, turns=20)
+    assert worker.alive, "the first one's time was over during the second"
+    last = worker.submit(JOB)
+    dog.watch(last, 0.0, 0.0)
+    with pytest.raises(WorkerDiedError, match="outlived its time of 0 s"):
+        await last
+
+
+async def ended(worker: FakeWorker, dog: Watchdog, patience_s: float, turns: int) -> None:
+    """A job that ended after some turns of the loop."""
+    future = worker.submit(JOB)
+    dog.watch(future, patience_s, 0.0)
+    for _ in range(turns - 1):
+        await asyncio.sleep(0)
+    worker.waiting.pop(0)
+    future.set_result(None)  # type: ignore[arg-type]
+    await asyncio.sleep(0)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import pytest
 
+from aiaas_async.data.journal import ROW
 from aiaas_async.data.keys import Keys
 from aiaas_async.data.reports import Known
 from aiaas_async.schedule.divide import Task
@@ -32,7 +33,7 @@ class Disk:
     ) -> None:
         await self.free.wait()
         keys, columns, known = results()
-        assert len(columns["y"]) == len(known.hashes) == len(keys)
+        assert len(columns["y"]) == len(known.rows) == len(keys)
         self.packs.append(list(keys))
         self.new_at.append(known.new_at)
 
@@ -41,10 +42,11 @@ class Numbered:
     """A reader whose items have their number as key; one result was there before."""
 
     next_result = 2
+    counts: Final[dict[str, int]] = {"a": 60, "b": 40}
 
     def keys(self, task: Task) -> tuple[Keys, Array]:
         numbers = range(task.start, task.stop)
-        return Keys.of([b"%d" % number for number in numbers]), np.zeros(task.items, np.uint64)
+        return Keys.of([b"%d" % number for number in numbers]), np.zeros(task.items, ROW)
 
 
 @pytest.fixture
@@ -66,23 +68,57 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_what_is_left_is_stored_at_once_when_nothing_more_waits(
+async def test_near_the_end_packs_are_stored_before_they_are_full(
     sink: Sink, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PACK_ITEMS", 3)
-    await sink.add(results(0, 3))
+    monkeypatch.setattr(module, "EARLY_ITEMS", 4)
+    await sink.add(results(0, 74))
     await settle()
-    await sink.add(results(3, 4))
-    sink.hurry()
+    assert not disk.packs, "26 are still to come"
+    await sink.add(results(74, 75))
     await settle()
-    assert disk.packs == [[b"0", b"1", b"2"], [b"3"]]
-    await sink.add(results(4, 5))
-    sink.hurry()
+    assert [len(pack) for pack in disk.packs] == [75]
+    await sink.add(results(75, 94))
+    await sink.add(results(94, 97))
+    await sink.add(results(97, 100))
     await settle()
-    assert len(disk.packs) == 2, "the last few go together"
+    assert [len(pack) for pack in disk.packs] == [75, 19], "the last few go together"
     await sink.flush()
-    assert disk.packs[2:] == [[b"4"]]
-    assert sink.stored == 5
+    assert [len(pack) for pack in disk.packs] == [75, 19, 6]
+    assert sink.stored == 100
+
+
+async def test_nobody_waits_for_a_pack_that_is_not_full(
+    sink: Sink, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "EARLY_ITEMS", 4)
+    disk.free.clear()
+    await sink.add(results(0, 75))
+    await sink.add(results(75, 96))
+    disk.free.set()
+    await settle()
+    assert [len(pack) for pack in disk.packs] == [75]
+    await sink.add(results(96, 97))
+    await settle()
+    assert [len(pack) for pack in disk.packs] == [75, 22]
+
+
+async def test_a_pack_that_could_not_be_stored_is_not_forgotten_for_the_next_one(
+    sink: Sink, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(name: str, results: Any) -> None:
+        raise OSError("full")
+
+    monkeypatch.setattr(module, "EARLY_ITEMS", 4)
+    with monkeypatch.context() as patched:
+        patched.setattr(disk, "put_results", fails)
+        await sink.add(results(0, 75))
+        await settle()
+    with pytest.raises(OSError, match="full"):
+        await sink.add(results(75, 96))
+    with pytest.raises(OSError, match="full"):
+        await sink.flush()
+    assert sink.stored == 0
 
 
 async def test_results_lie_in_the_order_of_their_items_and_are_said_to_be_new(
