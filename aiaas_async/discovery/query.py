@@ -18,6 +18,7 @@ import msgspec
 
 from aiaas_async.errors import InvalidError
 from aiaas_async.messages import TensorSpec, check_specs
+from aiaas_async.misfit import misfit
 from aiaas_async.names import check_name, clip
 from aiaas_async.registry.versions import TRANSITIONS, State, is_specifier, parse_specifier
 
@@ -86,7 +87,7 @@ class Query(msgspec.Struct, frozen=True):
         try:
             raw = msgspec.convert(body, _Raw, strict=True)
         except msgspec.ValidationError as error:
-            raise InvalidError(f"query: {error}") from error
+            raise InvalidError(f"query: {misfit(error, body, _Raw)}") from error
         if raw.name is not None:
             check_name(raw.name, "model name")
         if raw.version is not None and is_specifier(raw.version):
