@@ -93,7 +93,7 @@ def _type_of(value: Any) -> str:
 
 
 def _kind_at(kind: inspect.Type, steps: Steps) -> inspect.Type | None:
-    """The type that stands at `steps` of `kind`; of several the object; None where that is not one alone."""
+    """The type that stands at `steps` of `kind`, of several the object; else None."""
     if isinstance(kind, inspect.Metadata):
         return _kind_at(kind.type, steps)
     if isinstance(kind, inspect.UnionType):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from aiaas_async.client.answers import Timing
 
 _NPY: Final = b"\x93NUMPY"
+_SHORT: Final = 60
 
 
 def _inputs(pairs: Iterable[str]) -> dict[str, Any]:
@@ -67,7 +69,11 @@ def _json(text: str, name: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise InvalidError(f"input {name} is not JSON: {error}") from error
+        hint = ""
+        if text[:1].isalpha() and len(text) <= _SHORT:
+            said = shlex.quote(f"{name}={json.dumps(text, ensure_ascii=False)}")
+            hint = f"; a text goes in quotes: {said}"
+        raise InvalidError(f"input {name} is not JSON: {error}{hint}") from error
 
 
 @click.command()

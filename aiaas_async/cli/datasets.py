@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,17 +113,22 @@ def _columns(facts: dict[str, Any]) -> str:
 
 @click.command()
 @click.argument("name")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument(
+    "file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
+)
 @click.option("--replication", type=int, default=1, show_default=True, help="Copies of each item.")
 @json_option
 @connected
 def ingest(client: Client, /, name: str, file: Path, replication: int, as_json: bool) -> None:
-    """Upload the arrays of FILE (.npz) as columns of data set NAME.
+    """Upload the arrays of FILE (.npz; - is standard input) as columns of data set NAME.
 
     Each array is [items, …]; an array of texts called "keys" names the items. Without it an item's
     key is made of its content, so that equal items are stored once.
     """
+    from aiaas_async.client.datasets import check_items  # noqa: PLC0415 - numpy, once it is needed
+
     columns, keys = _read(file)
+    check_items(columns, keys)  # what cannot be stored leaves no empty data set behind
     declared = client.put_dataset(
         name,
         {n: {"dtype": a.dtype.name, "shape": list(a.shape[1:])} for n, a in columns.items()},
@@ -159,14 +166,17 @@ def _take_back(client: Client, name: str) -> None:
 def _read(file: Path) -> tuple[dict[str, Any], list[str] | None]:
     import numpy as np  # noqa: PLC0415 - only for arrays
 
+    piped = str(file) == "-"
+    where = "standard input" if piped else str(file)
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        source = io.BytesIO(sys.stdin.buffer.read()) if piped else file
+        with np.load(source, allow_pickle=False) as arrays:
             columns = {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, TypeError, AttributeError, EOFError):
         raise InvalidError(
-            f"{file} is no .npz file of number arrays: make one with numpy.savez"
+            f"{where} is no .npz file of number arrays: make one with numpy.savez"
         ) from None
     keys = columns.pop("keys", None)
     if not columns:
-        raise InvalidError(f"{file} has no arrays")
+        raise InvalidError(f"{where} has no arrays")
     return columns, None if keys is None else [str(key) for key in keys.tolist()]
