@@ -81,7 +81,7 @@ def _json(text: str, name: str) -> Any:
 @click.argument("inputs", nargs=-1, required=True, metavar="NAME=VALUE…")
 @click.option("-o", "--output", "outputs", multiple=True, help="Only these outputs.")
 @click.option("--key", help="Picks the node on the ring.")
-@click.option("--timeout", type=float, metavar="SECONDS")
+@click.option("--timeout", type=float, metavar="SECONDS", help="How long to wait for it.")
 @json_option
 @connected
 def call(

@@ -14,7 +14,7 @@ from aiaas_async.cli.arguments import at_most_one, needs
 from aiaas_async.cli.options import connected, json_option
 from aiaas_async.cli.output import print_json, print_table, size
 from aiaas_async.cli.progress import step_bar
-from aiaas_async.errors import AiaasError, InvalidError
+from aiaas_async.errors import AiaasError, ConflictError, InvalidError
 
 if TYPE_CHECKING:
     from aiaas_async.client import Client
@@ -129,11 +129,7 @@ def ingest(client: Client, /, name: str, file: Path, replication: int, as_json: 
 
     columns, keys = _read(file)
     check_items(columns, keys)  # what cannot be stored leaves no empty data set behind
-    declared = client.put_dataset(
-        name,
-        {n: {"dtype": a.dtype.name, "shape": list(a.shape[1:])} for n, a in columns.items()},
-        replication=replication,
-    )
+    declared = _declare(client, name, columns, replication)
     try:
         with step_bar(name) as report:
             facts = client.put_items(
@@ -142,6 +138,9 @@ def ingest(client: Client, /, name: str, file: Path, replication: int, as_json: 
     except AiaasError:
         if declared["created"]:
             _take_back(client, name)
+        raise
+    except KeyboardInterrupt:
+        click.echo(f"what was stored stays in {name}; the same command stores the rest", err=True)
         raise
     if as_json:
         print_json(facts)
@@ -161,6 +160,20 @@ def _take_back(client: Client, name: str) -> None:
     """Delete a data set of ours into which nothing came; what has items stays, whoever put them."""
     with suppress(AiaasError):
         client.delete_dataset(name, only_empty=True)
+
+
+def _declare(
+    client: Client, name: str, columns: dict[str, Any], replication: int
+) -> dict[str, Any]:
+    """Make the data set, unless it is there as it is wanted."""
+    wanted = {n: {"dtype": a.dtype.name, "shape": list(a.shape[1:])} for n, a in columns.items()}
+    try:
+        return client.put_dataset(name, wanted, replication=replication)
+    except ConflictError as error:
+        facts = client.dataset(name)
+        kept = f"{_columns(facts)} in {facts['replication']}"
+        given = f"{_columns({'columns': dict(sorted(wanted.items()))})} in {replication}"
+        raise ConflictError(f"{error.message} (there: {kept}; given: {given})") from error
 
 
 def _read(file: Path) -> tuple[dict[str, Any], list[str] | None]:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 @click.option("-i", "--input", "inputs", multiple=True, help="Name of an input.")
 @click.option("-o", "--output", "outputs", multiple=True, help="Name of an output.")
 @click.option("--resource", multiple=True, metavar="NAME=AMOUNT", help="cpu=4, memory=16 (GiB).")
-@click.option("--tag", "tags", multiple=True)
-@click.option("--description", default="")
+@click.option("--tag", "tags", multiple=True, help="A word to find it by.")
+@click.option("--description", default="", help="What it is, for people.")
 @click.option("--metadata", metavar="JSON|@FILE", help="Further fields of the metadata.")
 @json_option
 @connected

@@ -405,3 +405,10 @@ def test_metadata_may_name_the_inputs_of_what_is_registered(run: Run) -> None:
     run("register", "described", "1.0", "--metadata", sides)
     found = json.loads(run("models", "described", "1.0").output)
     assert (found["inputs"], found["outputs"]) == (["a"], ["b"])
+
+
+def test_items_of_other_columns_are_told_which_ones(run: Run, folder: Path, tmp_path: Path) -> None:
+    run("ingest", "columned", str(folder / "points.npz"))
+    np.savez(tmp_path / "x.npz", points=np.zeros((3, 3)))
+    said = run("ingest", "columned", str(tmp_path / "x.npz"), status=1).output
+    assert "(there: inside int64[], points float32[2] in 1; given: points float64[3] in 1)" in said
