@@ -412,3 +412,12 @@ def test_items_of_other_columns_are_told_which_ones(run: Run, folder: Path, tmp_
     np.savez(tmp_path / "x.npz", points=np.zeros((3, 3)))
     said = run("ingest", "columned", str(tmp_path / "x.npz"), status=1).output
     assert "(there: inside int64[], points float32[2] in 1; given: points float64[3] in 1)" in said
+
+
+def test_a_column_of_another_name_feeds_a_batch(trained: Run, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", where=np.arange(8, dtype=np.float32).reshape(4, 2))
+    trained("ingest", "renamed", str(tmp_path / "x.npz"))
+    line = ("batch", "shapes", "renamed", "--into", "fed", "--input")
+    assert "4 items into fed" in trained(*line, "where=points").output
+    said = trained(*line, "where", status=1).output
+    assert "inputs are given as COLUMN=INPUT, got 'where'" in said
