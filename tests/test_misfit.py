@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
+from hypothesis import given as examples
+from hypothesis import strategies as st
 
 from aiaas_async.misfit import misfit
 
@@ -23,6 +25,8 @@ class Outer(msgspec.Struct, forbid_unknown_fields=True):
     parts: tuple[str | Inner, ...] = ()
     pair: tuple[int, int] = (0, 0)
     ranks: dict[int, int] = {}
+    counts: dict[str, Annotated[int, msgspec.Meta(ge=1)]] = {}
+    padding: Literal["same", "valid"] | tuple[int, int] = "valid"
     label: Annotated[str, msgspec.Meta(min_length=1)] = "a"
 
 
@@ -45,6 +49,11 @@ class Outer(msgspec.Struct, forbid_unknown_fields=True):
         ),
         ({"columns": {"b": {"shap": 3}}}, "columns.b has no field 'shap'; fields: dtype, shape"),
         ({"bounds": {"a": 1, "b": [2]}}, "bounds.b must be a number or a text, got [2]"),
+        ({"columns": {"a": {}, "b": {"x\ny": 3}}}, r"columns.b has no field 'x\ny'; fields: dtype"),
+        ({"counts": {"a": 1, "b": 0}}, "counts: a value must be a whole number of at least 1"),
+        ({"counts": {"b": 0}}, "counts.b must be a whole number of at least 1, got 0"),
+        ({"padding": "full"}, "padding must be one of same, valid, got 'full'"),
+        ({"padding": 3}, "padding must be a text or a list, got 3"),
         ({"parts": ["a", 3]}, "parts[1] must be a text or an object, got 3"),
         ({"parts": [{"shape": "x"}]}, "parts[0].shape must be a list, got 'x'"),
         ({"parts": [{"shap": 3}]}, "parts[0] has no field 'shap'; fields: dtype, shape"),
@@ -68,3 +77,24 @@ def test_a_place_leads_the_path() -> None:
         msgspec.convert({"shape": ["x"]}, Inner, strict=True)
     said = misfit(raised.value, {"shape": ["x"]}, Inner, "plan.loss")
     assert said == "plan.loss.shape[0] must be a whole number, got 'x'"
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3)
+NAMES = st.sampled_from(["name", "dtype", "shape", "columns", "a`b", "x]"])
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = st.sampled_from(Outer.__struct_fields__)
+
+
+@examples(st.dictionaries(FIELDS, VALUES, max_size=3))
+def test_whatever_is_wrong_is_told_without_the_words_of_the_validator(body: Any) -> None:
+    try:
+        msgspec.convert(body, Outer, strict=True)
+    except msgspec.ValidationError as error:
+        said = misfit(error, body, Outer)
+        assert not said.startswith((" ", ":"))
+        assert "Expected" not in said
+        assert "$" not in said.partition(", got")[0]
