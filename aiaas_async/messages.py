@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from aiaas_async.errors import InvalidError
+from aiaas_async.misfit import misfit
 from aiaas_async.names import ModelRef, check_name, check_version, clip
 
 # The whole list: a dtype outside it is refused before numpy sees it (np.dtype of hostile
@@ -87,7 +88,7 @@ def parse_metadata(raw: Mapping[str, Any]) -> Metadata:
     try:
         metadata = msgspec.convert(fields, Metadata, strict=True)
     except msgspec.ValidationError as error:
-        raise InvalidError(f"metadata: {error}") from error
+        raise InvalidError(f"metadata: {misfit(error, fields, Metadata)}") from error
     check_name(metadata.name, "model name")
     check_version(metadata.version)
     check_specs("inputs", metadata.inputs)

@@ -30,15 +30,15 @@ def check_name(name: str, what: str = "name") -> str:
 
 
 def check_version(version: str) -> str:
-    """Return `version` if it is 1 to 64 printable characters without '/', else raise.
+    """Return `version` if it is 1 to 64 printable characters without '/' or space, else raise.
 
     'latest' is refused because it is computed (`registry/versions.py`).
     """
-    printable = isinstance(version, str) and version.isprintable() and version.strip() == version
+    printable = isinstance(version, str) and version.isprintable() and " " not in version
     if not printable or not 1 <= len(version) <= MAX_VERSION_LENGTH or "/" in version:
         raise InvalidNameError(
             f"version {clip(version)} is not allowed: 1 to {MAX_VERSION_LENGTH} printable "
-            "characters, no '/', no space at either end",
+            "characters, no '/', no space",
             {"given": clip(version)},
         )
     if version == LATEST:

@@ -19,6 +19,7 @@ ROOT: Final = Path(aiaas_async.__file__).parent
 LEVELS: Final = (
     ("errors",),
     ("names", "requestid"),
+    ("misfit",),
     ("messages", "schedule"),
     ("config", "ring", "actors", "jobs"),
     ("nn", "formats"),

@@ -34,13 +34,13 @@ def test_whatever_passes_is_safe_as_a_path_part(name: str) -> None:
     assert name not in {".", ".."}
 
 
-@pytest.mark.parametrize("version", ["1.0", "2.1.0-rc1", "2024 spring", "v1"])
+@pytest.mark.parametrize("version", ["1.0", "2.1.0-rc1", "2024-spring", "v1"])
 def test_a_version_may_be_any_short_printable_text(version: str) -> None:
     assert check_version(version) == version
 
 
-@pytest.mark.parametrize("version", ["", " 1", "1/2", "1\n", "x" * 65, "latest"])
-def test_a_version_that_is_empty_padded_unprintable_or_computed_is_refused(version: str) -> None:
+@pytest.mark.parametrize("version", ["", " 1", "2024 spring", "1/2", "1\n", "x" * 65, "latest"])
+def test_a_version_that_is_empty_spaced_unprintable_or_computed_is_refused(version: str) -> None:
     with pytest.raises(InvalidNameError):
         check_version(version)
 

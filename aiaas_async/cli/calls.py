@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from aiaas_async.client.answers import Timing
 
 _NPY: Final = b"\x93NUMPY"
+_SHORT: Final = 60
 
 
 def _inputs(pairs: Iterable[str]) -> dict[str, Any]:
@@ -67,7 +69,11 @@ def _json(text: str, name: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise InvalidError(f"input {name} is not JSON: {error}") from error
+        hint = ""
+        if text[:1].isalpha() and len(text) <= _SHORT:
+            said = shlex.quote(f"{name}={json.dumps(text, ensure_ascii=False)}")
+            hint = f"; a text goes in quotes: {said}"
+        raise InvalidError(f"input {name} is not JSON: {error}{hint}") from error
 
 
 @click.command()
@@ -75,7 +81,7 @@ def _json(text: str, name: str) -> Any:
 @click.argument("inputs", nargs=-1, required=True, metavar="NAME=VALUE…")
 @click.option("-o", "--output", "outputs", multiple=True, help="Only these outputs.")
 @click.option("--key", help="Picks the node on the ring.")
-@click.option("--timeout", type=float, metavar="SECONDS")
+@click.option("--timeout", type=float, metavar="SECONDS", help="How long to wait for it.")
 @json_option
 @connected
 def call(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,7 @@ from aiaas_async.cli.arguments import at_most_one, needs
 from aiaas_async.cli.options import connected, json_option
 from aiaas_async.cli.output import print_json, print_table, size
 from aiaas_async.cli.progress import step_bar
-from aiaas_async.errors import AiaasError, InvalidError
+from aiaas_async.errors import AiaasError, ConflictError, InvalidError
 
 if TYPE_CHECKING:
     from aiaas_async.client import Client
@@ -111,22 +113,23 @@ def _columns(facts: dict[str, Any]) -> str:
 
 @click.command()
 @click.argument("name")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument(
+    "file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
+)
 @click.option("--replication", type=int, default=1, show_default=True, help="Copies of each item.")
 @json_option
 @connected
 def ingest(client: Client, /, name: str, file: Path, replication: int, as_json: bool) -> None:
-    """Upload the arrays of FILE (.npz) as columns of data set NAME.
+    """Upload the arrays of FILE (.npz; - is standard input) as columns of data set NAME.
 
     Each array is [items, …]; an array of texts called "keys" names the items. Without it an item's
     key is made of its content, so that equal items are stored once.
     """
+    from aiaas_async.client.datasets import check_items  # noqa: PLC0415 - numpy, once it is needed
+
     columns, keys = _read(file)
-    declared = client.put_dataset(
-        name,
-        {n: {"dtype": a.dtype.name, "shape": list(a.shape[1:])} for n, a in columns.items()},
-        replication=replication,
-    )
+    check_items(columns, keys)  # what cannot be stored leaves no empty data set behind
+    declared = _declare(client, name, columns, replication)
     try:
         with step_bar(name) as report:
             facts = client.put_items(
@@ -135,6 +138,9 @@ def ingest(client: Client, /, name: str, file: Path, replication: int, as_json: 
     except AiaasError:
         if declared["created"]:
             _take_back(client, name)
+        raise
+    except KeyboardInterrupt:
+        click.echo(f"what was stored stays in {name}; the same command stores the rest", err=True)
         raise
     if as_json:
         print_json(facts)
@@ -156,17 +162,34 @@ def _take_back(client: Client, name: str) -> None:
         client.delete_dataset(name, only_empty=True)
 
 
+def _declare(
+    client: Client, name: str, columns: dict[str, Any], replication: int
+) -> dict[str, Any]:
+    """Make the data set, unless it is there as it is wanted."""
+    wanted = {n: {"dtype": a.dtype.name, "shape": list(a.shape[1:])} for n, a in columns.items()}
+    try:
+        return client.put_dataset(name, wanted, replication=replication)
+    except ConflictError as error:
+        facts = client.dataset(name)
+        kept = f"{_columns(facts)} in {facts['replication']}"
+        given = f"{_columns({'columns': dict(sorted(wanted.items()))})} in {replication}"
+        raise ConflictError(f"{error.message} (there: {kept}; given: {given})") from error
+
+
 def _read(file: Path) -> tuple[dict[str, Any], list[str] | None]:
     import numpy as np  # noqa: PLC0415 - only for arrays
 
+    piped = str(file) == "-"
+    where = "standard input" if piped else str(file)
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        source = io.BytesIO(sys.stdin.buffer.read()) if piped else file
+        with np.load(source, allow_pickle=False) as arrays:
             columns = {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, TypeError, AttributeError, EOFError):
         raise InvalidError(
-            f"{file} is no .npz file of number arrays: make one with numpy.savez"
+            f"{where} is no .npz file of number arrays: make one with numpy.savez"
         ) from None
     keys = columns.pop("keys", None)
     if not columns:
-        raise InvalidError(f"{file} has no arrays")
+        raise InvalidError(f"{where} has no arrays")
     return columns, None if keys is None else [str(key) for key in keys.tolist()]

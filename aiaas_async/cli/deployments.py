@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 @click.option("--split", type=click.Choice(["pipeline", "tensor"]), help="How to split it.")
 @click.option("--nodes", type=int, help="Nodes of a split; default: the fewest that hold it.")
 @click.option("--replicas", type=int, help="Copies of a version that is not split.")
-@click.option("--max-batch-size", type=int)
-@click.option("--max-delay-ms", type=float)
+@click.option("--max-batch-size", type=int, help="Items computed at once, at most.")
+@click.option("--max-delay-ms", type=float, help="How long a call may wait for company.")
 @click.option("--cache-mb", type=int, help="MiB of answers to remember for equal inputs.")
 @click.option("--dry-run", is_flag=True, help="Only show the plan.")
 @json_option

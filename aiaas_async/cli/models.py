@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("name", required=False)
 @click.argument("version", required=False)
-@click.option("--alias")
+@click.option("--alias", help="What this alias points at.")
 @click.option("-i", "--input", "inputs", multiple=True, help="Takes an input of this name.")
 @click.option("-o", "--output", "outputs", multiple=True, help="Has an output of this name.")
 @click.option("--resource", multiple=True, metavar="NAME=AMOUNT", help="Budget it must fit.")
-@click.option("--tag", "tags", multiple=True)
-@click.option("--metric", multiple=True, metavar="BOUND", help="accuracy>=0.9")
-@click.option("--runtime")
-@click.option("--state")
-@click.option("--limit", type=int)
+@click.option("--tag", "tags", multiple=True, help="Has this tag.")
+@click.option("--metric", multiple=True, metavar="BOUND", help="Say 'accuracy>=0.9'.")
+@click.option("--runtime", help="numpy, onnx, or one of the settings'.")
+@click.option("--state", help="registered, ready or corrupt.")
+@click.option("--limit", type=int, help="At most so many.")
 @json_option
 @connected
 def discover(client: Client, /, as_json: bool, **conditions: Any) -> None:

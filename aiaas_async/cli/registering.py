@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("name")
 @click.argument("version", required=False, metavar="VERSION")
-@click.option("-i", "--input", "inputs", multiple=True, required=True, help="Name of an input.")
-@click.option("-o", "--output", "outputs", multiple=True, required=True, help="Name of an output.")
+@click.option("-i", "--input", "inputs", multiple=True, help="Name of an input.")
+@click.option("-o", "--output", "outputs", multiple=True, help="Name of an output.")
 @click.option("--resource", multiple=True, metavar="NAME=AMOUNT", help="cpu=4, memory=16 (GiB).")
-@click.option("--tag", "tags", multiple=True)
-@click.option("--description", default="")
+@click.option("--tag", "tags", multiple=True, help="A word to find it by.")
+@click.option("--description", default="", help="What it is, for people.")
 @click.option("--metadata", metavar="JSON|@FILE", help="Further fields of the metadata.")
 @json_option
 @connected
@@ -44,13 +44,13 @@ def register(
 ) -> None:
     """Register the metadata of VERSION of model NAME."""
     model, version = apart(name, version)
-    fields: dict[str, Any] = {
-        **(read_json(metadata, "--metadata") if metadata else {}),
-        "name": model,
-        "version": required(version, "VERSION"),
-        "inputs": list(inputs),
-        "outputs": list(outputs),
-    }
+    fields: dict[str, Any] = read_json(metadata, "--metadata") if metadata else {}
+    fields |= {"name": model, "version": required(version, "VERSION")}
+    for side, names in (("inputs", inputs), ("outputs", outputs)):
+        if names:
+            fields[side] = list(names)
+        elif side not in fields:
+            raise click.UsageError(f"Missing option '--{side[:-1]}', or {side!r} in --metadata.")
     if resource:
         fields["resources"] = amounts(resource, "resources")
     if tags:

@@ -12,7 +12,8 @@ from aiaas_async.cli.arguments import apart, at_most_one, model_of, needs, read_
 from aiaas_async.cli.options import connected, json_option
 from aiaas_async.cli.output import print_json, print_table
 from aiaas_async.cli.progress import step_bar
-from aiaas_async.errors import CancelledJobError
+from aiaas_async.errors import CancelledJobError, InvalidError
+from aiaas_async.names import clip
 
 if TYPE_CHECKING:
     from aiaas_async.client import Client
@@ -161,9 +162,17 @@ def _at(data: dict[str, Any]) -> tuple[int, int, str] | None:
 @click.argument("dataset")
 @click.option("--into", "output_dataset", help="Name of the data set for the results.")
 @click.option("-o", "--output", "outputs", multiple=True, help="Only these outputs.")
+@click.option(
+    "-i",
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="COLUMN=INPUT",
+    help="Which column is which input, where the names differ.",
+)
 @click.option("--assignment", help="data_local, hash, round_robin, least_loaded, power_of_two.")
 @click.option("--task-items", type=int, help="Items of one task.")
-@click.option("--priority", type=int)
+@click.option("--priority", type=int, help="-100 to 100; calls have 0, a batch -1.")
 @click.option("--detach", is_flag=True, help="Start the job and return.")
 @json_option
 @connected
@@ -173,8 +182,16 @@ def batch(
     """Run MODEL (name, name:version or name:alias) over every item of DATASET."""
     name, version = model_of(model)
     options["outputs"] = list(options["outputs"]) or None
+    options["inputs"] = dict(map(_fed, options["inputs"])) or None
     job = client.batch(name, dataset, version=version, **options)
     _started(client, job, detach, as_json)
+
+
+def _fed(pair: str) -> tuple[str, str]:
+    column, _, name = pair.partition("=")
+    if not column or not name:
+        raise InvalidError(f"inputs are given as COLUMN=INPUT, got {clip(pair)}")
+    return column, name
 
 
 def _batch_result(result: dict[str, Any]) -> str:

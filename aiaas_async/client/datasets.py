@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +14,7 @@ from aiaas_async.client.itembody import Items
 from aiaas_async.client.request import Request
 from aiaas_async.client.surface import Surface, field_of
 from aiaas_async.client.values import as_array, unpack
+from aiaas_async.data.schema import MAX_KEY_BYTES, encode_key
 from aiaas_async.errors import InputError
 from aiaas_async.names import clip
 from aiaas_async.wire.tensors import Array
@@ -21,6 +22,7 @@ from aiaas_async.wire.tensors import Array
 # Big enough to hide the waits for the disk, small enough that many clients fit into the server's
 # memory, which holds two values of each.
 VALUE_BYTES: Final = 4 << 20
+_SURELY_SHORT: Final = MAX_KEY_BYTES // 4  # characters; UTF-8 has up to four bytes for one
 VALUES_PER_BODY: Final = 64  # what is sent again when a connection breaks
 
 
@@ -50,7 +52,7 @@ class DatasetMethods(Surface):
         Every 256 MiB it answers, and what it has answered is durable; `progress(sent, total)` is
         in items. Returns the sums of the server's reports.
         """
-        arrays = _columns(columns, keys)
+        arrays = check_items(columns, keys)
         count = len(next(iter(arrays.values())))
         step = _rows_per_value(arrays, keys, count)
         total: Counter[str] = Counter(written=0, replaced=0, repeated=0)
@@ -72,9 +74,20 @@ class DatasetMethods(Surface):
     async def items(
         self, name: str, after: str | None = None, limit: int | None = None
     ) -> dict[str, Any]:
-        """A page of items in the order of arrival: `keys`, `columns`, and `next` to go on from."""
+        """A page of items in the order of arrival: `keys`, `columns`, and `next` to go on from;
+        `item_pages` goes on by itself."""
         where = path("datasets", name) + "/items"
         return _paged(unpack(await self._get(where, after=after, limit=limit)))
+
+    async def item_pages(
+        self, name: str, limit: int | None = None
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """All items in the order of arrival, page after page of `limit` as `items` gives them."""
+        page = await self.items(name, limit=limit)
+        yield page
+        while page["next"] is not None:
+            page = await self.items(name, after=str(page["next"]), limit=limit)
+            yield page
 
     async def items_range(self, name: str, start: int, stop: int) -> dict[str, Any]:
         """Items `start` to `stop` - 1 in the order of arrival, at most 10,000: `keys`, `columns`,
@@ -112,8 +125,9 @@ def _paged(page: dict[str, Any]) -> dict[str, Any]:
     return page
 
 
-def _columns(columns: Mapping[str, Any], keys: Sequence[str] | None) -> dict[str, Array]:
-    """The columns as arrays of one length. Raises `InputError`."""
+def check_items(columns: Mapping[str, Any], keys: Sequence[str] | None) -> dict[str, Array]:
+    """The columns as arrays of one length, as long as `keys` where there are any. Raises
+    `InputError`, and `InvalidError` for a key that is empty or too long."""
     if not columns:
         raise InputError("give at least one column, as name → array")
     arrays = {name: as_array(value, f"column {clip(name)}") for name, value in columns.items()}
@@ -140,6 +154,9 @@ def _check_keys(keys: Sequence[str]) -> None:
     except UnicodeEncodeError as error:
         wrong = error.object[max(0, error.start - 20) : error.end]
         raise InputError(f"keys hold a text that is not Unicode: {clip(wrong)}") from error
+    if any(not 1 <= len(key) <= _SURELY_SHORT for key in keys):
+        for key in keys:
+            encode_key(key)
 
 
 def _rows_per_value(arrays: Mapping[str, Array], keys: Sequence[str] | None, count: int) -> int:

@@ -64,8 +64,11 @@ class ModelMethods(Surface):
         """Run a model on `inputs` (or on keywords, where no name clashes with an option).
 
         An array of exactly the signature's shape is one item; one more dimension is a batch.
+        `call(model=…, inputs={…})` means the same, as for `loss` and `gradient`.
         Without `model` the one that takes exactly these inputs is called.
         """
+        if arrays.keys() == {"inputs"} and isinstance(arrays["inputs"], Mapping):
+            arrays = dict(arrays["inputs"])  # as `loss` and `gradient` take them
         packed = pack_all({**(inputs or {}), **arrays}, "input")
         options = {"model": model, "version": version, "key": key}
         options["outputs"] = None if outputs is None else list(outputs)  # type: ignore[assignment]

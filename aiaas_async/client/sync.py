@@ -61,6 +61,13 @@ class Client:
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return self._portal.run(work)
 
+    def _each(self, found: AsyncGenerator[T, None]) -> Iterator[T]:
+        try:
+            while (each := self._run(_next(found))) is not None:
+                yield each
+        finally:
+            self._run(_end(found))
+
     @property
     def url(self) -> str:
         return self._client.url
@@ -271,6 +278,9 @@ class Client:
     ) -> dict[str, Any]:
         return self._run(self._async.items(name, after, limit))
 
+    def item_pages(self, name: str, limit: int | None = None) -> Iterator[dict[str, Any]]:
+        return self._each(self._async.item_pages(name, limit))
+
     def delete_item(self, name: str, key: str) -> None:
         return self._run(self._async.delete_item(name, key))
 
@@ -331,12 +341,7 @@ class Client:
         return self._run(self._async.resume(job_id))
 
     def follow(self, job_id: str) -> Iterator[Event]:
-        events = self._async.follow(job_id)
-        try:
-            while (event := self._run(_next(events))) is not None:
-                yield event
-        finally:
-            self._run(_end(events))
+        return self._each(self._async.follow(job_id))
 
     def wait(self, job_id: str, timeout: float | None = None) -> dict[str, Any]:
         return self._run(self._async.wait(job_id, timeout))
@@ -381,12 +386,12 @@ class Client:
         return f"<{type(self).__name__} of {self.url}>"
 
 
-async def _next(events: AsyncGenerator[Event, None]) -> Event | None:
-    return await anext(events, None)
+async def _next(found: AsyncGenerator[T, None]) -> T | None:
+    return await anext(found, None)
 
 
-async def _end(events: AsyncGenerator[Event, None]) -> None:
-    running: Any = events
+async def _end(found: AsyncGenerator[T, None]) -> None:
+    running: Any = found
     while running.ag_running:  # noqa: ASYNC110 - an interrupt is on its way through it
         await asyncio.sleep(0)
-    await events.aclose()
+    await found.aclose()

@@ -23,7 +23,8 @@ class Failure(msgspec.Struct, frozen=True):
     has: Any
 
     def __str__(self) -> str:
-        return f"{self.field}: asked {self.asked}, has {self.has}"
+        has = "none" if self.has in (None, []) else self.has
+        return f"{self.field}: asked {self.asked}, has {has}"
 
 
 Failures = Iterator[Failure]

@@ -18,6 +18,7 @@ import msgspec
 
 from aiaas_async.errors import InvalidError
 from aiaas_async.messages import TensorSpec, check_specs
+from aiaas_async.misfit import misfit
 from aiaas_async.names import check_name, clip
 from aiaas_async.registry.versions import TRANSITIONS, State, is_specifier, parse_specifier
 
@@ -49,7 +50,9 @@ class Bound(msgspec.Struct, frozen=True):
         return f"{self.compare}{self.value:g}"
 
 
-class _Raw(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class QueryBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A query as it is written."""
+
     name: str | None = None
     version: str | None = None
     alias: str | None = None
@@ -84,9 +87,9 @@ class Query(msgspec.Struct, frozen=True):
         _check_fields(body)
         _check_state(body.get("state"))
         try:
-            raw = msgspec.convert(body, _Raw, strict=True)
+            raw = msgspec.convert(body, QueryBody, strict=True)
         except msgspec.ValidationError as error:
-            raise InvalidError(f"query: {error}") from error
+            raise InvalidError(f"query: {misfit(error, body, QueryBody)}") from error
         if raw.name is not None:
             check_name(raw.name, "model name")
         if raw.version is not None and is_specifier(raw.version):

@@ -17,6 +17,7 @@ from aiaas_async.http.exchange import (
     whole_query,
 )
 from aiaas_async.jobs.board import render
+from aiaas_async.jobs.record import TRANSITIONS
 from aiaas_async.names import clip
 
 _KEEPALIVE_S = 15.0
@@ -33,6 +34,8 @@ async def train(request: web.Request) -> web.StreamResponse:
 async def list_jobs(request: web.Request) -> web.StreamResponse:
     limit = whole_query(request, "limit", 100, 1000)
     kind, state = request.query.get("kind"), request.query.get("state")
+    if state is not None and state not in TRANSITIONS:
+        raise InvalidError(f"?state= must be one of {', '.join(TRANSITIONS)}, got {clip(state)}")
     found = [
         render(job)
         for job in request.app[PLATFORM].jobs.all()

@@ -25,6 +25,7 @@ from aiaas_async.http.exchange import (
 )
 from aiaas_async.http.longreply import reply_arrays
 from aiaas_async.messages import render_metadata
+from aiaas_async.misfit import misfit
 from aiaas_async.names import ModelRef, clip
 from aiaas_async.registry.catalog import Catalog
 from aiaas_async.registry.records import AliasRecord, Traffic, VersionRecord
@@ -173,20 +174,25 @@ async def put_alias(request: web.Request) -> web.StreamResponse:
     """Move an alias, and share its calls with a canary or a shadow; If-Match with the ETag of an
     earlier answer makes it compare-and-set."""
     body, codec = await read_object(request, CONTROL_BYTES)
-    version = body.pop("version", None)
-    if not isinstance(version, str):
-        raise InvalidError(f"'version' must be a string, got {clip(version)}")
-    try:
-        traffic = msgspec.convert(body, Traffic, strict=True)
-    except msgspec.ValidationError as error:
-        raise InvalidError(
-            f"an alias is {{version, canary?, weight?, shadow?}}: {error}"
-        ) from error
+    version, traffic = _pointed(body)
     info = request.match_info
     record = await request.app[PLATFORM].models.set_alias(
         info["name"], info["alias"], version, _expected_revision(request), traffic
     )
     return reply(codec, render_alias(record), ETag=f'"{record.revision}"')
+
+
+def _pointed(body: dict[str, Any]) -> tuple[str, Traffic]:
+    """The version an alias is to point at, and who shares its calls."""
+    version = body.pop("version", None)
+    if not isinstance(version, str):
+        raise InvalidError(f"'version' must be a string, got {clip(version)}")
+    try:
+        return version, msgspec.convert(body, Traffic, strict=True)
+    except msgspec.ValidationError as error:
+        raise InvalidError(
+            f"an alias is {{version, canary?, weight?, shadow?}}: {misfit(error, body, Traffic)}"
+        ) from error
 
 
 async def get_alias(request: web.Request) -> web.StreamResponse:

@@ -1,36 +1,73 @@
-"""/openapi.json: the route table as OpenAPI 3.1; the texts are the handlers' own docstrings."""
+"""/openapi.json: the route table as OpenAPI 3.1; the texts are the handlers' own docstrings, the
+schemas those of the structs that bodies are read into and replies are made of."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from aiaas_async.messages import Metadata
+from aiaas_async.data.reports import PutReport
+from aiaas_async.discovery.query import QueryBody
+from aiaas_async.jobs.record import JobRecord
+from aiaas_async.messages import FileEntry, Metadata, TensorSpec
+from aiaas_async.service.batch import BatchRequest
 from aiaas_async.service.trainrequest import TrainRequest
 
 _PARAMETER = re.compile(r"{(\w+)(?::[^}]*)?}")
-_BODIES: dict[tuple[str, str], type] = {
-    ("POST", "/register"): Metadata,
+_MEDIA: Final = ("application/json", "application/msgpack")
+
+
+class VersionMetadata(Metadata, frozen=True, omit_defaults=True):
+    """Metadata as it travels: an input or output known by its name only is the bare name. Wider
+    than what it extends, since it only describes."""
+
+    inputs: tuple[str | TensorSpec, ...]  # type: ignore[assignment]
+    outputs: tuple[str | TensorSpec, ...]  # type: ignore[assignment]
+
+
+# A record as `render` of jobs/board.py shows it: every field, and the id is called job.
+Job: Final = msgspec.defstruct(
+    "Job",
+    [
+        ("job" if field.name == "id" else field.name, field.type)
+        for field in msgspec.structs.fields(JobRecord)
+    ],
+)
+BODIES: Final[dict[tuple[str, str], type]] = {
+    ("POST", "/register"): VersionMetadata,
+    ("POST", "/discover"): QueryBody,
     ("POST", "/train"): TrainRequest,
+    ("POST", "/batch"): BatchRequest,
+}
+REPLIES: Final[dict[tuple[str, str], type]] = {
+    ("POST", "/register"): VersionMetadata,
+    ("PUT", "/models/{name}/versions/{version}/files/{path:.*}"): FileEntry,
+    ("POST", "/datasets/{name}/items"): PutReport,
+    ("POST", "/train"): Job,
+    ("POST", "/batch"): Job,
+    ("GET", "/jobs/{id}"): Job,
+    ("DELETE", "/jobs/{id}"): Job,
 }
 
 
 def describe(routes: Sequence[tuple[str, str, Callable[..., Any]]]) -> dict[str, Any]:
     """The document for (method, path, handler) of each route."""
-    kinds = list(dict.fromkeys(_BODIES.values()))
+    kinds = list(dict.fromkeys([*BODIES.values(), *REPLIES.values()]))
     schemas, components = msgspec.json.schema_components(
         kinds, ref_template="#/components/schemas/{name}"
     )
     by_kind = dict(zip(kinds, schemas, strict=True))
     paths: dict[str, Any] = {}
     for method, path, handler in routes:
-        plain = _PARAMETER.sub(r"{\1}", path)
-        body = _BODIES.get((method, path))
-        operation = _operation(path, handler, by_kind.get(body) if body else None)
-        paths.setdefault(plain, {})[method.lower()] = operation
+        operation = _operation(path, handler)
+        if (kind := BODIES.get((method, path))) is not None:
+            operation["requestBody"] = _content(by_kind[kind])
+        if (kind := REPLIES.get((method, path))) is not None:
+            operation["responses"]["2XX"] |= _content(by_kind[kind])
+        paths.setdefault(_PARAMETER.sub(r"{\1}", path), {})[method.lower()] = operation
     return {
         "openapi": "3.1.0",
         "info": {"title": "aiaas-async", "version": "0.1.0"},
@@ -39,11 +76,13 @@ def describe(routes: Sequence[tuple[str, str, Callable[..., Any]]]) -> dict[str,
     }
 
 
-def _operation(
-    path: str, handler: Callable[..., Any], schema: dict[str, Any] | None
-) -> dict[str, Any]:
+def _content(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"content": {kind: {"schema": schema} for kind in _MEDIA}}
+
+
+def _operation(path: str, handler: Callable[..., Any]) -> dict[str, Any]:
     text = (handler.__doc__ or handler.__name__.replace("_", " ")).strip()
-    found: dict[str, Any] = {
+    return {
         "operationId": f"{handler.__module__.rpartition('.')[2]}_{handler.__name__}",
         "summary": text.splitlines()[0],
         "parameters": [
@@ -55,7 +94,3 @@ def _operation(
             "default": {"description": "a problem (RFC 9457) with a stable `code`"},
         },
     }
-    if schema is not None:
-        media = ("application/json", "application/msgpack")
-        found["requestBody"] = {"content": {kind: {"schema": schema} for kind in media}}
-    return found

@@ -24,6 +24,7 @@ import msgspec
 
 from aiaas_async.errors import GraphError, InvalidError
 from aiaas_async.messages import MAX_DIMENSIONS, TensorSpec, check_specs
+from aiaas_async.misfit import misfit
 from aiaas_async.names import clip
 from aiaas_async.nn.layer import FLOAT, Kind, Layer, ParameterSpec, Shape
 from aiaas_async.nn.table import NAMES, OPS
@@ -152,9 +153,7 @@ def parse_layer(name: str, raw: Mapping[str, Any]) -> Layer:
     try:
         layer = msgspec.convert(options, OPS[op], strict=True)
     except msgspec.ValidationError as error:
-        at = clip({key: options[key] for key in options if f"$.{key}" in str(error)})
-        given = f"; given: {at}" if at != "{}" else ""
-        raise GraphError(f"layer {name!r} ({op}): {error}{given}") from error
+        raise GraphError(f"layer {name!r} ({op}): {misfit(error, options, OPS[op])}") from error
     for key in possible:
         if not _finite(getattr(layer, key)):
             raise GraphError(f"layer {name!r} ({op}): {key} must be finite")
@@ -194,7 +193,10 @@ def _parse_inputs(raw: Sequence[Any]) -> tuple[TensorSpec, ...]:
     try:
         specs = msgspec.convert(raw, tuple[TensorSpec, ...], strict=True)
         check_specs("inputs", specs)
-    except (msgspec.ValidationError, InvalidError) as error:
+    except msgspec.ValidationError as error:
+        said = misfit(error, raw, tuple[TensorSpec, ...], "inputs")
+        raise GraphError(f"a layer graph's {said}") from error
+    except InvalidError as error:
         raise GraphError(f"a layer graph's inputs: {error}") from error
     for spec in specs:
         if spec.dtype is None or spec.shape is None:

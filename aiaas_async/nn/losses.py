@@ -40,6 +40,11 @@ def cross_entropy(y: Array, target: Array) -> tuple[float, Array]:
     gradient /= total
     scale = 1.0 / max(1, y.size // y.shape[-1])
     if target.shape == y.shape and target.dtype.kind == "f":
+        if target.size and target.min() < 0:
+            raise InputError(
+                "targets of cross_entropy are probabilities, none below 0; got "
+                f"{target.min()} to {target.max()}"
+            )
         logs = shifted - np.log(total)
         loss = -float((target * logs).sum(dtype=np.float64))
         gradient *= target.sum(axis=-1, keepdims=True)

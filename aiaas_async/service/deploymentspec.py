@@ -10,8 +10,8 @@ import msgspec
 
 from aiaas_async.deploy.plan import PlanRequest
 from aiaas_async.errors import InvalidError
+from aiaas_async.misfit import misfit
 from aiaas_async.names import LATEST, clip
-from aiaas_async.service.asked import reason_of
 
 _OWN: Final = ("model", "version", "max_delay_ms", "cache_mb")  # not the planner's
 
@@ -39,7 +39,8 @@ def parse_spec(body: Mapping[str, Any]) -> DeploymentSpec:
     try:
         spec = msgspec.convert(given, DeploymentSpec, strict=True)
     except msgspec.ValidationError as error:
-        raise InvalidError(f"deployment: {reason_of(error, given, DeploymentSpec)}") from error
+        said = misfit(error, given, DeploymentSpec).removeprefix("request.")
+        raise InvalidError(f"deployment: {said}") from error
     if not 0 <= spec.max_delay_ms <= 10_000:
         raise InvalidError(f"max_delay_ms must be 0 to 10000, got {spec.max_delay_ms}")
     return spec

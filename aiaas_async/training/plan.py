@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 import msgspec
 
 from aiaas_async.errors import InvalidError
+from aiaas_async.misfit import misfit
 from aiaas_async.names import clip
 from aiaas_async.nn.graph import near
 from aiaas_async.nn.losses import LOSSES
@@ -185,11 +186,7 @@ def _convert(place: str, raw: Any, kind: type[S]) -> S:
     try:
         return msgspec.convert(dict(raw), kind, strict=True)
     except msgspec.ValidationError as error:
-        reason, _, path = str(error).partition(" - at `$")
-        at = path.rstrip("`")
-        value = raw.get(at.removeprefix(".").partition(".")[0].partition("[")[0])
-        given = "" if value is None else f", got {clip(value)}"
-        raise InvalidError(f"{place}{at}: {reason}{given}") from error
+        raise InvalidError(misfit(error, raw, kind, place)) from error
 
 
 def _name_of(value: T, table: Mapping[str, type[T]]) -> str:

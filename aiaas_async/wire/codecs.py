@@ -51,6 +51,8 @@ def decode_json(body: bytes) -> Any:
     except RecursionError:
         raise MalformedError("the JSON body is nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        if not body.strip():
+            raise MalformedError("the body is empty; JSON is expected") from None
         raise MalformedError(f"the body is not JSON: {clip(str(error), 200)}") from error
     return value
 

@@ -52,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(folder: Path) -> Iterator[Run]:
     with server(folder / "data", "--nodes", "2", "--log-level", "warning") as running:
 
-        def invoke(*arguments: str, status: int = 0, stdin: str | None = None) -> Result:
+        def invoke(*arguments: str, status: int = 0, stdin: str | bytes | None = None) -> Result:
             result = CliRunner().invoke(main, [*arguments, "--url", running.url], input=stdin)
             assert result.exit_code == status, result.output
             return result
@@ -374,3 +374,50 @@ def test_nodes_join_and_leave(trained: Run) -> None:
     assert "extra joined" in trained("nodes", "extra", "--join").output
     assert "extra" in trained("nodes").output
     assert "extra left" in trained("nodes", "extra", "--remove").output
+
+
+def test_items_may_come_from_standard_input(run: Run, folder: Path) -> None:
+    piped = (folder / "points.npz").read_bytes()
+    assert "piped: 1500 items written" in run("ingest", "piped", "-", stdin=piped).output
+    said = run("ingest", "piped", "-", stdin="x", status=1).output
+    assert "standard input is no .npz file" in said
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"x": np.float32(3)}, "must lead with one number of items"),
+        ({"x": np.zeros(2), "keys": np.array(["a"])}, "must lead with one number of items"),
+        ({"x": np.zeros(2), "keys": np.array(["a", ""])}, "key '' has 0 bytes"),
+        ({"x": np.array(["a"])}, "column 'x' holds texts"),
+    ],
+)
+def test_what_cannot_be_stored_leaves_no_data_set_behind(
+    run: Run, tmp_path: Path, arrays: dict[str, Any], said: str
+) -> None:
+    np.savez(tmp_path / "x.npz", **arrays)
+    assert said in run("ingest", "unmade", str(tmp_path / "x.npz"), status=1).output
+    assert "unmade" not in run("datasets").output
+
+
+def test_metadata_may_name_the_inputs_of_what_is_registered(run: Run) -> None:
+    sides = json.dumps({"inputs": ["a"], "outputs": ["b"]})
+    run("register", "described", "1.0", "--metadata", sides)
+    found = json.loads(run("models", "described", "1.0").output)
+    assert (found["inputs"], found["outputs"]) == (["a"], ["b"])
+
+
+def test_items_of_other_columns_are_told_which_ones(run: Run, folder: Path, tmp_path: Path) -> None:
+    run("ingest", "columned", str(folder / "points.npz"))
+    np.savez(tmp_path / "x.npz", points=np.zeros((3, 3)))
+    said = run("ingest", "columned", str(tmp_path / "x.npz"), status=1).output
+    assert "(there: inside int64[], points float32[2] in 1; given: points float64[3] in 1)" in said
+
+
+def test_a_column_of_another_name_feeds_a_batch(trained: Run, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", where=np.arange(8, dtype=np.float32).reshape(4, 2))
+    trained("ingest", "renamed", str(tmp_path / "x.npz"))
+    line = ("batch", "shapes", "renamed", "--into", "fed", "--input")
+    assert "4 items into fed" in trained(*line, "where=points").output
+    said = trained(*line, "where", status=1).output
+    assert "inputs are given as COLUMN=INPUT, got 'where'" in said

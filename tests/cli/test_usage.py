@@ -25,6 +25,8 @@ NOBODY = "http://127.0.0.1:9"  # discard: nothing listens there
         ("alias m a 1.0 --weight 0.1", "--weight needs --canary"),
         ("alias m a 1.0 --canary 1.1", "--canary needs --weight"),
         ("alias m", "Missing argument 'ALIAS'"),
+        ("register m 1.0 -o y", "Missing option '--input', or 'inputs' in --metadata"),
+        ("register m 1.0 -i x", "Missing option '--output', or 'outputs' in --metadata"),
         ("alias m:a 1.0 2.0", "one too many"),
         ("nodes n --join --remove", "--join and --remove exclude each other"),
         ("nodes --remove", "--remove needs a NODE_ID"),
@@ -120,6 +122,13 @@ def test_a_file_that_is_no_input_says_what_is_accepted(
     result = CliRunner().invoke(main, line)
     assert said in result.output
     assert result.exit_code == 1
+
+
+def test_a_text_without_quotes_is_told_how_to_have_them() -> None:
+    result = CliRunner().invoke(main, ["call", "m", "x=hello you", "--url", NOBODY])
+    assert "a text goes in quotes: 'x=\"hello you\"'" in result.output
+    result = CliRunner().invoke(main, ["call", "m", "x=[1,", "--url", NOBODY])
+    assert "quotes" not in result.output
 
 
 def test_standard_input_that_is_no_json_says_so() -> None:

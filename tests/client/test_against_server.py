@@ -134,12 +134,12 @@ def test_a_pushed_folder_is_a_version_and_pushing_it_again_changes_nothing(
     (tmp_path / "graph.json").write_text(json.dumps(CLASSIFIER))
     (tmp_path / "metadata.json").write_text(json.dumps({"tags": ["pushed"]}))
     seen: list[tuple[int, int]] = []
-    pushed = client.push("copy", "2.0 beta", tmp_path, progress=lambda *at: seen.append(at))
+    pushed = client.push("copy", "2.0-beta", tmp_path, progress=lambda *at: seen.append(at))
     assert pushed["state"] == "ready"
     assert pushed["tags"] == ["pushed"]
     assert [entry["path"] for entry in pushed["files"]] == ["graph.json", "model.safetensors"]
     assert seen[-1] == (sum(entry["size"] for entry in pushed["files"]),) * 2
-    assert client.push("copy", "2.0 beta", tmp_path) == pushed
+    assert client.push("copy", "2.0-beta", tmp_path) == pushed
     x = rows(7)
     there = client.call(x=x, model="copy", outputs=["probabilities"])
     here = network().predict(params(), {"x": x}, ["probabilities"])

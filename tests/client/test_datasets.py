@@ -12,7 +12,7 @@ import pytest
 from aiaas_async import AsyncClient
 from aiaas_async.client import datasets
 from aiaas_async.client.values import unpack
-from aiaas_async.errors import InputError
+from aiaas_async.errors import InputError, InvalidError
 from tests.client.stub import Stub, value
 
 REPORT = value({"written": 2, "replaced": 1, "repeated": 0, "per_node": {"node-0": 2}})
@@ -101,12 +101,14 @@ async def test_no_items_take_no_requests(client: AsyncClient, stub: Stub) -> Non
         ({"x": [1]}, [7]),
         ({"x": [1]}, ["half \ud800"]),
         ({"x": ["text"]}, None),
+        ({"x": [1]}, [""]),
+        ({"x": [1, 2]}, ["a", "ü" * 129]),
     ],
 )
 async def test_columns_that_do_not_match_are_refused_before_anything_is_sent(
     client: AsyncClient, stub: Stub, columns: dict[str, Any], keys: list[str] | None
 ) -> None:
-    with pytest.raises(InputError):
+    with pytest.raises((InputError, InvalidError)):
         await client.put_items("d", columns, keys)
     assert stub.asked == []
 

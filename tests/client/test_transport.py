@@ -51,6 +51,15 @@ async def test_a_call_sends_tensors_and_how_long_it_will_wait(
     assert 9_000 < sent["timeout_ms"] <= 9_950
 
 
+async def test_inputs_by_keyword_mean_what_they_mean_for_a_loss(
+    client: AsyncClient, stub: Stub
+) -> None:
+    stub.will(value(ANSWER))
+    await client.call(model="m", inputs={"x": [1, 2]})
+    await client.call(inputs=[1, 2])  # an input of that name
+    assert [asked.value["inputs"].keys() for asked in stub.asked] == [{"x"}, {"inputs"}]
+
+
 async def test_a_refused_call_is_repeated_until_it_is_taken(
     client: AsyncClient, stub: Stub
 ) -> None:

@@ -37,6 +37,11 @@ def found(catalog: Catalog, **query: Any) -> list[str]:
     return [str(m.record.ref) for m in match(catalog, Query.parse(query)).ranked]
 
 
+def test_what_a_version_does_not_have_is_said_to_be_none(catalog: Catalog) -> None:
+    with pytest.raises(NoMatchError, match=r"metrics.f1: asked >=0.5, has none"):
+        match(catalog, Query.parse({"name": "digits", "metrics": {"f1": 0.5}}))
+
+
 def failed(catalog: Catalog, **query: Any) -> list[tuple[str, list[tuple[str, Any, Any]]]]:
     with pytest.raises(NoMatchError) as caught:
         match(catalog, Query.parse(query))

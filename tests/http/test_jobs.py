@@ -116,6 +116,9 @@ async def test_jobs_are_listed_by_kind_and_state(api: Api) -> None:
     await store(api)
     job = (await succeed(api.post("/train", ORDER))).value["job"]
     await events(api, job)
+    unknown = await api.get("/jobs?state=done")
+    assert (unknown.status, unknown.code) == (422, "invalid")
+    assert "one of queued, running, succeeded" in unknown.value["detail"]
     for query, found in (("", 1), ("?state=succeeded", 1), ("?state=failed", 0), ("?limit=0", 0)):
         assert len((await api.get(f"/jobs{query}")).value["jobs"]) == found
     assert (await api.get("/jobs?limit=1001")).status == 422

@@ -243,6 +243,24 @@ async def test_an_alias_that_cannot_be_is_refused(api: Api, alias: str) -> None:
     assert reply.status in (409, 422)
 
 
+@IN_COMMON
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"version": 1.0}, "'version' must be a string, got 1.0"),
+        ({"canary": 3}, "canary must be a text, got 3"),
+        ({"canary": "1.0", "weight": 2}, "weight must be a number of at most 1.0, got 2"),
+        ({"canry": "1.0"}, "has no field 'canry'; fields: canary, weight, shadow"),
+    ],
+)
+async def test_what_an_alias_cannot_share_is_told_in_our_words(
+    common_api: Api, body: dict[str, Any], said: str
+) -> None:
+    reply = await common_api.put("/models/m/aliases/best", {"version": "1.0", **body})
+    assert (reply.status, reply.code) == (422, "invalid")
+    assert reply.value["detail"].endswith(said)
+
+
 async def test_deleting_frees_names_nodes_and_files(served: Served, tmp_path: Path) -> None:
     api = served.api
     await commit_classifier(api, weights(tmp_path), "gone")

@@ -113,6 +113,11 @@ def test_an_empty_batch_costs_nothing() -> None:
     ("name", "target", "said"),
     [
         ("mse", np.zeros((2, 4)), r"\[2, 4\] must have the shape of the predictions \[2, 3\]"),
+        (
+            "cross_entropy",
+            np.array([[-1.5, 1.0, 1.0], [0.0, 0.0, 2.0]]),
+            r"probabilities, none below 0; got -1.5 to 2.0",
+        ),
         ("binary_cross_entropy", np.zeros(2), r"\[2\] must have the shape"),
         ("binary_cross_entropy", np.full((2, 3), 1.5), r"lie in \[0, 1\]; got 1.5 to 1.5"),
         ("cross_entropy", np.array([0, 3]), "lie in 0 to 2; got 0 to 3"),

@@ -420,7 +420,7 @@ def test_a_version_that_a_specifier_could_not_tell_from_another_is_refused(
     assert list(draft.model("digits").versions) == ["1.0"]
 
 
-@pytest.mark.parametrize("other", ["1.0.1", "1.0+local", "1.0rc1", "1.0 final", "beta"])
+@pytest.mark.parametrize("other", ["1.0.1", "1.0+local", "1.0rc1", "1.0-final", "beta"])
 def test_a_version_that_differs_to_a_specifier_is_taken(draft: Draft, other: str) -> None:
     draft.register(metadata())
     draft.register(metadata(version=other))

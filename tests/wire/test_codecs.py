@@ -54,6 +54,12 @@ def test_what_is_not_json_is_malformed(body: bytes) -> None:
         decode_json(body)
 
 
+@pytest.mark.parametrize("body", [b"", b" \n"])
+def test_a_body_that_is_empty_is_called_so(body: bytes) -> None:
+    with pytest.raises(MalformedError, match="the body is empty"):
+        decode_json(body)
+
+
 def test_json_with_too_many_containers_is_refused_before_they_are_built() -> None:
     with pytest.raises(TooLargeError, match="500000"):
         decode_json(b"[" + b"[]," * 500_000 + b"[]]")

@@ -109,15 +109,21 @@ def test_more_than_a_hundred_levels_are_refused_wherever_they_are() -> None:
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
-    ({}, "Unable to parse 'inputs'"),
-    ({"inputs": {}}, "Unable to parse 'inputs'"),
+    ({}, "Unable to parse 'inputs': attempt to access non-existing object member 'inputs'"),
+    ({"inputs": {}}, "Unable to parse 'inputs': attempt to access JSON non-array as array"),
     ({"inputs": [7]}, "Unable to parse 'inputs'"),
     ({"inputs": [{}]}, "Unable to parse 'name'"),
-    ({"inputs": [tensor(name=7, data=[])]}, "Unable to parse 'name'"),
+    (
+        {"inputs": [tensor(name=7, data=[])]},
+        "Unable to parse 'name': attempt to access JSON non-string as string",
+    ),
     ({"inputs": [tensor(datatype=7, data=[])]}, "Unable to parse 'datatype'"),
     ({"inputs": [tensor(shape="2", data=[])]}, "Unable to parse 'shape'"),
     ({"inputs": [tensor(shape=[-1, 2], data=[1, 2])]}, "Unable to parse 'shape'"),
-    ({"inputs": [tensor(shape=[1.5, 2], data=[1, 2])]}, "Unable to parse 'shape'"),
+    (
+        {"inputs": [tensor(shape=[1.5, 2], data=[1, 2])]},
+        "Unable to parse 'shape': attempt to access JSON non-signed-integer as signed-integer",
+    ),
     ({"inputs": [tensor(shape=[2**70, 2], data=[1])]}, "Unable to parse 'shape'"),
     ({"inputs": [tensor(shape=[2**30] * 9, data=[1])]}, "Unable to parse 'shape'"),
     ({"inputs": [tensor(shape=[1] * 2000, data=[1])]}, "Unable to parse 'shape'"),
