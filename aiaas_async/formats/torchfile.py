@@ -11,7 +11,7 @@ import pickletools
 import struct
 import warnings
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import IO, Any, BinaryIO, Final, cast
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -39,10 +39,11 @@ def read_checkpoint(path: Path) -> dict[str, NDArray[Any]]:
     """The tensors by name. Raises `ArtifactError` for what is no dict of plain tensors."""
     with opened(path, "a PyTorch checkpoint") as (file, size):
         try:
-            if _value(file) != _MAGIC:
+            pickles = _Within(file, size)
+            if _value(pickles) != _MAGIC:
                 raise ArtifactError("the file is no PyTorch checkpoint of the first format")
-            _value(file), _value(file)  # the version, and what the writing machine was like
-            described, keys = _value(file), _value(file)
+            _value(pickles), _value(pickles)  # the version, and what the writing machine was like
+            described, keys = _value(pickles), _value(pickles)
             types = {key: dtype for (dtype, key), *_ in described.values()}
             storages = {key: _numbers(file, types[key], size) for key in keys}
             return {name: _tensor(tensor, storages) for name, tensor in described.items()}
@@ -50,12 +51,24 @@ def read_checkpoint(path: Path) -> dict[str, NDArray[Any]]:
             raise ArtifactError(f"the PyTorch checkpoint cannot be read: {clip(error)}") from error
 
 
-def _value(file: BinaryIO) -> Any:
+class _Within:
+    """A file of which no more is read, and no memory asked for, than there is: a pickle counts
+    its texts itself, up to 2**64."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._size = file, size
+        self.readline, self.tell = file.readline, file.tell
+
+    def read(self, count: int) -> bytes:
+        return self._file.read(min(count, self._size - self._file.tell()))
+
+
+def _value(file: _Within) -> Any:
     """What one pickle describes: numbers, texts, tuples, lists, dicts and `_Call`s."""
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     with warnings.catch_warnings(action="ignore"):  # of escapes in texts that are refused anyway
-        for operation, argument, _ in pickletools.genops(file):
+        for operation, argument, _ in pickletools.genops(cast("IO[bytes]", file)):
             _follow(operation.name, argument, stack, memo)
     return stack.pop()
 

@@ -93,6 +93,13 @@ def test_anything_else_is_refused(
         read(data)
 
 
+def test_a_count_beyond_the_file_asks_for_no_memory(read: Callable[[bytes], Any]) -> None:
+    for operation in (b"\x8d", b"\x8e"):  # a text, or bytes, of as many bytes as 8 more say
+        body = operation + struct.pack("<Q", 2**62)
+        with pytest.raises(ArtifactError, match="cannot be read: .* but only"):
+            read(checkpoint(body))
+
+
 @given(st.data())
 def test_a_damaged_checkpoint_is_refused_or_read_never_more(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
