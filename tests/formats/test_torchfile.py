@@ -96,7 +96,7 @@ def test_anything_else_is_refused(
 def test_a_count_beyond_the_file_asks_for_no_memory(read: Callable[[bytes], Any]) -> None:
     for operation in (b"\x8d", b"\x8e"):  # a text, or bytes, of as many bytes as 8 more say
         body = operation + struct.pack("<Q", 2**62)
-        with pytest.raises(ArtifactError, match="cannot be read: .* but only"):
+        with pytest.raises(ArtifactError, match=r"cannot be read: .* but only"):
             read(checkpoint(body))
 
 
