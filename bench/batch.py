@@ -34,6 +34,7 @@ from aiaas_async.compute.process import WorkerProcess
 from aiaas_async.config import Settings
 from aiaas_async.data.library import Library
 from aiaas_async.formats.safetensors import map_tensors, write_tensors
+from aiaas_async.http.server import settle_memory
 from aiaas_async.names import ModelRef
 from aiaas_async.nn.memory import keep_freed_memory
 from aiaas_async.nn.network import Network
@@ -126,6 +127,7 @@ async def time_job(folder: Path, nodes: int, model: str, task_items: int | None)
     async with platform_on(folder, nodes) as platform:
         await run_job(platform, model, "few", None)
         await platform.datasets.source("images")
+        settle_memory()
         started, server, workers = time.perf_counter(), time.process_time(), _cpu(platform)
         await run_job(platform, model, "images", task_items)
         clock = time.perf_counter() - started

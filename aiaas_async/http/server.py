@@ -123,14 +123,19 @@ async def serve(settings: Settings, workers: WorkerSource, on_ready: Callable[[s
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, stop)
     async with running_server(settings, workers) as (_, address):
-        # What is alive now stays: the collector need not look at it again and again.
-        keep_freed_memory()  # bodies come and go: else the kernel clears new pages for each
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(_GC_THRESHOLD)
+        settle_memory()
         on_ready(address)
         await stop.wait()
         logger.info("stopping: waiting up to %g s for what is under way", settings.grace_s)
+
+
+def settle_memory() -> None:
+    """For a server that is ready: what is alive stays, and the collector need not look at it again
+    and again; bodies come and go, and the kernel need not clear new pages for each."""
+    keep_freed_memory()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD)
 
 
 def _on_signal(stop: asyncio.Event) -> None:

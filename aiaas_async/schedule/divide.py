@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Final
 
 TASK_S: Final = 0.010
-ALONE_TASK_S: Final = 0.025
+ALONE_TASK_S: Final = 0.035
 LATELY_S: Final = 2.0
 TASK_BYTES: Final = 2 << 20
 INPUT_BYTES: Final = 32 << 20

@@ -66,7 +66,7 @@ def test_slow_models_get_short_tasks() -> None:
 
 def test_tasks_are_longer_where_no_call_came_lately() -> None:
     assert fine_items(0.001, LATELY_S / 2) == 10
-    assert fine_items(0.001, LATELY_S) == fine_items(0.001, math.inf) == 25
+    assert fine_items(0.001, LATELY_S) == fine_items(0.001, math.inf) == 35
 
 
 @given(st.integers(2, 100), st.data())
