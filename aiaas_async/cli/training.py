@@ -14,6 +14,7 @@ from aiaas_async.cli.output import print_json, print_table
 from aiaas_async.cli.progress import step_bar
 from aiaas_async.errors import CancelledJobError, InvalidError
 from aiaas_async.names import clip
+from aiaas_async.schedule.assign import ASSIGNMENTS
 
 if TYPE_CHECKING:
     from aiaas_async.client import Client
@@ -35,11 +36,11 @@ _SHOWN = ("loss", "accuracy", "val_loss", "val_accuracy")
     help="Full batch, mini-batches, or those over several nodes.",
 )
 @click.option("--nodes", type=int, help="Nodes of a distributed run; default: all.")
-@click.option("--epochs", type=int)
-@click.option("--batch-size", type=int)
-@click.option("--learning-rate", type=float)
-@click.option("--optimizer", type=click.Choice(["sgd", "adam", "adamw"]))
-@click.option("--seed", type=int)
+@click.option("--epochs", type=int, help="Times that every item is learned from.")
+@click.option("--batch-size", type=int, help="Items of a step, over all nodes.")
+@click.option("--learning-rate", type=float, help="How far a step goes.")
+@click.option("--optimizer", type=click.Choice(["sgd", "adam", "adamw"]), help="How it goes.")
+@click.option("--seed", type=int, help="Of weights and order: equal seeds give equal runs.")
 @click.option("--target", help="Column that holds what to predict.")
 @click.option("--plan", metavar="JSON|@FILE", help="Further fields of the training plan.")
 @click.option("--alias", help="Point this alias at the result.")
@@ -116,7 +117,7 @@ def _finish(client: Client, job_id: str, as_json: bool) -> None:
         epochs, steps = _count(result["epochs"], "epoch"), _count(result["steps"], "step")
         click.echo(
             f"{result['model']}:{result['version']} committed after {epochs}, "
-            f"{steps}: {_remark(result['metrics'])}"
+            f"{steps}: {_remark(result['metrics'])}{_verified(result.get('verified'))}"
         )
     if result.get("promoted") is False:
         asked = job["request"].get("register_as") or job["request"]
@@ -124,6 +125,17 @@ def _finish(client: Client, job_id: str, as_json: bool) -> None:
         told = f"{result['reason']}{kept if result.get('candidate') else ''}"
         click.echo(f"error: the alias {asked['alias']} stays: {told}", err=True)
         sys.exit(NOT_PROMOTED)
+
+
+def _verified(found: dict[str, Any] | None) -> str:
+    """What the check against a run on one node found, if the plan asked for it."""
+    if found is None:
+        return ""
+    said = "as" if found["passed"] else "NOT as"
+    return (
+        f"; the first {_count(found['steps'], 'step')} {said} on one node: weights differ by "
+        f"{found['largest_difference']:.2g} at most ({found['tolerance']:g} allowed)"
+    )
 
 
 def _count(number: int, what: str) -> str:
@@ -170,7 +182,7 @@ def _at(data: dict[str, Any]) -> tuple[int, int, str] | None:
     metavar="COLUMN=INPUT",
     help="Which column is which input, where the names differ.",
 )
-@click.option("--assignment", help="data_local, hash, round_robin, least_loaded, power_of_two.")
+@click.option("--assignment", type=click.Choice(ASSIGNMENTS), help="Which node gets a task.")
 @click.option("--task-items", type=int, help="Items of one task.")
 @click.option("--priority", type=int, help="-100 to 100; calls have 0, a batch -1.")
 @click.option("--detach", is_flag=True, help="Start the job and return.")
@@ -199,8 +211,8 @@ def _batch_result(result: dict[str, Any]) -> str:
     remark = f"; left out, being no numbers: {', '.join(left_out)}" if left_out else ""
     return (
         f"{result['done']} items into {result['output_dataset']} in {result['seconds']:.1f} s, "
-        f"{result['items_per_s']:.0f} a second; {result['tasks']} tasks, {result['stolen']} "
-        f"stolen, {result['retried']} retried{remark}"
+        f"{result['items_per_s']:.0f} a second; {_count(result['tasks'], 'task')}, "
+        f"{result['stolen']} stolen, {result['retried']} retried{remark}"
     )
 
 

@@ -5,6 +5,7 @@ A damaged one is refused with the reason, and the others serve.
 
 from __future__ import annotations
 
+import difflib
 import logging
 import secrets
 import shutil
@@ -83,9 +84,7 @@ class Library:
     def get(self, name: str) -> Dataset:
         """Raises `NotFoundError`, or `CorruptError` saying what is damaged."""
         with self._lock:
-            if name not in self._specs:
-                known = clip(sorted(self._specs))
-                raise NotFoundError(f"no data set is called {clip(name)}; known: {known}")
+            self._check_known(name)
             if name not in self._open:
                 folder = self._root / self._specs[name].id
                 self._open[name] = Dataset.open(folder, self._ring)
@@ -96,11 +95,17 @@ class Library:
                     )
             return self._open[name]
 
+    def _check_known(self, name: str) -> None:
+        if name in self._specs:
+            return
+        near = difflib.get_close_matches(name[:80], self._specs, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {len(self._specs)}"
+        raise NotFoundError(f"no data set is called {clip(name)}; {hint}")
+
     def delete(self, name: str) -> None:
         """Remove a data set and its files; a damaged one too. Raises `NotFoundError`."""
         with self._lock:
-            if name not in self._specs:
-                raise NotFoundError(f"no data set is called {clip(name)}")
+            self._check_known(name)
             folder = self._root / self._specs[name].id
             with storage(folder):
                 (folder / "spec.json").unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from aiaas_async.errors import InputError, InvalidError, TooLargeError
 from aiaas_async.formats.dtypes import NUMPY
 from aiaas_async.messages import DTYPES, MAX_DIMENSIONS, MAX_TENSORS
+from aiaas_async.misfit import misfit
 from aiaas_async.names import check_name, clip
 
 MAX_KEY_BYTES: Final = 256
@@ -71,8 +72,9 @@ def parse_spec(name: str, dataset_id: str, body: Mapping[str, Any], now: float) 
     try:
         declared = msgspec.convert(body, _Declaration, strict=True)
     except msgspec.ValidationError as error:
+        said = misfit(error, body, _Declaration)
         raise InvalidError(
-            f"data set: {error}; write {{columns: {{image: {{dtype: 'uint8', shape: [8, 8]}}}}}}"
+            f"data set: {said}; write {{columns: {{image: {{dtype: 'uint8', shape: [8, 8]}}}}}}"
         ) from error
     columns = {key: _checked(key, declared.columns[key]) for key in sorted(declared.columns)}
     if not 1 <= len(columns) <= MAX_TENSORS:

@@ -35,6 +35,16 @@ def test_user_names_never_reach_the_disk(tmp_path: Path) -> None:
     assert not any("node-" in str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*"))
 
 
+def test_a_name_that_is_not_there_is_told_with_the_nearest_one(tmp_path: Path) -> None:
+    library = Library(tmp_path, ring_of(1))
+    with pytest.raises(NotFoundError, match="no data set is called 'digits'; there are 0"):
+        library.get("digits")
+    library.declare("digits", BODY)
+    for refused in (library.get, library.delete):
+        with pytest.raises(NotFoundError, match=r"called 'digist'; did you mean digits\?"):
+            refused("digist")
+
+
 def test_a_deleted_data_set_is_gone_and_its_name_free(tmp_path: Path) -> None:
     library = Library(tmp_path, ring_of(2))
     library.declare("digits", BODY)[0].put(["a"], columns([1]))

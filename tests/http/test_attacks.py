@@ -118,8 +118,8 @@ async def test_a_flood_of_tiny_chunks_does_not_stall(served: Served) -> None:
         reply = await talk(
             served.port, json_post("/call", "Transfer-Encoding: chunked"), flood, b"0\r\n\r\n"
         )
-    # One read, 256 KiB, is 43,000 chunks: 30 to 58 ms in aiohttp's parser, by the machine. Two reads
-    # in one turn of the loop would be what this is about.
+    # One read, 256 KiB, is 43,000 chunks: 30 to 58 ms in aiohttp's parser, by the machine. Two
+    # reads in one turn of the loop would be what this is about.
     assert measured.worst_ms < 80
     assert reply.status == 400
 
