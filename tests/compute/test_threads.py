@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from threadpoolctl import ThreadpoolController
 
+from aiaas_async.compute.host import Host
+from aiaas_async.compute.jobs import Infer, Unload
 from aiaas_async.compute.threads import BlasThreads
+from aiaas_async.errors import NotFoundError
 
 
 def counts() -> set[int]:
@@ -19,4 +23,13 @@ def test_threads_change_and_come_back() -> None:
     blas.use(3)
     assert counts() == {3}
     blas.use(0)
+    assert counts() == before
+
+
+def test_a_batch_gets_its_threads_and_the_next_job_the_workers_own() -> None:
+    before, host = counts(), Host()
+    with pytest.raises(NotFoundError):
+        list(host.do(Infer("m", 1, threads=3), {}))
+    assert counts() == {3}
+    list(host.do(Unload("m"), {}))
     assert counts() == before
