@@ -91,6 +91,8 @@ def _show(name: str, facts: dict[str, Any]) -> None:
     click.echo(f"columns: {_columns(facts)}\ndigest: {facts['digest']}")
     taken, waste = size(facts["disk_bytes"]), size(facts["reclaimable_bytes"])
     click.echo(f"on disk: {taken}, of which --compact gives back {waste}")
+    if (wanting := _wanting(facts)) is not None:
+        click.echo(wanting)
     rows = [(node, n["rows"], size(n["bytes"])) for node, n in facts["nodes"].items()]
     print_table(("node", "rows", "size"), rows, "no nodes")
 
@@ -99,9 +101,24 @@ def _list(found: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    rows = [(f["name"], f["count"], f["replication"], _columns(f)) for f in found]
+    rows = [(f["name"], f["count"], _copies(f), _columns(f)) for f in found]
     empty = "no data sets yet; `aiaas ingest NAME FILE.npz` makes one"
     print_table(("data set", "items", "copies", "columns"), rows, empty)
+
+
+def _copies(facts: dict[str, Any]) -> str:
+    there, wanted = facts["copies"], facts["replication"]
+    return str(there) if there == wanted else f"{there} of {wanted}"
+
+
+def _wanting(facts: dict[str, Any]) -> str | None:
+    """What keeps a data set from having all the copies that were asked for: one lies on each node
+    at most. None where it has them."""
+    there, wanted = facts["copies"], facts["replication"]
+    if there == wanted:
+        return None
+    nodes, copies = ("node", "copy") if there == 1 else ("nodes", "copies")
+    return f"replication {wanted}, but only {there} {nodes}: {there} {copies} until more join"
 
 
 def _columns(facts: dict[str, Any]) -> str:
@@ -130,6 +147,8 @@ def ingest(client: Client, /, name: str, file: Path, replication: int, as_json: 
     columns, keys = _read(file)
     check_items(columns, keys)  # what cannot be stored leaves no empty data set behind
     declared = _declare(client, name, columns, replication)
+    if (wanting := _wanting(declared)) is not None:
+        click.echo(wanting, err=True)
     try:
         with step_bar(name) as report:
             facts = client.put_items(

@@ -32,7 +32,8 @@ class DatasetMethods(Surface):
     ) -> dict[str, Any]:
         """Declare a data set: `columns` are {name: {dtype, shape}}, the shape of one item.
 
-        The answer says whether it is new (`created`).
+        The answer says whether it is new (`created`), and how many `copies` an item has: no more
+        than there are nodes, until more join.
         """
         body = Encoded({"columns": dict(columns), "replication": replication})
         reply = await self._transport.send(Request("PUT", path("datasets", name), body))

@@ -225,8 +225,12 @@ class Dataset:
     @property
     def count(self) -> int:
         """How many items there are; copies count once."""
-        copies = self._placement.copies
-        return sum(shard.table.live_count for shard in self._shards.values()) // copies
+        return sum(shard.table.live_count for shard in self._shards.values()) // self.copies
+
+    @property
+    def copies(self) -> int:
+        """How many each item has: `spec.replication`, or one on each node where those are fewer."""
+        return self._placement.copies
 
     def placement(self) -> dict[str, Any]:
         """Rows and bytes on each node, `balance` (the fullest node's rows over the mean), the

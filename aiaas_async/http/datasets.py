@@ -22,6 +22,8 @@ _FARTHEST = 10**12 - 1
 
 
 async def put_dataset(request: web.Request) -> web.StreamResponse:
+    """Declare a data set: columns, and the `replication` of its items; `copies` says how many each
+    has now. No node holds two, and those that are wanting are made as nodes join."""
     body, codec = await read_object(request, CONTROL_BYTES)
     datasets = request.app[PLATFORM].datasets
     facts, created = await datasets.declare(request.match_info["name"], body)

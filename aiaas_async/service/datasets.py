@@ -274,6 +274,7 @@ def _facts(dataset: Dataset) -> dict[str, Any]:
         "name": spec.name,
         "columns": msgspec.to_builtins(spec.columns),
         "replication": spec.replication,
+        "copies": dataset.copies,
         "count": dataset.count,
     }
 

@@ -39,3 +39,15 @@ async def test_one_that_was_there_before_or_has_items_stays(scratch: Path) -> No
         assert (reply.status, reply.detail) == (409, "data set d is not empty: it has 1 items")
         assert (await api.delete("/datasets/d?state=full")).status == 422
         assert (await api.get("/datasets/d")).value["count"] == 1
+
+
+async def test_fewer_copies_than_were_asked_for_are_told(scratch: Path) -> None:
+    np.savez(scratch / "d.npz", x=np.ones((1, 2), np.float32))
+    few = "replication 5, but only 2 nodes: 2 copies until more join"
+    async with serving(scratch / "data") as served:
+        shell = Shell(served)
+        assert few in (await shell(f"ingest d {scratch / 'd.npz'} --replication 5")).stderr
+        assert few in (await shell("datasets d")).stdout
+        assert "2 of 5" in (await shell("datasets")).stdout
+        plain = await shell(f"ingest e {scratch / 'd.npz'} --replication 2")
+        assert "replication" not in plain.output

@@ -118,3 +118,16 @@ def test_a_range_is_cut_to_what_there_is(tmp_path: Path) -> None:
     following = dataset.range(0, 3).next
     assert dataset.page(following, 2).keys == ["k4", "k5"]
     assert dataset.range(0, 199).next is None
+
+
+def test_copies_are_one_for_each_node_at_most_and_grow_as_nodes_join(tmp_path: Path) -> None:
+    dataset = new(tmp_path, 2, 3)
+    dataset.put(KEYS, columns(list(range(200))))
+    assert dataset.copies == 2
+    assert dataset.rebalance(ring_of(3)) == 200
+    for again in (dataset, Dataset.open(tmp_path, ring_of(3))):
+        assert again.copies == 3
+        assert [node["rows"] for node in again.placement()["nodes"].values()] == [200] * 3
+        assert content(again) == EXPECTED
+    dataset.rebalance(ring_of(4))
+    assert dataset.copies == 3

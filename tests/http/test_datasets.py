@@ -279,3 +279,16 @@ async def test_large_whole_numbers_stay_apart_however_long_their_list_is(
     vague = [2.0**53 + 2 * n for n in range(count)]
     refused = await api.post("/datasets/u/items", {"columns": {"n": vague}})
     assert (refused.status, refused.code) == (422, "invalid_input")
+
+
+async def test_a_data_set_says_how_many_copies_there_are_and_they_follow_the_nodes(
+    api: Api,
+) -> None:
+    declared = await succeed(api.put("/datasets/d", {"columns": COLUMNS, "replication": 5}))
+    assert (declared.value["replication"], declared.value["copies"]) == (5, 2)
+    await succeed(api.post("/datasets/d/items", ITEMS))
+    await succeed(api.post("/nodes"))
+    shown = (await api.get("/datasets/d")).value
+    assert shown["copies"] == 3
+    assert {node["rows"] for node in shown["nodes"].values()} == {3}
+    assert (await api.get("/datasets")).value["datasets"][0]["copies"] == 3
