@@ -66,6 +66,7 @@ class Dataset:
         self._shards = self._open_shards(layout)
         self._retired: dict[str, Shard] = {}
         self._doubtful = False  # whether the layout on the disk may be another than ours
+        self._removed = False
 
     @classmethod
     def create(cls, folder: Path, spec: DatasetSpec, ring: Ring) -> Dataset:
@@ -137,6 +138,7 @@ class Dataset:
         raw = Keys.of(list(dict.fromkeys(map(encode_key, keys))))
         hashes = self._placement.hashes(raw)
         with self._changing:
+            self._check_there()
             found = {node: shard.find(hashes, raw) for node, shard in self._shards.items()}
             count = np.count_nonzero(np.max(list(found.values()), axis=0, initial=-1) >= 0)
             if count:
@@ -144,6 +146,21 @@ class Dataset:
                     for node, rows in found.items():
                         self._shards[node].prepare_end(rows[rows >= 0])
         return int(count)
+
+    def remove(self, *, only_empty: bool = False) -> None:
+        """Delete the data set with its files. What was about to change it raises `NotFoundError`:
+        no item is acknowledged that goes with them.
+
+        With `only_empty` raises `ConflictError` when there are items."""
+        with self._changing:
+            if only_empty and (count := self.count):
+                raise ConflictError(f"data set {self.spec.name} is not empty: it has {count} items")
+            self._removed = True
+            layouts.remove(self.folder)
+
+    def _check_there(self) -> None:
+        if self._removed:
+            raise NotFoundError(f"data set {self.spec.name} was deleted meanwhile")
 
     @contextmanager
     def _change(self, items: int, placement: Placement | None = None) -> Iterator[None]:
@@ -170,7 +187,9 @@ class Dataset:
                 self._source = None
 
     def _settle(self) -> None:
-        """After a failed write, put what holds back in its place. Raises `StorageError`."""
+        """After a failed write, put what holds back in its place. Raises `StorageError`, and
+        `NotFoundError` once it is deleted."""
+        self._check_there()
         self._commits.settle()
         if self._doubtful:
             self._save_layout(self._placement)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from aiaas_async.data.files import replace, write_at
+from aiaas_async.data.files import replace, storage, sync_folder, write_at
 from aiaas_async.data.placement import Placement
 from aiaas_async.data.schema import DatasetSpec
 from aiaas_async.errors import CorruptError
@@ -70,6 +70,15 @@ def sweep(folder: Path, layout: Layout) -> None:
         if path.is_dir() and path.name not in layout.shards.values():
             with suppress(FileNotFoundError):  # its last reader may be about to remove it
                 shutil.rmtree(path)
+
+
+def remove(folder: Path) -> None:
+    """Remove a data set's folder; once its spec is gone, so is the data set. Raises
+    `StorageError`."""
+    with storage(folder):
+        (folder / "spec.json").unlink(missing_ok=True)
+        sync_folder(folder)
+        shutil.rmtree(folder)
 
 
 def of(

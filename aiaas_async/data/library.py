@@ -18,9 +18,9 @@ from typing import Any
 
 import msgspec
 
+from aiaas_async.data import layout as layouts
 from aiaas_async.data.dataset import Dataset
-from aiaas_async.data.files import storage, sync_folder
-from aiaas_async.data.layout import load_spec
+from aiaas_async.data.files import storage
 from aiaas_async.data.schema import DatasetSpec, parse_spec
 from aiaas_async.errors import ConflictError, CorruptError, NotFoundError
 from aiaas_async.names import clip
@@ -49,7 +49,7 @@ class Library:
             shutil.rmtree(folder)  # half made or half deleted: never acknowledged as a data set
             return
         try:
-            spec = load_spec(folder)
+            spec = layouts.load_spec(folder)
         except CorruptError as error:
             self.damaged[folder.name] = error.message
         else:
@@ -102,15 +102,16 @@ class Library:
         hint = f"did you mean {near[0]}?" if near else f"there are {len(self._specs)}"
         raise NotFoundError(f"no data set is called {clip(name)}; {hint}")
 
-    def delete(self, name: str) -> None:
-        """Remove a data set and its files; a damaged one too. Raises `NotFoundError`."""
+    def delete(self, name: str, *, only_empty: bool = False) -> None:
+        """Remove a data set and its files; a damaged one too. Raises `NotFoundError`, and
+        `ConflictError` for one that has items where it was to be empty."""
         with self._lock:
             self._check_known(name)
-            folder = self._root / self._specs[name].id
-            with storage(folder):
-                (folder / "spec.json").unlink(missing_ok=True)
-                sync_folder(folder)
-                shutil.rmtree(folder)
+            opened = self.get(name) if only_empty else self._open.get(name)
+            if opened is None:
+                layouts.remove(self._root / self._specs[name].id)
+            else:
+                opened.remove(only_empty=only_empty)
             del self._specs[name]
             self._open.pop(name, None)
 

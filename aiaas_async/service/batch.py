@@ -12,6 +12,7 @@ import math
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -136,8 +137,13 @@ class BatchInference:
             return await board.submit(BATCH_KIND, facts)
         except BaseException:
             if created:
-                await asyncio.shield(self._datasets.delete(output))
+                await asyncio.shield(self._take_back(output))
             raise
+
+    async def _take_back(self, output: str) -> None:
+        """Delete a result data set that no job will fill."""
+        with suppress(ConflictError, NotFoundError):  # others use it already, or deleted it
+            await self._datasets.delete(output, only_empty=True)
 
     async def resumed(self, board: JobBoard, record: JobRecord) -> dict[str, Any]:
         """What `record` asked for: its results are its checkpoint. Its time begins anew.

@@ -80,18 +80,14 @@ class Datasets:
     async def delete(self, name: str, *, only_empty: bool = False) -> None:
         """Raises `NotFoundError`, and `ConflictError` naming who needs the data set, or how many
         items it has where it was to be empty."""
+        await self._compacted(name)  # which takes long, and a deletion keeps all data sets waiting
         if using := [each for user in self.users for each in user(name)]:
             raise ConflictError(
                 f"data set {name} is in use by {', '.join(using)}; cancel that first, or wait for "
                 "its end",
                 {"used_by": using},
             )
-        await _thread(self._delete_empty if only_empty else self._library.delete, name)
-
-    def _delete_empty(self, name: str) -> None:
-        if count := self._library.get(name).count:
-            raise ConflictError(f"data set {name} is not empty: it has {count} items")
-        self._library.delete(name)
+        await _thread(self._library.delete, name, only_empty=only_empty)
 
     async def put(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Store the items of a body `{keys?, columns}`; durable when it returns."""
@@ -190,9 +186,13 @@ class Datasets:
     async def source(self, name: str) -> Source:
         """The items as they are now, for a job to read; after a compaction under way, so that
         who keeps only the files' names does not name those that go."""
+        await self._compacted(name)
+        return await _thread(lambda: self._library.get(name).source())
+
+    async def _compacted(self, name: str) -> None:
+        """Wait for a compaction under way."""
         if (compacting := self._compacting.get(name)) is not None:
             await asyncio.wait([compacting])
-        return await _thread(lambda: self._library.get(name).source())
 
     async def follow(self, ring: Ring) -> int:
         """Move items to where `ring` wants them; how many copies moved."""

@@ -1,10 +1,16 @@
 """Data sets are found by name, created once, and survive a restart."""
 
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import Event, RLock
+from types import TracebackType
 
 import pytest
 
+from aiaas_async.data.dataset import Dataset
 from aiaas_async.data.library import Library
+from aiaas_async.data.reports import PutReport
 from aiaas_async.errors import ConflictError, CorruptError, NotFoundError
 from tests.data.build import BODY, columns, content, ring_of
 
@@ -54,6 +60,73 @@ def test_a_deleted_data_set_is_gone_and_its_name_free(tmp_path: Path) -> None:
         with pytest.raises(NotFoundError, match="'digits'"):
             forget("digits")
     assert library.declare("digits", BODY)[1]
+
+
+class Contested:
+    """A lock that tells when somebody has to wait for it."""
+
+    def __init__(self, waited_for: Event) -> None:
+        self._lock, self._waited_for = RLock(), waited_for
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            self._waited_for.set()
+            self._lock.acquire()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lock.release()
+
+
+def test_an_item_that_comes_while_a_data_set_is_deleted_as_empty_is_refused_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = Library(tmp_path, ring_of(2))
+    dataset, _ = library.declare("digits", BODY)
+    arrived, putting = Event(), list[Future[PutReport]]()
+    monkeypatch.setattr(dataset, "_changing", Contested(arrived))
+
+    def count_and_let_one_in(self: Dataset) -> int:
+        if not putting:
+            putting.append(pool.submit(dataset.put, ["a"], columns([1])))
+            putting[0].add_done_callback(lambda _: arrived.set())
+            assert arrived.wait(10)
+        return 0
+
+    with ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(Dataset, "count", property(count_and_let_one_in))
+        library.delete("digits", only_empty=True)
+    with pytest.raises(NotFoundError, match="digits was deleted meanwhile"):
+        putting[0].result()
+
+
+@pytest.mark.parametrize("only_empty", [True, False])
+def test_nothing_changes_a_data_set_that_is_deleted(tmp_path: Path, only_empty: bool) -> None:
+    library = Library(tmp_path, ring_of(2))
+    dataset, _ = library.declare("digits", BODY)
+    library.delete("digits", only_empty=only_empty)
+    changes: list[Callable[[], object]] = [
+        lambda: dataset.put(["a"], columns([1])),
+        lambda: dataset.delete(["a"]),
+        lambda: dataset.rebalance(ring_of(3)),
+        dataset.compact,
+    ]
+    for change in changes:
+        with pytest.raises(NotFoundError, match="digits was deleted meanwhile"):
+            change()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_data_set_with_items_is_not_deleted_as_empty(tmp_path: Path) -> None:
+    library = Library(tmp_path, ring_of(2))
+    library.declare("digits", BODY)[0].put(["a"], columns([1]))
+    with pytest.raises(ConflictError, match="digits is not empty: it has 1 items"):
+        library.delete("digits", only_empty=True)
+    assert content(library.get("digits")) == {"a": 1}
 
 
 def test_a_damaged_data_set_is_refused_and_the_others_serve(tmp_path: Path) -> None:

@@ -20,7 +20,13 @@ from aiaas_async.compute.pool import WorkerForks
 from aiaas_async.compute.process import WorkerProcess
 from aiaas_async.config import Settings
 from aiaas_async.data.schema import Column
-from aiaas_async.errors import ConflictError, InputError, InvalidError, NotFoundError
+from aiaas_async.errors import (
+    ConflictError,
+    InputError,
+    InvalidError,
+    NotFoundError,
+    OverloadedError,
+)
 from aiaas_async.jobs.board import Running
 from aiaas_async.messages import TensorSpec
 from aiaas_async.names import ModelRef
@@ -295,6 +301,26 @@ async def test_without_a_name_the_results_get_a_data_set_of_their_own(start: Sta
         job = await platform.batch.start(platform.jobs, {"model": "double", "dataset": "things"})
         result = await over(job)
         assert len(await results(platform, result["output_dataset"])) == 10
+
+
+@pytest.mark.parametrize("somebody_puts", [False, True])
+async def test_a_job_that_is_not_accepted_leaves_no_data_set_but_what_others_put(
+    start: Start, monkeypatch: pytest.MonkeyPatch, somebody_puts: bool
+) -> None:
+    async with start() as platform:
+        await prepare(platform, 10)
+
+        async def full(kind: str, request: dict[str, Any]) -> Running:
+            if somebody_puts:
+                columns = {"doubled": np.zeros((1, *rows(1).shape[1:]), np.float32)}
+                await platform.datasets.put("results", {"keys": ["k"], "columns": columns})
+            raise OverloadedError("256 jobs wait already")
+
+        monkeypatch.setattr(platform.jobs, "submit", full)
+        with pytest.raises(OverloadedError):
+            await begin(platform)
+        left = {facts["name"]: facts["count"] for facts in await platform.datasets.list_all()}
+        assert left == {"things": 10, **({"results": 1} if somebody_puts else {})}
 
 
 async def test_an_item_that_the_model_refuses_fails_the_job_and_is_named(start: Start) -> None:
