@@ -26,6 +26,7 @@
     │   ├── QuotaError              quota
     │   ├── StoppingError           stopping          the server or the part asked shuts down
     │   ├── MemoryBudgetError       memory_budget     does not fit any node's budget
+    │   │   └── UnplaceableError        unplaceable       nor would it fit empty nodes
     │   └── StorageError            storage           the disk is full or failing
     ├── DeadlineError           deadline          not answered in the time the request allowed
     ├── WorkerError             the compute process failed
@@ -188,6 +189,11 @@ class StoppingError(CapacityError):
 class MemoryBudgetError(CapacityError):
     code = "memory_budget"
     title = "Over the memory budget"
+
+
+class UnplaceableError(MemoryBudgetError):
+    code = "unplaceable"
+    title = "Too large for all nodes"
 
 
 class StorageError(CapacityError):

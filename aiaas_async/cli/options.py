@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import click
 
-from aiaas_async.errors import AiaasError, CapacityError, DeadlineError
+from aiaas_async.errors import AiaasError, CapacityError, DeadlineError, UnplaceableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,8 +31,14 @@ def one_line_errors(as_json: bool = False) -> Iterator[None]:
         yield
     except AiaasError as error:
         click.echo(json.dumps(_problem(error)) if as_json else f"error: {_told(error)}", err=True)
-        again = isinstance(error, CapacityError | DeadlineError)
-        sys.exit(TRY_AGAIN if again else REFUSED)
+        sys.exit(TRY_AGAIN if _may_pass(error) else REFUSED)
+
+
+def _may_pass(error: AiaasError) -> bool:
+    """Whether the same command may succeed later."""
+    return isinstance(error, CapacityError | DeadlineError) and not isinstance(
+        error, UnplaceableError
+    )
 
 
 def _told(error: AiaasError) -> str:

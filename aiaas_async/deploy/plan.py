@@ -16,7 +16,7 @@ import msgspec
 from aiaas_async.deploy.assign import Pieces, Split, by_size, could_fit, pieces
 from aiaas_async.deploy.costs import HOP_BYTES_PER_S, estimate_costs
 from aiaas_async.deploy.figures import Figures, of_shards, of_stage, of_whole
-from aiaas_async.errors import InvalidError, MemoryBudgetError
+from aiaas_async.errors import InvalidError, MemoryBudgetError, UnplaceableError
 from aiaas_async.nn.network import Network
 from aiaas_async.nn.shards import TensorPlan
 from aiaas_async.nn.split import Costs
@@ -100,12 +100,35 @@ class Plan:
         }
 
 
-def plan(request: PlanRequest, facts: ModelFacts, nodes: Mapping[str, int]) -> Plan:
+def plan(
+    request: PlanRequest,
+    facts: ModelFacts,
+    nodes: Mapping[str, int],
+    budgets: Mapping[str, int] | None = None,
+) -> Plan:
     """Place a version on `nodes` (id → free bytes).
 
-    Raises `MemoryBudgetError` for what cannot fit, `InvalidError` for more nodes than there are
-    or for what cannot be split so.
+    Raises `MemoryBudgetError` for what cannot fit, `UnplaceableError` if it would not fit the
+    nodes' `budgets` either, which are their bytes when they are empty, and `InvalidError` for more
+    nodes than there are or for what cannot be split so.
     """
+    try:
+        return _planned(request, facts, nodes)
+    except MemoryBudgetError as refused:
+        if budgets is None or _fits(request, facts, budgets):
+            raise
+        raise _never(request, refused, budgets) from None
+
+
+def _fits(request: PlanRequest, facts: ModelFacts, nodes: Mapping[str, int]) -> bool:
+    try:
+        _planned(request, facts, nodes)
+    except MemoryBudgetError:
+        return False
+    return True
+
+
+def _planned(request: PlanRequest, facts: ModelFacts, nodes: Mapping[str, int]) -> Plan:
     if request.mode == "centralized":
         return _centralized(request, facts, nodes)
     if facts.network is None:
@@ -196,17 +219,28 @@ def _there(nodes: Mapping[str, int]) -> str:
 def _refusal(
     request: PlanRequest, facts: ModelFacts, nodes: Mapping[str, int], sizes: list[int]
 ) -> MemoryBudgetError:
-    free = ", ".join(f"{node} {nbytes}" for node, nbytes in nodes.items())
-    what = "the whole version" if request.mode == "centralized" else f"a {request.split} split"
-    instead = _instead(request, facts, nodes)
+    found = {"needed": sizes, "free": dict(nodes), "instead": _instead(request, facts, nodes)}
     hint = "use more nodes, unload versions, or raise node_memory_mb"
-    if instead is not None:
+    return MemoryBudgetError(_said(request, found, hint), found)
+
+
+def _never(
+    request: PlanRequest, refused: MemoryBudgetError, budgets: Mapping[str, int]
+) -> UnplaceableError:
+    empty = {**refused.details, "free": budgets}
+    said = _said(request, empty, "use more nodes, or raise node_memory_mb")
+    details = {**refused.details, "budgets": dict(budgets)}
+    return UnplaceableError(f"it does not fit on empty nodes either: {said}", details)
+
+
+def _said(request: PlanRequest, refused: Mapping[str, Any], hint: str) -> str:
+    """What a refusal's details say; the `hint` is for where no other request would fit."""
+    what = "the whole version" if request.mode == "centralized" else f"a {request.split} split"
+    needed = " + ".join(map(str, refused["needed"]))
+    free = ", ".join(f"{node} {nbytes}" for node, nbytes in refused["free"].items())
+    if (instead := refused["instead"]) is not None:
         hint = f"it would fit with {_words(instead)}"
-    return MemoryBudgetError(
-        f"{what} needs {' + '.join(map(str, sizes))} bytes, one piece on each node; free bytes: "
-        f"{free}; {hint}",
-        {"needed": sizes, "free": dict(nodes), "instead": instead},
-    )
+    return f"{what} needs {needed} bytes, one piece on each node; free bytes: {free}; {hint}"
 
 
 def _instead(

@@ -104,6 +104,11 @@ class Node:
         """Memory that no pinned version holds."""
         return self._residency.free
 
+    @property
+    def budget_bytes(self) -> int:
+        """Memory for versions, whatever holds it just now."""
+        return self._residency.budget
+
     def incarnation(self, servable_id: str) -> int:
         """Which load of a version is, or was, the latest here: its state in memory is as old."""
         return self._loading.incarnation(servable_id)

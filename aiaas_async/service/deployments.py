@@ -155,7 +155,8 @@ class Deployments:
     async def deploy(self, body: Mapping[str, Any]) -> Deployment:
         """Place a version; one that is deployed already is placed anew beside itself first.
 
-        Raises `InvalidError`, `NotFoundError`, `MemoryBudgetError` saying what would fit, and
+        Raises `InvalidError`, `NotFoundError`, `MemoryBudgetError` saying what would fit
+        (`UnplaceableError` where that is nothing, whatever else is ended), and
         leaves everything as it was when a piece cannot be loaded.
         """
         spec = parse_spec(body)
@@ -279,9 +280,11 @@ class Deployments:
     ) -> tuple[Plan, ModelFacts]:
         """On the ring's members with the bytes they have free, or on those of `free`."""
         facts = ModelFacts(record.nbytes, await self._models.network(record))
+        nodes = self._cluster.nodes
         if free is None:
-            free = {n: self._cluster.nodes[n].free_bytes for n in self._cluster.ring.members}
-        return await asyncio.to_thread(plan, request, facts, free), facts
+            free = {name: nodes[name].free_bytes for name in self._cluster.ring.members}
+        budgets = {name: nodes[name].budget_bytes for name in free}
+        return await asyncio.to_thread(plan, request, facts, free, budgets), facts
 
     async def _place(self, record: VersionRecord, spec: DeploymentSpec) -> Placement:
         found, facts = await self._plan(record, spec.request)

@@ -7,7 +7,14 @@ import json
 import pytest
 
 from aiaas_async.cli.options import REFUSED, TRY_AGAIN, one_line_errors
-from aiaas_async.errors import AiaasError, InternalError, NotFoundError, OverloadedError
+from aiaas_async.errors import (
+    AiaasError,
+    InternalError,
+    MemoryBudgetError,
+    NotFoundError,
+    OverloadedError,
+    UnplaceableError,
+)
 
 
 def ended(error: AiaasError, request_id: str | None, *, as_json: bool = False) -> int:
@@ -31,6 +38,11 @@ def test_a_fault_of_the_server_is_told_with_the_id_that_its_log_has(
         "error: no such model",
         "error: a defect",
     ]
+
+
+def test_what_no_waiting_helps_is_not_to_be_tried_again() -> None:
+    assert ended(MemoryBudgetError("others hold the memory"), None) == TRY_AGAIN
+    assert ended(UnplaceableError("larger than all nodes"), None) == REFUSED
 
 
 def test_an_error_for_programs_is_one_object_with_code_and_id(

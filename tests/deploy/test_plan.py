@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiaas_async.deploy.plan import ModelFacts, Plan, PlanRequest, plan
-from aiaas_async.errors import GraphError, InvalidError, MemoryBudgetError
+from aiaas_async.errors import GraphError, InvalidError, MemoryBudgetError, UnplaceableError
 from aiaas_async.nn.network import Network
 from tests.nn.graphs import Option, spec
 
@@ -77,6 +77,30 @@ def test_what_fits_nowhere_is_refused_with_each_node_s_numbers() -> None:
         assert f"free bytes: a {LAYER}, b {LAYER // 2}; use more nodes" in caught.value.message
         assert caught.value.details["instead"] is None
         assert len(caught.value.details["needed"]) == 2
+
+
+@pytest.mark.parametrize("request_", [PlanRequest(), asked(), asked("tensor"), asked(nodes=None)])
+def test_what_would_not_fit_empty_nodes_either_is_told_apart_from_what_may_fit_later(
+    request_: PlanRequest,
+) -> None:
+    free = {"a": LAYER, "b": LAYER // 2}
+    with pytest.raises(MemoryBudgetError) as caught:
+        plan(request_, facts(), free, budgets={"a": 9 * LAYER, "b": 9 * LAYER})
+    assert type(caught.value) is MemoryBudgetError
+    assert "unload versions" in caught.value.message
+    for budgets in (free, {"a": LAYER, "b": LAYER}):
+        with pytest.raises(UnplaceableError) as never:
+            plan(request_, facts(), free, budgets)
+        assert "on empty nodes either: " in never.value.message
+        assert never.value.message.endswith("; use more nodes, or raise node_memory_mb")
+        assert f"free bytes: a {LAYER}, b {budgets['b']};" in never.value.message
+        assert (never.value.details["free"], never.value.details["budgets"]) == (free, budgets)
+
+
+def test_what_cannot_fit_as_it_is_asked_for_is_told_how_it_would() -> None:
+    nodes = dict.fromkeys("ab", 2 * LAYER)
+    with pytest.raises(UnplaceableError, match="it would fit with mode distributed"):
+        plan(PlanRequest(), facts(), nodes, nodes)
 
 
 def test_uneven_nodes_get_uneven_stages_in_whatever_order_is_fastest() -> None:

@@ -98,11 +98,14 @@ async def test_a_version_larger_than_any_node_runs_when_it_is_split(
     refused = await call(api)
     assert (refused.status, refused.code) == (507, "memory_budget")
     whole = await api.post("/deployments", {"model": "deep"})
-    assert whole.status == 507
+    assert (whole.status, whole.code) == (507, "unplaceable")
     assert "it would fit with" in whole.detail
     split = await api.post("/deployments", {"model": "deep", "mode": "distributed"})
     assert split.status == 201, split.value
     assert (await call(api)).status == 200
+    await push(api, scratch, "2")  # which would fit, if the first were not there
+    full = await api.post("/deployments", {"model": "deep", "version": "2", "split": "pipeline"})
+    assert (full.status, full.code) == (507, "memory_budget")
     nodes = (await api.get("/nodes")).value["nodes"]
     assert all(0 < node["memory"]["used"] <= 3 << 20 for node in nodes)
 
