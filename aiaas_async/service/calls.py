@@ -26,6 +26,7 @@ from aiaas_async.service.deployments import Deployments
 from aiaas_async.service.models import Models
 from aiaas_async.service.seating import Seating
 from aiaas_async.service.sequences import Sequences
+from aiaas_async.service.statistics import VersionStatistics
 from aiaas_async.service.streams import Part, Streams
 from aiaas_async.service.traffic import Shadows, choose
 from aiaas_async.wire.arrays import Batch, check_batch, read_array, read_inputs, squeeze
@@ -94,11 +95,7 @@ class Calls:
         except BaseException as error:
             statistics.failed(error, time.perf_counter_ns() - started)
             raise
-        ended = time.perf_counter_ns()
-        queue, infer = int(result.queue_s * 1e9), int(result.compute_s * 1e9)
-        statistics.succeeded(
-            batch.count, result.batch_size, ended - started, queue, infer, ended - computed
-        )
+        _count(statistics, batch.count, result, started, computed)
         if self._tracing is not None:
             self._tracing.call(result, answer.model, answer.version, computed)
         return answer
@@ -183,11 +180,19 @@ class Calls:
         self.shadows.send(self._copy(record, batch, timeout_s))
 
     async def _copy(self, record: VersionRecord, batch: Batch, timeout_s: float) -> Result:
+        started = time.perf_counter_ns()
         deadline = asyncio.get_running_loop().time() + timeout_s
-        servable = await self._models.servable(record)
-        check_batch(batch, servable.inputs)
-        message = Call(servable, batch.arrays, batch.count, servable.output_names)
-        return await self._send(servable.id, message, deadline, Origin(SHADOW))
+        statistics = self._models.statistics.of(record.ref)
+        try:
+            servable = await self._models.servable(record)
+            check_batch(batch, servable.inputs)
+            message = Call(servable, batch.arrays, batch.count, servable.output_names)
+            result = await self._send(servable.id, message, deadline, Origin(SHADOW))
+        except BaseException as error:
+            statistics.failed(error, time.perf_counter_ns() - started)
+            raise
+        _count(statistics, batch.count, result, started, time.perf_counter_ns())
+        return result
 
     async def load(self, name: str, version: str, *, pin: bool, timeout_s: float) -> Result:
         """Load a version on the node its calls go to; a pinned one is never evicted. Calls of a
@@ -223,6 +228,15 @@ def _read(servable: Servable, request: CallRequest) -> tuple[Batch, Call]:
     batch = read_inputs(request.inputs, servable.inputs, servable.allow_nonfinite)
     outputs = _outputs(servable, request.outputs)
     return batch, Call(servable, batch.arrays, batch.count, outputs)
+
+
+def _count(
+    statistics: VersionStatistics, rows: int, result: Result, started: int, computed: int
+) -> None:
+    """Count a call that succeeded: nanoseconds when it `started`, and when `result` was there."""
+    ended = time.perf_counter_ns()
+    queue, infer = int(result.queue_s * 1e9), int(result.compute_s * 1e9)
+    statistics.succeeded(rows, result.batch_size, ended - started, queue, infer, ended - computed)
 
 
 def _answer(servable: Servable, batch: Batch, result: Result) -> CallAnswer:

@@ -11,6 +11,7 @@ from aiaas_async.registry.records import AliasRecord, Traffic
 from aiaas_async.service.traffic import choose
 from tests.http.api import Api
 from tests.http.conftest import Served
+from tests.http.models import succeed
 
 KEYS = [f"user-{i}" for i in range(4000)]
 
@@ -71,6 +72,14 @@ async def test_calls_are_shared_by_weight(served: Served) -> None:
     assert set(await versions_called(api, 10)) == {"2"}
 
 
+async def statistics_of(api: Api, version: str) -> dict[str, int]:
+    shown = (await succeed(api.get(f"/v2/models/m/versions/{version}/stats"))).value
+    row = shown["model_stats"][0]
+    kinds = ("success", "fail", "queue", "compute_infer")
+    counts = {kind: row["inference_stats"][kind]["count"] for kind in kinds}
+    return {**counts, "inference_count": row["inference_count"]}
+
+
 async def test_a_shadow_gets_a_copy_whose_answer_nobody_sees(served: Served) -> None:
     api = served.api
     await commit(api, "1", 1.0)
@@ -80,6 +89,9 @@ async def test_a_shadow_gets_a_copy_whose_answer_nobody_sees(served: Served) -> 
     shadows = served.platform.calls.shadows
     await shadows.settled()
     assert (shadows.statistics.answered, shadows.statistics.failed) == (10, 0)
+    counted = await statistics_of(api, "2")
+    assert counted == await statistics_of(api, "1")
+    assert (counted["inference_count"], counted["success"], counted["fail"]) == (10, 10, 0)
 
 
 async def test_a_shadow_that_fails_harms_no_call(served: Served) -> None:
@@ -91,6 +103,7 @@ async def test_a_shadow_that_fails_harms_no_call(served: Served) -> None:
     shadows = served.platform.calls.shadows
     await shadows.settled()
     assert shadows.statistics.failed == 3
+    assert (await statistics_of(api, "2"))["fail"] == 3
 
 
 @pytest.mark.parametrize(
