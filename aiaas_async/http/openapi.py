@@ -11,6 +11,7 @@ import msgspec
 
 from aiaas_async.data.reports import PutReport
 from aiaas_async.discovery.query import QueryBody
+from aiaas_async.http.schemas import Answer, Deployed, DeploymentList, DryRun
 from aiaas_async.jobs.record import JobRecord
 from aiaas_async.messages import FileEntry, Metadata, TensorSpec
 from aiaas_async.service.batch import BatchRequest
@@ -42,20 +43,26 @@ BODIES: Final[dict[tuple[str, str], type]] = {
     ("POST", "/train"): TrainRequest,
     ("POST", "/batch"): BatchRequest,
 }
-REPLIES: Final[dict[tuple[str, str], type]] = {
-    ("POST", "/register"): VersionMetadata,
-    ("PUT", "/models/{name}/versions/{version}/files/{path:.*}"): FileEntry,
-    ("POST", "/datasets/{name}/items"): PutReport,
-    ("POST", "/train"): Job,
-    ("POST", "/batch"): Job,
-    ("GET", "/jobs/{id}"): Job,
-    ("DELETE", "/jobs/{id}"): Job,
+# The shapes that a reply may have.
+REPLIES: Final[dict[tuple[str, str], tuple[type, ...]]] = {
+    ("POST", "/register"): (VersionMetadata,),
+    ("POST", "/call"): (Answer,),
+    ("PUT", "/models/{name}/versions/{version}/files/{path:.*}"): (FileEntry,),
+    ("POST", "/datasets/{name}/items"): (PutReport,),
+    ("GET", "/deployments"): (DeploymentList,),
+    ("POST", "/deployments"): (Deployed, DryRun),
+    ("GET", "/deployments/{id}"): (Deployed,),
+    ("POST", "/train"): (Job,),
+    ("POST", "/batch"): (Job,),
+    ("GET", "/jobs/{id}"): (Job,),
+    ("DELETE", "/jobs/{id}"): (Job,),
 }
 
 
 def describe(routes: Sequence[tuple[str, str, Callable[..., Any]]]) -> dict[str, Any]:
     """The document for (method, path, handler) of each route."""
-    kinds = list(dict.fromkeys([*BODIES.values(), *REPLIES.values()]))
+    replies = [kind for kinds in REPLIES.values() for kind in kinds]
+    kinds = list(dict.fromkeys([*BODIES.values(), *replies]))
     schemas, components = msgspec.json.schema_components(
         kinds, ref_template="#/components/schemas/{name}"
     )
@@ -64,9 +71,9 @@ def describe(routes: Sequence[tuple[str, str, Callable[..., Any]]]) -> dict[str,
     for method, path, handler in routes:
         operation = _operation(path, handler)
         if (kind := BODIES.get((method, path))) is not None:
-            operation["requestBody"] = _content(by_kind[kind])
-        if (kind := REPLIES.get((method, path))) is not None:
-            operation["responses"]["2XX"] |= _content(by_kind[kind])
+            operation["requestBody"] = _content([by_kind[kind]])
+        if shapes := REPLIES.get((method, path)):
+            operation["responses"]["2XX"] |= _content([by_kind[kind] for kind in shapes])
         paths.setdefault(_PARAMETER.sub(r"{\1}", path), {})[method.lower()] = operation
     return {
         "openapi": "3.1.0",
@@ -76,7 +83,8 @@ def describe(routes: Sequence[tuple[str, str, Callable[..., Any]]]) -> dict[str,
     }
 
 
-def _content(schema: dict[str, Any]) -> dict[str, Any]:
+def _content(schemas: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    schema = schemas[0] if len(schemas) == 1 else {"anyOf": list(schemas)}
     return {"content": {kind: {"schema": schema} for kind in _MEDIA}}
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from aiaas_async.http.app import ROUTES
 from aiaas_async.http.openapi import BODIES, REPLIES
-from tests.http.api import Api
-from tests.http.models import commit_doubler, succeed
+from tests.http.api import Api, Reply
+from tests.http.models import V, commit_classifier, commit_doubler, doubler, succeed, weights
+from tests.runtimes.artifacts import BARE
 
 ITEMS = {"keys": ["a", "b"], "columns": {"x": [[1, 2, 3, 4], [5, 6, 7, 8]]}}
 
@@ -32,8 +35,58 @@ async def test_replies_fit_their_schemas(api: Api) -> None:
     fit("DELETE", "/jobs/{id}", await succeed(api.delete(f"/jobs/{started.value['job']}")))
 
 
+@pytest.mark.parametrize("deployed", [False, True])
+async def test_answers_have_the_whole_shape_of_their_schema(api: Api, deployed: bool) -> None:
+    await commit_doubler(api, "m")
+    if deployed:
+        await succeed(api.post("/deployments", {"model": "m", "cache_mb": 1}))
+    for _ in range(2):  # the second one is remembered
+        answer = await succeed(api.post("/call", {"model": "m", "inputs": {"x": [1, 2, 3, 4]}}))
+        assert ("cached" in answer.value["timing"]) <= deployed
+        answer.value["outputs"] = {name: [] for name in answer.value["outputs"]}
+        fit_whole("POST", "/call", answer)
+    assert ("cached" in answer.value["timing"]) == deployed
+
+
+async def test_deployments_have_the_whole_shape_of_their_schema(api: Api, scratch: Path) -> None:
+    await commit_doubler(api, "m")
+    twice = {**BARE, "layers": [{"name": "once", "op": "relu"}, *BARE["layers"]]}
+    await succeed(api.post("/register", {**doubler("parts"), "graph": twice}))
+    await succeed(api.post(V.format("parts") + "/commit"))
+    await commit_classifier(api, weights(scratch))
+    asked: list[dict[str, Any]] = [
+        {"model": "m"},
+        {"model": "m", "cache_mb": 1},
+        {"model": "parts", "split": "pipeline"},
+        {"model": "classifier", "split": "tensor"},
+    ]
+    for body in asked:
+        fit_whole("POST", "/deployments", await succeed(api.post("/deployments", body)))
+        planned = await succeed(api.post("/deployments", {**body, "dry_run": True}))
+        fit_whole("POST", "/deployments", planned, of=1)
+    listed = await succeed(api.get("/deployments"))
+    fit_whole("GET", "/deployments", listed)
+    for each in listed.value["deployments"]:
+        shown = await succeed(api.get(f"/deployments/{each['id']}"))
+        fit_whole("GET", "/deployments/{id}", shown)
+
+
+def fit_whole(method: str, path: str, reply: Reply, of: int = 0) -> None:
+    """Nothing that the reply has is missing in its schema, however deep."""
+    fitted: Any = msgspec.convert(reply.value, REPLIES[method, path][of], strict=True)
+    assert msgspec.to_builtins(fitted) == reply.value
+
+
+async def test_a_reply_that_has_one_of_two_shapes_says_both(api: Api) -> None:
+    document = (await succeed(api.get("/openapi.json"))).value
+    deploying = document["paths"]["/deployments"]["post"]["responses"]["2XX"]
+    shapes = deploying["content"]["application/json"]["schema"]["anyOf"]
+    names = [shape["$ref"].rpartition("/")[2] for shape in shapes]
+    assert names == ["Deployed", "DryRun"]
+
+
 def fit(method: str, path: str, reply: Any) -> None:
-    kind = REPLIES[method, path]
+    (kind,) = REPLIES[method, path]
     msgspec.convert(reply.value, kind, strict=True)
     assert reply.value.keys() <= {field.encode_name for field in msgspec.structs.fields(kind)}
 
