@@ -232,7 +232,7 @@ def jobs(client: Client, /, job_id: str | None, detach: bool, as_json: bool, **a
     """List jobs, or show, follow, cancel or resume one.
 
     A training that is resumed goes on from its last checkpoint as if it had never been stopped; a
-    batch does the items that have no result yet.
+    batch does the items that have no result yet, or were put since it was accepted.
     """
     flags: dict[str, Any] = {f"--{what}": given for what, given in asked.items()}
     needs("a JOB_ID", job_id, flags)

@@ -76,7 +76,7 @@ class JobMethods(Surface):
 
     async def resume(self, job_id: str) -> dict[str, Any]:
         """Have a job that was cancelled or failed go on where it ended: a training from its last
-        checkpoint, a batch with the items that have no result.
+        checkpoint, a batch with the items that have no result or were put since it was accepted.
 
         Raises `ConflictError` where there is nothing to go on from, or other data.
         """

@@ -56,7 +56,7 @@ async def cancel_job(request: web.Request) -> web.StreamResponse:
 
 async def resume_job(request: web.Request) -> web.StreamResponse:
     """A job that was cancelled or failed goes on: a training from its last checkpoint, bit for
-    bit; a batch with the items that have no result yet."""
+    bit; a batch with the items that have no result yet, or were put since it was accepted."""
     job = await request.app[PLATFORM].jobs.resume(request.match_info["id"])
     return reply(answer_codec(request), render(job), 202)
 

@@ -2,7 +2,8 @@
 
 Everything that can be checked is checked before the job is accepted. Its results go into a data
 set of their own under the items' keys, each exactly once: whatever interrupts it, the next run
-looks at which keys are there and does the others.
+looks at which keys are there and does the others, and those put since the job was accepted: their
+results may be of items that they replaced.
 """
 
 from __future__ import annotations
@@ -97,6 +98,7 @@ class BatchInference:
             "outputs": list(columns),
             "output_dataset": output,
             "items": len(source),
+            "_newest": int(source.seqs[-1]),
             "_end_at": None if request.timeout_s is None else time.time() + request.timeout_s,
         }
         self._claim(board, output)
@@ -195,7 +197,8 @@ class BatchInference:
         done = await self._datasets.source(request["output_dataset"])
         wiring = wire(source.columns, servable.inputs, request["inputs"])
         nodes = self._cluster.ring.members
-        reader = await asyncio.to_thread(Reader, source, done, wiring, nodes)
+        newest = request.get("_newest")  # jobs of earlier releases have none
+        reader = await asyncio.to_thread(Reader, source, done, wiring, nodes, newest)
         sink = Sink(self._datasets, request["output_dataset"], reader)
         work = Work(reader, self._deployments, _terms(request, servable, source, wiring))
         run = BatchRun(self._cluster, reader, work, sink, job.events)

@@ -53,16 +53,22 @@ class Reader:
         done: Source,
         wiring: Mapping[str, str],
         nodes: Sequence[str],
+        newest: int | None = None,
     ) -> None:
+        """`newest` is the sequence number of the last item when the job was accepted: results of
+        later ones are perhaps of what they replaced."""
         self.source, self._wiring = source, dict(wiring)
         self._extents = {
             next((node for node in nodes if folder_of(node, folder)), folder): extent
-            for folder, extent in source.extents(missing(source, done)).items()
+            for folder, extent in source.extents(missing(source, done, newest)).items()
         }
         self._files = {home: self._inputs(extent) for home, extent in self._extents.items()}
         self.total = len(source)
-        # Which item of `done` comes next, if no last ones were deleted: `Known.new_at` then.
-        self.next_result = int(done.seqs[-1]) + 1 if len(done) else 1
+        # Which item of `done` comes next, if no last ones were deleted: `Known.new_at` then. None
+        # where some of them are to be replaced.
+        self.next_result: int | None = int(done.seqs[-1]) + 1 if len(done) else 1
+        if len(done) and len(source) and newest is not None and source.seqs[-1] > newest:
+            self.next_result = None
 
     def _inputs(self, extent: Extent) -> tuple[InputFile, ...]:
         return tuple(
@@ -108,8 +114,9 @@ def at_items(keys: Sequence[str], error: InputError) -> InputError:
     )
 
 
-def missing(source: Source, done: Source) -> NDArray[np.bool_] | None:
-    """Which items of `source` have a key that `done` has not; None: all of them."""
+def missing(source: Source, done: Source, newest: int | None = None) -> NDArray[np.bool_] | None:
+    """Which items of `source` have a key that `done` has not, or came after the one with sequence
+    number `newest`; None: all of them."""
     if not len(done):
         return None
     theirs = done.hashes(np.arange(len(done)))
@@ -123,7 +130,7 @@ def missing(source: Source, done: Source) -> NDArray[np.bool_] | None:
         some = candidates[start : start + _CHUNK]
         pairs = zip(source.packed_keys(some), done.packed_keys(places[some]), strict=True)
         found[some] = [one == other for one, other in pairs]
-    return ~found
+    return ~found if newest is None else ~found | (source.seqs > newest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +205,10 @@ class Sink:
         pack, items = self._pack, self._items
         self._pack, self._items, self._bytes = [], 0, 0
         self._storing = asyncio.create_task(self._put(pack, self._next))
-        self._next += items
+        if self._next is not None:
+            self._next += items
 
-    async def _put(self, pack: list[Results], first: int) -> None:
+    async def _put(self, pack: list[Results], first: int | None) -> None:
         results = partial(_joined, self._reader, pack, first)
         await self._datasets.put_results(self._name, results)
         self.stored += sum(each.task.items for each in pack)
@@ -217,7 +225,7 @@ class Sink:
 
 
 def _joined(
-    reader: Reader, pack: Sequence[Results], new_at: int
+    reader: Reader, pack: Sequence[Results], new_at: int | None
 ) -> tuple[Keys, dict[str, Array], Known]:
     """A pack as one: its keys, its columns, and what is known of its items."""
     # In the order in which they lie: then what belongs to one shard is copied in a run.

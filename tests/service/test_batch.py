@@ -276,6 +276,34 @@ async def test_a_job_interrupted_by_a_restart_does_the_rest_once(start: Start) -
         assert sum(result["nodes"].values()) == ITEMS - result["skipped"]
 
 
+async def test_items_replaced_since_the_job_began_are_computed_again_when_it_goes_on(
+    start: Start,
+) -> None:
+    gate = Gate(after=10)
+    async with start(gate) as platform:
+        values = await prepare(platform)
+        job = await begin(platform, task_items=5)
+        await gate.reached.wait()
+        await platform.jobs.cancel(job.record.id)
+        gate.open.set()
+        before = await results(platform)
+        replaced = [next(iter(before)), next(key for key in things(values) if key not in before)]
+        for key in replaced:
+            values[int(key.removeprefix("key "))] += 1
+        fresh = np.stack([things(values)[key] for key in replaced])
+        await platform.datasets.put("things", {"keys": replaced, "columns": {"x": fresh}})
+        result = await over(await platform.jobs.resume(job.record.id))
+        assert (result["done"], result["skipped"]) == (ITEMS, len(before) - 1)
+        found = await results(platform)
+        assert found.keys() == things(values).keys()
+        for key, value in things(values).items():
+            np.testing.assert_array_equal(found[key], 2 * value)
+
+
+def things(values: Array) -> dict[str, Array]:
+    return {f"key {number}": value for number, value in enumerate(values)}
+
+
 async def test_a_job_whose_time_is_over_fails_and_says_how_far_it_came(start: Start) -> None:
     gate = Gate(after=10)
     async with start(gate) as platform:
