@@ -78,7 +78,9 @@ def remove(folder: Path) -> None:
     with storage(folder):
         (folder / "spec.json").unlink(missing_ok=True)
         sync_folder(folder)
-        shutil.rmtree(folder)
+        while folder.exists():
+            with suppress(FileNotFoundError):  # the last reader of a shard may remove it meanwhile
+                shutil.rmtree(folder)
 
 
 def of(

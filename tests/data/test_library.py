@@ -1,5 +1,6 @@
 """Data sets are found by name, created once, and survive a restart."""
 
+import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +10,7 @@ from types import TracebackType
 import pytest
 
 from aiaas_async.data.dataset import Dataset
+from aiaas_async.data.layout import shard_folder
 from aiaas_async.data.library import Library
 from aiaas_async.data.reports import PutReport
 from aiaas_async.errors import ConflictError, CorruptError, NotFoundError
@@ -118,6 +120,24 @@ def test_nothing_changes_a_data_set_that_is_deleted(tmp_path: Path, only_empty: 
     for change in changes:
         with pytest.raises(NotFoundError, match="digits was deleted meanwhile"):
             change()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_data_set_is_deleted_though_its_last_reader_takes_a_shard_away_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = Library(tmp_path, ring_of(2))
+    dataset, _ = library.declare("digits", BODY)
+    remove, taken = shutil.rmtree, shard_folder("node-1")
+
+    def beside_another(folder: Path) -> None:
+        if (shard := dataset.folder / taken).exists():
+            remove(shard)
+            raise FileNotFoundError(2, "No such file or directory", taken)
+        remove(folder)
+
+    monkeypatch.setattr(shutil, "rmtree", beside_another)
+    library.delete("digits")
     assert list(tmp_path.iterdir()) == []
 
 
