@@ -17,6 +17,7 @@ from aiaas_async.errors import AiaasError, InternalError, MalformedError
 from aiaas_async.http.admission import Admission, TurnedAway
 from aiaas_async.http.exchange import refusal
 from aiaas_async.http.pace import Pace
+from aiaas_async.http.pieces import PiecewiseHandler
 from aiaas_async.names import clip
 
 logger = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 HEAD_TIMEOUT_S: Final = 10.0  # from the connection to its first request
 
 
-class Connection(web.RequestHandler):
+class Connection(PiecewiseHandler):
     """Takes the arguments of aiohttp's own as well. Who reads replies slower than `pace` is cut
     off: what waits to be read is the server's memory."""
 
