@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
@@ -15,17 +16,21 @@ _SQRT_HALF: Final = math.sqrt(0.5)
 _SQRT_2_OVER_PI: Final = math.sqrt(2.0 / math.pi)
 
 
-class _Activation(Layer, frozen=True):
-    """Keeps its shape. `value` is y and what `slope` needs; `slope` is dy/dx."""
+class _Elementwise(Layer, frozen=True):
+    """Keeps its shape."""
 
     def infer(self, shapes: Sequence[Shape]) -> Shape:
         return shapes[0]
 
-    def value(self, x: Array) -> tuple[Array, Any]:
-        raise NotImplementedError
 
-    def slope(self, saved: Any) -> Array:
-        raise NotImplementedError
+class _Activation(_Elementwise, frozen=True):
+    """`value` is y and what `slope` needs; `slope` is dy/dx."""
+
+    @abstractmethod
+    def value(self, x: Array) -> tuple[Array, Any]: ...
+
+    @abstractmethod
+    def slope(self, saved: Any) -> Array: ...
 
     def forward(self, xs: Sequence[Array], ps: Sequence[Array], mode: Mode) -> tuple[Array, Any]:
         return self.value(xs[0])
@@ -34,7 +39,7 @@ class _Activation(Layer, frozen=True):
         return [dy * self.slope(saved)], []
 
 
-class Rectifier(_Activation, frozen=True):
+class Rectifier(_Elementwise, frozen=True):
     """max(x, 0), and no more than `MOST`."""
 
     KEEPS_OUTPUT: ClassVar[bool] = True
@@ -61,9 +66,8 @@ class Relu(Rectifier, frozen=True):
 class Relu6(Rectifier, frozen=True):
     MOST: ClassVar[float] = 6.0
 
-    def slope(self, saved: Any) -> Array:
-        inside: Array = (saved > 0) & (saved < 6)
-        return inside
+    def backward(self, dy: Array, saved: Any, ps: Sequence[Array], need: Need) -> Gradients:
+        return [dy * ((saved > 0) & (saved < self.MOST))], []
 
 
 class Sigmoid(_Activation, frozen=True):

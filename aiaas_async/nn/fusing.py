@@ -27,6 +27,9 @@ class Bottleneck(Layer, frozen=True, kw_only=True):
 
     block: Block
 
+    def infer(self, shapes: Sequence[Shape]) -> Shape:
+        return self.block.shape
+
     def forward(self, xs: Sequence[Array], ps: Sequence[Array], mode: Mode) -> tuple[Array, Any]:
         out = np.empty((len(xs[0]), *self.block.shape), self.block.dtype)
         for x, y in zip(xs[0], out, strict=True):

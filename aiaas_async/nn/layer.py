@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Final, Literal
@@ -93,9 +94,9 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ENDS: ClassVar[bool] = False
     TAKES: ClassVar[tuple[Kind, ...]] = (FLOAT,)
 
+    @abstractmethod
     def infer(self, shapes: Sequence[Shape]) -> Shape:
         """The output's shape per item. Raises `GraphError` when the inputs do not suit."""
-        raise NotImplementedError
 
     def kind(self, given: Kind) -> Kind:
         """What the output holds when the inputs hold `given`, one of `TAKES`."""
@@ -107,9 +108,9 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         del shapes
         return {}
 
+    @abstractmethod
     def forward(self, xs: Sequence[Array], ps: Sequence[Array], mode: Mode) -> tuple[Array, Any]:
         """The output [N, *shape], and what `backward` needs of this pass."""
-        raise NotImplementedError
 
     def apply(self, x: Array, out: Array) -> None:
         """The forward pass of some elements into `out`, which may be `x`."""
