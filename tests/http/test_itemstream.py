@@ -32,21 +32,42 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return free
 
 
+class Taken:
+    """The sizes of values that the server has taken whole; `two` is set with the second."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.two = asyncio.Event()
+
+    def add(self, size: int) -> None:
+        self.sizes.append(size)
+        if len(self.sizes) == 2:
+            self.two.set()
+
+
 @pytest.fixture
-def taken(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The sizes of values that the server has taken whole."""
-    add, sizes = InOrder.add, list[int]()
+def taken(monkeypatch: pytest.MonkeyPatch) -> Taken:
+    add, found = InOrder.add, Taken()
 
     async def counted(self: InOrder, raw: bytearray) -> None:
-        sizes.append(len(raw))
+        found.add(len(raw))
         await add(self, raw)
 
     monkeypatch.setattr(InOrder, "add", counted)
-    return sizes
+    return found
+
+
+async def until_nothing_moves(sent: list[tuple[int, int]]) -> None:
+    """Both ends are in this loop: what the sockets take, they take in its turns."""
+    before, still = len(sent), 0
+    while still < 200:
+        await asyncio.sleep(0)
+        still = still + 1 if len(sent) == before else 0
+        before = len(sent)
 
 
 async def test_an_upload_waits_for_the_disk_instead_of_filling_the_memory(
-    served: Served, disk: threading.Event, taken: list[int]
+    served: Served, disk: threading.Event, taken: Taken
 ) -> None:
     sent: list[tuple[int, int]] = []
     async with AsyncClient(served.url) as client:
@@ -57,40 +78,35 @@ async def test_an_upload_waits_for_the_disk_instead_of_filling_the_memory(
             client.put_items("d", {"x": x}, keys, lambda *at: sent.append(at))
         )
         async with asyncio.timeout(20):
-            while len(taken) < 2:  # noqa: ASYNC110 - the server tells nobody
-                await asyncio.sleep(0)
-        before = -1
-        while before != len(sent):  # until nothing moves any more
-            before = len(sent)
-            await asyncio.sleep(0.05)
+            await taken.two.wait()
+        await until_nothing_moves(sent)
         # One is being stored, one waits; the sockets' buffers hold some on the way.
-        assert len(taken) == 2
+        assert len(taken.sizes) == 2
         assert sent[-1][0] < ITEMS // 2
         disk.set()
         report = await upload
     assert report["written"] == ITEMS
     assert sent[-1] == (ITEMS, ITEMS)
-    assert max(taken) < 1.1 * VALUE_BYTES
+    assert max(taken.sizes) < 1.1 * VALUE_BYTES
 
 
 async def test_who_breaks_off_an_upload_leaves_whole_values_and_no_task(
-    served: Served, disk: threading.Event, taken: list[int]
+    served: Served, disk: threading.Event, taken: Taken
 ) -> None:
-    before = len(asyncio.all_tasks())  # none of the client's connection, or of what is stored
+    before = asyncio.all_tasks()  # none of the client's connection, or of what is stored
     async with AsyncClient(served.url) as client:
         await client.put_dataset("d", {"x": {"dtype": "uint8", "shape": [ITEM_BYTES]}})
         x = np.zeros((ITEMS, ITEM_BYTES), np.uint8)
         keys = [str(number) for number in range(ITEMS)]
         upload = asyncio.create_task(client.put_items("d", {"x": x}, keys))
         async with asyncio.timeout(20):
-            while len(taken) < 2:  # noqa: ASYNC110 - the server tells nobody
-                await asyncio.sleep(0)
+            await taken.two.wait()
         upload.cancel()
         await asyncio.gather(upload, return_exceptions=True)
     disk.set()
     async with asyncio.timeout(20):
-        while len(asyncio.all_tasks()) > before:  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
+        while late := asyncio.all_tasks() - before:
+            await asyncio.wait(late)
     count = (await served.platform.datasets.describe("d"))["count"]
     step = ITEMS * VALUE_BYTES // (x.nbytes + 4 * ITEMS + sum(map(len, keys)))
     assert count % step == 0

@@ -6,19 +6,15 @@ import asyncio
 import os
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import numpy as np
 import pytest
 
-from aiaas_async.compute.base import WorkerSource
-from aiaas_async.compute.inloop import InLoopWorkers
 from aiaas_async.compute.pool import WorkerForks
 from aiaas_async.compute.process import WorkerProcess
-from aiaas_async.config import Settings
 from aiaas_async.data.schema import Column
 from aiaas_async.errors import (
     ConflictError,
@@ -34,7 +30,6 @@ from aiaas_async.schedule.assign import ASSIGNMENTS
 from aiaas_async.schedule.disciplines import DISCIPLINES
 from aiaas_async.service.batchwiring import wire
 from aiaas_async.service.calls import CallRequest
-from aiaas_async.service.lifespan import running_platform
 from aiaas_async.service.platform import Platform
 from aiaas_async.wire.tensors import Array
 from tests.runtimes.artifacts import BARE, rows
@@ -43,17 +38,6 @@ from tests.service.gate import Gate
 Start = Callable[..., AbstractAsyncContextManager[Platform]]
 ITEMS = 500
 MOST_DONE = 200  # of ten batches of up to three tasks of five items, and those under way
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Start:
-    @asynccontextmanager
-    async def started(workers: WorkerSource | None = None, **given: Any) -> AsyncIterator[Platform]:
-        settings = Settings(data_dir=str(tmp_path), nodes=given.pop("nodes", 2), **given)
-        async with running_platform(settings, workers or InLoopWorkers()) as platform:
-            yield platform
-
-    return started
 
 
 async def prepare(platform: Platform, count: int = ITEMS) -> Array:
@@ -86,6 +70,14 @@ async def over(job: Running) -> dict[str, Any]:
     assert job.record.state == "succeeded", job.record.error
     assert job.record.result is not None
     return job.record.result
+
+
+async def computed(platform: Platform, batches: int) -> None:
+    """Until the nodes have computed so many. A job tells how far it is only now and then."""
+    nodes = platform.cluster.nodes.values()
+    async with asyncio.timeout(20):
+        while sum(node.statistics.batches for node in nodes) < batches:  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
 
 async def error_of(job: Running) -> dict[str, Any]:
@@ -448,11 +440,7 @@ async def test_workers_killed_again_and_again_cost_no_item_and_double_none(start
         values = await prepare(platform, 5000)
         job = await begin(platform, task_items=10)
         for kill in range(2):
-            async with asyncio.timeout(20):
-                while sum(n.statistics.batches for n in platform.cluster.nodes.values()) < 20 * (  # noqa: ASYNC110
-                    kill + 1
-                ):
-                    await asyncio.sleep(0.001)
+            await computed(platform, 20 * (kill + 1))
             worker = platform.cluster.nodes[f"node-{kill}"]._seat._worker
             assert isinstance(worker, WorkerProcess)
             os.kill(worker.pid, signal.SIGKILL)

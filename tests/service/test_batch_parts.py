@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from aiaas_async.nn.network import Network
 from aiaas_async.service.platform import Platform
 from aiaas_async.wire.tensors import Array
 from tests.service.conftest import Start
-from tests.service.test_batch import error_of, fill, over
+from tests.service.test_batch import computed, error_of, fill, over
 
 UNITS = 512
 GRAPH: dict[str, Any] = {
@@ -110,9 +109,7 @@ async def test_it_moves_on_when_the_worker_of_a_part_dies(start: Start, tmp_path
         )
         node = platform.cluster.nodes["node-0"]
         job = await platform.batch.start(platform.jobs, {**ASKED, "task_items": 3})
-        async with asyncio.timeout(20):
-            while node.statistics.batches < 10:  # noqa: ASYNC110 - the node tells nobody
-                await asyncio.sleep(0.001)
+        await computed(platform, 20)
         worker = node._seat._worker
         assert worker is not None
         worker.kill()

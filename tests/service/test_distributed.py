@@ -40,12 +40,21 @@ class WatchedForks(WorkerForks):
     def __init__(self) -> None:
         super().__init__()
         self.crews: list[WorkerProcess] = []
+        self._grown = asyncio.Event()
 
     async def spawn(self, nice: int = 0) -> WorkerProcess:
         worker = await super().spawn(nice)
         if nice:
             self.crews.append(worker)
+            self._grown.set()
         return worker
+
+    async def until(self, count: int) -> None:
+        """Until that many workers of jobs have been started."""
+        async with asyncio.timeout(20):
+            while len(self.crews) < count:
+                self._grown.clear()
+                await self._grown.wait()
 
 
 async def with_points(platform: Platform, count: int = 100) -> None:
@@ -193,9 +202,7 @@ async def test_a_crew_that_dies_again_and_again_fails_the_job(start: Start) -> N
         job = await submitted(platform, epochs=50_000)
         for attempt in range(1, 4):
             await progress(job, lambda facts: "nodes" in facts)
-            async with asyncio.timeout(20):
-                while len(forks.crews) < 2 * attempt:  # noqa: ASYNC110 - forks have no event
-                    await asyncio.sleep(0.01)
+            await forks.until(2 * attempt)
             forks.crews[-1].kill()
         assert job.task is not None
         await asyncio.wait([job.task])
