@@ -204,6 +204,17 @@ async def test_a_connect_that_hides_a_flood_behind_a_head_is_cut(line: Line) -> 
     assert line.wire.closed
 
 
+async def test_what_aiohttp_collects_behind_a_connect_is_two_pieces_at_most(
+    line: Line, hurried: None
+) -> None:
+    line.handler.data_received(head("CONNECT", "a:1") + FLOOD)
+    await line.turns()
+    assert len(line.handler._message_tail) <= 2 * pieces._PIECE
+    line.may_read.set()
+    await line.turns()
+    assert line.wire.written.startswith(b"HTTP/1.1 200")
+
+
 async def test_after_a_body_that_ended_while_paused_the_parser_goes_on(
     line: Line, hurried: None
 ) -> None:
