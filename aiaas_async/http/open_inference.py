@@ -43,6 +43,7 @@ from aiaas_async.http.v2trace import TRACER, change_trace_settings, timestamps, 
 from aiaas_async.http.wholereply import WholeReply
 from aiaas_async.registry.records import VersionRecord
 from aiaas_async.service.calls import CallAnswer
+from aiaas_async.service.platform import Platform
 from aiaas_async.wire.open_inference import (
     HEADER_LENGTH,
     InferRequest,
@@ -145,7 +146,8 @@ async def repository_unload(request: web.Request) -> web.StreamResponse:
 
 async def infer(request: web.Request) -> web.StreamResponse:
     """Run a model over a batch."""
-    record = ready_record(request)
+    app, record = request.app, ready_record(request)
+    platform = app[PLATFORM]
     started = time.perf_counter_ns()
     try:
         asked = await _asked(request, record)
@@ -153,14 +155,14 @@ async def infer(request: web.Request) -> web.StreamResponse:
         count_unread(request, record, error, started)
         raise
     read = time.perf_counter_ns()
-    outputs = tuple(output.name for output in asked.outputs)
+    outputs = tuple([output.name for output in asked.outputs])
     call = call_for(request, record, asked.inputs, asked.terms, outputs)
-    answer = await request.app[PLATFORM].calls.call(call)
+    answer = await platform.calls.call(call)
     written = time.perf_counter_ns()
-    response = await _answer(request, asked, answer)
+    response = await _answer(platform, asked, answer)
     if hdrs.ACCEPT_ENCODING in request.headers:
         response = await compressed(request, response)
-    tracer = request.app[TRACER]
+    tracer = app[TRACER]
     if tracer.on and tracer.samples(answer.model):
         await tracer.write(answer.model, timestamps(answer, started, read, written))
     return response
@@ -168,17 +170,18 @@ async def infer(request: web.Request) -> web.StreamResponse:
 
 async def _asked(request: web.Request, record: VersionRecord) -> InferRequest:
     app, length = request.app, request.headers.get(HEADER_LENGTH)
-    settings, model = app[PLATFORM].settings, app[V2].model_for(record)
-    limit = settings.max_body_mb << 20
+    platform, model = app[PLATFORM], app[V2].model_for(record)
+    limit = platform.settings.max_body_mb << 20
     pieces = at_once(request, limit)
     if pieces is None:
-        pieces = await read_pieces(request, limit, app[BUDGET], settings.read_timeout_s)
+        patience = platform.settings.read_timeout_s
+        pieces = await read_pieces(request, limit, app[BUDGET], patience)
     if takes_long(sum(map(len, pieces)), length, model):
-        return await app[PLATFORM].readers.read_infer(pieces, length, model)
+        return await platform.readers.read_infer(pieces, length, model)
     return read_request(aligned(pieces, tensors_at(length)), length, model)
 
 
-async def _answer(request: web.Request, asked: InferRequest, answer: CallAnswer) -> web.Response:
+async def _answer(platform: Platform, asked: InferRequest, answer: CallAnswer) -> web.Response:
     facts: dict[str, Any] = {
         "batch_size": answer.batch_size,
         "queue_us": answer.queue_us,
@@ -188,7 +191,7 @@ async def _answer(request: web.Request, asked: InferRequest, answer: CallAnswer)
         facts["cached"] = True
     reply = InferReply(answer.model, answer.version, asked.id, answer.outputs, facts)
     lists = long_lists(reply.arrays, asked.outputs)
-    texts = await request.app[PLATFORM].readers.write_json(lists) if lists else NO_LISTS
+    texts = await platform.readers.write_json(lists) if lists else NO_LISTS
     if writes_long(reply.arrays, asked.outputs):
         body, length = await asyncio.to_thread(write_reply, reply, asked.outputs, texts)
     else:

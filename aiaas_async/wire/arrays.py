@@ -98,10 +98,10 @@ def read_array(raw: Any, what: str, dtype: str | None = None) -> Array:
     Lists of whole numbers become int64, of other numbers float32 (float64 if `dtype` says so),
     of texts an array of strings.
     """
+    if isinstance(raw, np.ndarray):  # a long list, or what another protocol has read
+        return _as_float(raw, _FLOAT) if dtype is None and raw.dtype.kind == "f" else raw
     if is_tensor(raw):
         return unpack_tensor(raw, what)
-    if isinstance(raw, np.ndarray):  # a long list
-        return _as_float(raw, _FLOAT) if dtype is None and raw.dtype.kind == "f" else raw
     if isinstance(raw, Mapping):
         raise InputError(f"{what}: give nested lists or {{dtype, shape, data}}, got {clip(raw)}")
     if raw is None or isinstance(raw, memoryview):  # a long binary

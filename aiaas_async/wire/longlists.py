@@ -42,6 +42,11 @@ class LongList(msgspec.Struct, frozen=True):
 def find_lists(text: bytes, key: bytes | None = None) -> list[LongList]:
     """The long lists of numbers that are values of an object: of `key` alone, if it is given.
     None of a text that has a stand-in in it already."""
+    return take_lists(text, key)[1]
+
+
+def take_lists(text: bytes, key: bytes | None = None) -> tuple[bytes, list[LongList]]:
+    """What `cut_out` leaves of `text`, and the lists that `find_lists` finds."""
     found: list[LongList] = []
     tried = 0
     view, quoted = memoryview(text), None if key is None else b'"%s"' % key
@@ -59,7 +64,8 @@ def find_lists(text: bytes, key: bytes | None = None) -> list[LongList]:
             found.append(LongList(start, held, numbers))
         if tried == MAX_LISTS or tried - len(found) == _MOST_IN_VAIN:
             break
-    return found if cut_out(text, found).count(_DIGITS) == len(found) else []
+    left = cut_out(text, found)
+    return (left, found) if left.count(_DIGITS) == len(found) else (text, [])
 
 
 def cut_out(text: bytes, lists: Sequence[LongList]) -> bytes:

@@ -18,7 +18,7 @@ import numpy as np
 from aiaas_async.errors import InputError, MalformedError, TooLargeError
 from aiaas_async.messages import TensorSpec
 from aiaas_async.names import clip
-from aiaas_async.wire.longlists import LongList, cut_out, find_lists, stand_in
+from aiaas_async.wire.longlists import LongList, stand_in, take_lists
 from aiaas_async.wire.numerals import finite
 from aiaas_async.wire.v2parameters import (
     Parameters,
@@ -149,8 +149,8 @@ def _short(head: bytes) -> tuple[bytes, Mapping[bytes, LongList]]:
     """`head` with its long data cut out, and that by what stands in for it."""
     if len(head) < _WORTH_CUTTING:
         return head, {}
-    lists = find_lists(head, b"data")
-    return cut_out(head, lists), {stand_in(number): each for number, each in enumerate(lists)}
+    left, lists = take_lists(head, b"data")
+    return left, {stand_in(number): each for number, each in enumerate(lists)}
 
 
 def _decoded(head: bytes) -> _Head:
