@@ -55,6 +55,7 @@ from aiaas_async.wire.codecs import encode_json
 from aiaas_async.wire.longjson import read_apart
 from aiaas_async.wire.open_inference import Model as ProtocolModel
 from aiaas_async.wire.open_inference import read_request
+from aiaas_async.wire.unread import read_texts
 
 logger = logging.getLogger(__name__)
 
@@ -169,13 +170,14 @@ class Host:
         model = self._model(job.model)
         if isinstance(job, Scan):
             return Part(arrays=scan(model, job, arrays.get("rows")))
+        arrays, unread = _read_texts(job, arrays)
         outputs = model.predict(arrays, job.outputs)
         for name, array in outputs.items():
             if array.ndim == 0 or array.shape[0] != job.rows:
                 raise ArtifactError(
                     f"output {name!r} has shape {list(array.shape)} for a batch of {job.rows} rows"
                 )
-        return Part(arrays=outputs)
+        return Part({"unread": unread} if unread else {}, outputs)
 
     def _step(self, job: StreamJob, arrays: Mapping[str, Array]) -> Part:
         match job:
@@ -217,6 +219,15 @@ class Host:
             return self._models[model_id]
         except KeyError:
             raise NotFoundError("this worker has not loaded that version") from None
+
+
+def _read_texts(job: Infer, arrays: Mapping[str, Array]) -> tuple[Mapping[str, Array], list[int]]:
+    """All inputs of `job` as arrays, and the calls that have a text which could not be read."""
+    found, unread = dict(arrays), set[int]()
+    for texts in job.texts:
+        found[texts.input], wrong = read_texts(arrays[texts.input], texts.item, texts.sizes)
+        unread.update(wrong)
+    return found, sorted(unread)
 
 
 def _read(job: ReadJson | ReadInfer, body: memoryview) -> Part:

@@ -59,14 +59,25 @@ class Unload(msgspec.Struct, frozen=True, tag="unload"):
     model: str
 
 
+class Texts(msgspec.Struct, frozen=True, array_like=True):
+    """An input whose array holds JSON, one text for each call (`wire/unread.py`): the shape of an
+    item, and the rows and bytes of each text."""
+
+    input: str
+    item: tuple[int, ...]
+    sizes: tuple[tuple[int, int], ...]
+
+
 class Infer(msgspec.Struct, frozen=True, tag="infer"):
-    """Run `model` over a batch of `rows`; every array leads with the batch dimension. `threads`
-    for BLAS, 0: the worker's own."""
+    """Run `model` over a batch of `rows`; every array leads with the batch dimension, but for
+    `texts`, which are read first: the answer's fact "unread" names the calls whose texts could not
+    be, and whose rows mean nothing. `threads` for BLAS, 0: the worker's own."""
 
     model: str
     rows: int
     outputs: tuple[str, ...] | None = None
     threads: int = 0
+    texts: tuple[Texts, ...] = ()
 
 
 class InputFile(msgspec.Struct, frozen=True, array_like=True):

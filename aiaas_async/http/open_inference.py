@@ -178,7 +178,7 @@ async def _asked(request: web.Request, record: VersionRecord) -> InferRequest:
         pieces = await read_pieces(request, limit, app[BUDGET], patience)
     if takes_long(sum(map(len, pieces)), length, model):
         return await platform.readers.read_infer(pieces, length, model)
-    return read_request(aligned(pieces, tensors_at(length)), length, model)
+    return read_request(aligned(pieces, tensors_at(length)), length, model, lazily=True)
 
 
 async def _answer(platform: Platform, asked: InferRequest, answer: CallAnswer) -> web.Response:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from aiaas_async.compute.frames import Array, Pieces
+from aiaas_async.compute.jobs import Texts
 from aiaas_async.node.work import Call, WorkItem
 
 # Laying a batch into shared memory happens in the event loop: 4 MiB take about 1 ms.
@@ -27,6 +28,7 @@ class Batch:
         self._shape = _shape(call.arrays)
         self.servable = call.servable
         self.outputs = call.outputs
+        self._unread = call.unread.keys()
         self._alone, self._flow = first.alone, first.flow
 
     @property
@@ -57,6 +59,7 @@ class Batch:
             and item.flow == self._flow
             and call.servable is self.servable
             and call.outputs == self.outputs
+            and call.unread.keys() == self._unread
             and (call.servable.rigid or _shape(call.arrays) == self._shape)
         )
 
@@ -71,12 +74,30 @@ class Batch:
 
     def pieces(self) -> list[Pieces]:
         """The batch's arrays, still in pieces: one per call."""
-        if len(self.calls) == 1:
+        if len(self.calls) == 1 and not self._unread:
             return [Pieces(name, (array,)) for name, array in self.calls[0].arrays.items()]
-        return [
+        arrays = [
             Pieces(name, [call.arrays[name] for call in self.calls])
             for name in self.calls[0].arrays
         ]
+        texts = [
+            Pieces(name, [call.unread[name].as_bytes for call in self.calls])
+            for name in self._unread
+        ]
+        return arrays + texts
+
+    def texts(self) -> tuple[Texts, ...]:
+        """What is to be known of the pieces that are still to be read."""
+        return tuple(
+            [
+                Texts(
+                    name,
+                    self.calls[0].unread[name].shape[1:],
+                    tuple([(call.rows, call.unread[name].nbytes) for call in self.calls]),
+                )
+                for name in self._unread
+            ]
+        )
 
     def split(self, arrays: Mapping[str, Array]) -> list[Mapping[str, Array]]:
         """The answer's arrays [rows, …] cut back into one mapping per call."""

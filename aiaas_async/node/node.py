@@ -50,6 +50,7 @@ from aiaas_async.node.work import (
 )
 from aiaas_async.schedule.divide import LATELY_S
 from aiaas_async.schedule.origin import A_CALL, BATCH, CALLS, Origin
+from aiaas_async.wire.unread import UnreadError
 
 logger = logging.getLogger(__name__)
 
@@ -220,7 +221,7 @@ class Node:
         await self._loading.ensure(servable)
         submitted = time.perf_counter()
         threads = self._measured.threads_for(servable.id, batch.rows, self._loop.time())
-        job = Infer(servable.id, batch.rows, batch.outputs, threads)
+        job = Infer(servable.id, batch.rows, batch.outputs, threads, batch.texts())
         future = await self._submit(job, batch.pieces(), servable, batch.items)
         self._company.sent(future, self.rates.expected_s(servable.id, batch.rows))
         future.add_done_callback(lambda done: self._on_batch(batch, submitted, threads, done))
@@ -285,6 +286,8 @@ class Node:
         self._company.ended(len(batch.items), seconds)
         self._measured.batch(batch.servable.id, batch.rows, answer, lent=threads > 0)
         self._settle(len(batch.items))
+        for number in answer.facts.get("unread", ()):
+            batch.items[number].fail(UnreadError())
         for item, arrays in zip(batch.items, batch.split(answer.arrays), strict=True):
             queued = submitted - item.arrived
             item.answer(Result(self.id, arrays, {}, queued, seconds, batch.rows))

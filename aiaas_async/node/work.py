@@ -17,6 +17,7 @@ from aiaas_async.names import ModelRef
 from aiaas_async.requestid import REQUEST_ID
 from aiaas_async.schedule.origin import A_CALL, Origin
 from aiaas_async.wire.sequences import is_stateful
+from aiaas_async.wire.unread import NONE_UNREAD, Unread
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +52,20 @@ class Servable:
 
 
 class Call(msgspec.Struct, frozen=True, gc=False):
-    """Run `servable` over `rows` rows; every array is [rows, *item shape]."""
+    """Run `servable` over `rows` rows; every array is [rows, *item shape]. Inputs that the worker
+    is to read are in `unread`: the call fails with `UnreadError` where it cannot."""
 
     servable: Servable
     arrays: Mapping[str, Array]
     rows: int
     outputs: tuple[str, ...] | None = None
+    unread: Mapping[str, Unread] = NONE_UNREAD
+
+    @property
+    def cost(self) -> int:
+        """Bytes that it keeps alive, as a mailbox counts them."""
+        texts = sum([each.nbytes for each in self.unread.values()]) if self.unread else 0
+        return cost_of(self.arrays) + texts
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from aiaas_async.service.statistics import VersionStatistics
 from aiaas_async.service.streams import Part, Streams
 from aiaas_async.service.traffic import Shadows, choose
 from aiaas_async.wire.arrays import Batch, check_batch, read_array, read_inputs, squeeze
+from aiaas_async.wire.unread import UnreadError
 
 if TYPE_CHECKING:
     from aiaas_async.service.tracing import Tracing
@@ -86,10 +87,16 @@ class Calls:
         statistics = self._models.statistics.of(record.ref)
         try:
             servable = self._models.servable_now(record) or await self._models.servable(record)
-            batch, message = _read(servable, request)
-            if alias is not None and alias.traffic.shadow is not None and not servable.stateful:
-                self._shadow(alias.name, alias.traffic.shadow, batch, request.timeout_s)
-            result = await self._ask(request, message, deadline)
+            shadow = None if alias is None or servable.stateful else alias.traffic.shadow
+            lazily = shadow is None and self._goes_to_a_node(servable)
+            batch, message = _read(servable, request, lazily=lazily)
+            if alias is not None and shadow is not None:
+                self._shadow(alias.name, shadow, batch, request.timeout_s)
+            try:
+                result = await self._ask(request, message, deadline)
+            except UnreadError:
+                batch, message = _read(servable, request)
+                result = await self._ask(request, message, deadline)
             computed = time.perf_counter_ns()
             answer = _answer(servable, batch, result)
         except BaseException as error:
@@ -116,7 +123,11 @@ class Calls:
         deployment = self._deployments.ready(message.servable.ref)
         if deployment is not None:
             return self._deployments.call(deployment, message, deadline, origin)
-        return self._cluster.ask(key, message, cost_of(message.arrays), deadline, origin)
+        return self._cluster.ask(key, message, message.cost, deadline, origin)
+
+    def _goes_to_a_node(self, servable: Servable) -> bool:
+        """Whether a call of `servable` goes to a worker as it is."""
+        return not servable.stateful and self._deployments.ready(servable.ref) is None
 
     async def stream(self, request: CallRequest) -> tuple[ModelRef, AsyncGenerator[Part, None]]:
         """What answers, and the parts of its answer; they lead with the batch dimension. A version
@@ -224,10 +235,11 @@ class Calls:
         return record, await self._cluster.ask(servable.id, message, cost, deadline, origin)
 
 
-def _read(servable: Servable, request: CallRequest) -> tuple[Batch, Call]:
-    batch = read_inputs(request.inputs, servable.inputs, servable.allow_nonfinite)
+def _read(servable: Servable, request: CallRequest, *, lazily: bool = False) -> tuple[Batch, Call]:
+    given, finite = request.inputs, servable.allow_nonfinite
+    batch = read_inputs(given, servable.inputs, finite, lazily=lazily)
     outputs = _outputs(servable, request.outputs)
-    return batch, Call(servable, batch.arrays, batch.count, outputs)
+    return batch, Call(servable, batch.arrays, batch.count, outputs, batch.unread)
 
 
 def _count(

@@ -20,6 +20,7 @@ from aiaas_async.names import clip
 from aiaas_async.wire.lists import read_floats
 from aiaas_async.wire.tensors import Array, check_texts, is_tensor, unpack_tensor
 from aiaas_async.wire.uneven import fault_in
+from aiaas_async.wire.unread import NONE_UNREAD, Unread
 
 _FLOAT: Final = np.dtype(np.float32)
 _MANY: Final = 1 << 14
@@ -27,26 +28,39 @@ _MANY: Final = 1 << 14
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
     """`arrays` lead with the batch dimension, `count` rows; `batched`: whether the caller's
-    arrays had one."""
+    arrays had one. Inputs in `unread` are not read yet."""
 
     arrays: dict[str, Array]
     count: int
     batched: bool
+    unread: Mapping[str, Unread] = NONE_UNREAD
 
 
 def read_inputs(
-    raw: Mapping[str, Any], specs: Sequence[TensorSpec], allow_nonfinite: bool = False
+    raw: Mapping[str, Any],
+    specs: Sequence[TensorSpec],
+    allow_nonfinite: bool = False,
+    *,
+    lazily: bool = False,
 ) -> Batch:
-    """Arrays that fit `specs`, from tensors, nested lists or scalars.
+    """Arrays that fit `specs`, from tensors, nested lists or scalars; `lazily`, what is `Unread`
+    stays so.
 
     Raises `InputError` naming the input, what was expected and what was given.
     """
     _check_names(raw, specs)
     arrays: dict[str, Array] = {}
     counts: dict[str, int | None] = {}
+    unread: dict[str, Unread] = {}
     for spec in specs:
+        value = raw[spec.name]
+        if type(value) is Unread:
+            if lazily and value.fits(spec):
+                unread[spec.name], counts[spec.name] = value, len(value)
+                continue
+            value = value.read()
         try:
-            given = read_array(raw[spec.name], f"input {spec.name!r}", spec.dtype)
+            given = read_array(value, f"input {spec.name!r}", spec.dtype)
         except InputError as error:
             raise InputError(f"{error.message}; expected: {_say(spec)}") from None
         array = _convert(given, spec)
@@ -62,7 +76,7 @@ def read_inputs(
     count = found.pop()
     if count == 0:
         raise InputError("the batch is empty: give at least one item")
-    return Batch(arrays, count or 1, count is not None)
+    return Batch(arrays, count or 1, count is not None, unread or NONE_UNREAD)
 
 
 def check_batch(batch: Batch, specs: Sequence[TensorSpec]) -> None:

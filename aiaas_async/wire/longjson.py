@@ -46,7 +46,7 @@ def read_apart(body: bytes | memoryview, *, tensors: bool = True) -> dict[str, A
     text = bytes(body)
     left, _, lists, places = _take_apart(text, find_lists(text) if tensors else [])
     rest = msgspec.json.encode(Apart(msgspec.Raw(left), places))
-    arrays = {str(number): each.numbers for number, each in enumerate(lists)}
+    arrays = {str(number): each.array for number, each in enumerate(lists)}
     return {**arrays, REST: np.frombuffer(rest, np.uint8)}
 
 
@@ -60,7 +60,7 @@ def read_with_arrays(body: bytes) -> Any:
     """The same of a body that is too short to be worth another process. Raises what `read_apart`
     does."""
     _, value, lists, places = _take_apart(body, find_lists(body))
-    return _put_back(value, places, [each.numbers for each in lists])
+    return _put_back(value, places, [each.array for each in lists])
 
 
 def arrays_in(value: Any) -> Iterator[Array]:

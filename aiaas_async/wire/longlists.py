@@ -28,11 +28,18 @@ _VALUE_IS_LIST: Final = re.compile(rb"[ \t\n\r]*:[ \t\n\r]*\[")
 
 
 class LongList(msgspec.Struct, frozen=True):
-    """A list of numbers and where it begins in the text that holds it."""
+    """A list of numbers and where it begins in the text that holds it. Without `numbers` it was not
+    read, and may hold something else."""
 
     start: int
     text: memoryview
-    numbers: Array
+    numbers: Array | None
+
+    @property
+    def array(self) -> Array:
+        """Its numbers, which were read."""
+        assert self.numbers is not None
+        return self.numbers
 
     @property
     def end(self) -> int:
@@ -45,8 +52,11 @@ def find_lists(text: bytes, key: bytes | None = None) -> list[LongList]:
     return take_lists(text, key)[1]
 
 
-def take_lists(text: bytes, key: bytes | None = None) -> tuple[bytes, list[LongList]]:
-    """What `cut_out` leaves of `text`, and the lists that `find_lists` finds."""
+def take_lists(
+    text: bytes, key: bytes | None = None, *, read: bool = True
+) -> tuple[bytes, list[LongList]]:
+    """What `cut_out` leaves of `text`, and the lists that `find_lists` finds; if they are not to be
+    `read`, all that lie where one could."""
     found: list[LongList] = []
     tried = 0
     view, quoted = memoryview(text), None if key is None else b'"%s"' % key
@@ -60,7 +70,8 @@ def take_lists(text: bytes, key: bytes | None = None) -> tuple[bytes, list[LongL
         if len(held) < LEAST:
             continue
         tried += 1
-        if (numbers := read_numbers(held)) is not None:
+        numbers = read_numbers(held) if read else None
+        if numbers is not None or not read:
             found.append(LongList(start, held, numbers))
         if tried == MAX_LISTS or tried - len(found) == _MOST_IN_VAIN:
             break

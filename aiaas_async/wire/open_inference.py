@@ -7,21 +7,21 @@ reference server, since its clients look for them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 
-from aiaas_async.errors import InputError, MalformedError, TooLargeError
+from aiaas_async.errors import InputError, MalformedError, RequestError
 from aiaas_async.messages import TensorSpec
-from aiaas_async.names import clip
-from aiaas_async.wire.longlists import LongList, stand_in, take_lists
-from aiaas_async.wire.numerals import finite
+from aiaas_async.wire.jsonnumbers import read_numbers
+from aiaas_async.wire.longlists import LongList
+from aiaas_async.wire.unread import Unread
+from aiaas_async.wire.v2head import Input, Output, cut_lists, decode_head
 from aiaas_async.wire.v2parameters import (
-    Parameters,
     Terms,
     check_memory,
     flag,
@@ -42,18 +42,9 @@ from aiaas_async.wire.v2tensors import (
 
 Body = bytes | memoryview
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
-MAX_DEPTH: Final = 100
-MAX_OBJECTS: Final = 1024  # 64 inputs and 64 outputs, each with parameters, are 257
-MAX_LISTS: Final = 150_000  # 1,797 images of 8x8x1 are 131,000, nested
 # A batch this small of any item overflows nothing that `check_shape` watches.
 _MANY_ITEMS: Final = 1 << 20
 _LONG: Final = 1 << 16  # bytes of JSON, which take 0.4 ms
-_WORTH_CUTTING: Final = 1 << 12  # 16 KB take 29 us so, and 39 in one
-_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
-_FIELD: Final = re.compile(r"\.(\w+)")
-_MISSING: Final = re.compile(r"missing required field `(\w+)`")
-_EXPECTED: Final = re.compile(r"Expected `(array|object|str|int)\b")
-_KINDS: Final = {"array": "array", "object": "object", "str": "string", "int": "signed-integer"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,44 +71,52 @@ class InferRequest(msgspec.Struct, frozen=True):
     terms: Terms = Terms()
 
 
-class _Input(msgspec.Struct):
-    name: str
-    datatype: str
-    shape: list[int]
-    parameters: Parameters = {}
-    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-
-
-class _Output(msgspec.Struct):
-    name: str
-    parameters: Parameters = {}
-
-
-class _Head(msgspec.Struct):
-    inputs: list[_Input]
-    id: str = ""
-    parameters: Parameters = {}
-    outputs: list[_Output] | None = None
-
-
 _ONLY_BINARY: Final = {"binary_data_size"}
-_HEAD: Final = msgspec.json.Decoder(_Head, float_hook=finite)
 
 
-def read_request(body: Body, header_length: str | None, model: Model) -> InferRequest:
-    """Raises `InputError`, `MalformedError`; `NotFoundError` for shared memory."""
+def read_request(
+    body: Body, header_length: str | None, model: Model, *, lazily: bool = False
+) -> InferRequest:
+    """With the numbers of long JSON lists `Unread`, where that is asked for.
+
+    Raises `InputError`, `MalformedError`; `NotFoundError` for shared memory."""
+    if lazily:
+        # What is wrong may be that a list with a text in it was cut in its middle.
+        with suppress(RequestError):
+            return _read(body, header_length, model, lazily=True)
+    return _read(body, header_length, model)
+
+
+def _read(
+    body: Body, header_length: str | None, model: Model, *, lazily: bool = False
+) -> InferRequest:
     length = _header_length(header_length, len(body))
     if length == 0 and header_length is not None:
         return _raw_request(body, model)
-    text, lists = _short(bytes(body[:length]))
-    head = _decoded(text)
+    text, lists = cut_lists(bytes(body[:length]), read=not lazily)
+    head = decode_head(text)
     terms = read_parameters(head.parameters)
     return InferRequest(
         id=head.id,
-        inputs=_inputs(head.inputs, body, length, model, lists),
+        inputs=_inputs(head.inputs, body, length, model, _Cut(lists, body, header_length, model)),
         outputs=_outputs(head.outputs, terms.binary, model),
         terms=terms,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """What was cut out of a request, and the request."""
+
+    lists: Mapping[bytes, LongList]
+    body: Body
+    header_length: str | None
+    model: Model
+
+    def read(self, name: str) -> Array:
+        """Input `name`, not lazily. Raises what is wrong with the request."""
+        array: Array = read_request(self.body, self.header_length, self.model).inputs[name]
+        return array
 
 
 def tensors_at(header_length: str | None) -> int:
@@ -145,79 +144,12 @@ def _header_length(given: str | None, size: int) -> int:
     return int(text)
 
 
-def _short(head: bytes) -> tuple[bytes, Mapping[bytes, LongList]]:
-    """`head` with its long data cut out, and that by what stands in for it."""
-    if len(head) < _WORTH_CUTTING:
-        return head, {}
-    left, lists = take_lists(head, b"data")
-    return left, {stand_in(number): each for number, each in enumerate(lists)}
-
-
-def _decoded(head: bytes) -> _Head:
-    check_structure(head)
-    try:
-        return _HEAD.decode(head)
-    except msgspec.ValidationError as error:
-        raise MalformedError(_refusal(str(error))) from None
-    except RecursionError:
-        raise _too_deep() from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        reason = clip(str(error), 200)
-        raise MalformedError(f"failed to parse the request JSON buffer: {reason}") from None
-
-
-def _refusal(reason: str) -> str:
-    """A complaint of msgspec in the reference server's words."""
-    missing, expected = _MISSING.search(reason), _EXPECTED.match(reason)
-    said = reason
-    if missing is not None:
-        said = f"attempt to access non-existing object member '{missing[1]}'"
-    elif expected is not None:
-        kind = _KINDS[expected[1]]
-        said = f"attempt to access JSON non-{kind} as {kind}"
-    return f"Unable to parse '{_field(reason)}': {said}"
-
-
-def _field(reason: str) -> str:
-    """The field that a complaint of msgspec is about."""
-    missing = _MISSING.search(reason)
-    path = _FIELD.findall(reason.rpartition(" - at `")[2]) if " - at `" in reason else []
-    return missing[1] if missing else (path[-1] if path else "request")
-
-
-def check_structure(body: bytes) -> None:
-    """Raise `MalformedError` for JSON of more than 100 levels, `TooLargeError` for JSON of more
-    objects and lists than any request needs."""
-    if len(body.translate(None, _NO_BRACKETS)) <= 2 * MAX_DEPTH:
-        return
-    brackets = _brackets(body)
-    marks = np.frombuffer(brackets[: 2 * MAX_LISTS], np.uint8)
-    steps = np.where((marks == ord("[")) | (marks == ord("{")), np.int8(1), np.int8(-1))
-    if steps.cumsum(dtype=np.int32).max(initial=0) > MAX_DEPTH:
-        raise _too_deep()
-    if brackets.count(b"{") > MAX_OBJECTS or len(brackets) > 2 * MAX_LISTS:
-        raise TooLargeError(
-            f"the request JSON has over {MAX_OBJECTS} objects or {MAX_LISTS} lists; send tensors "
-            "flat or as binary data"
-        )
-
-
-def _brackets(body: bytes) -> bytes:
-    """The brackets and braces that stand outside of texts."""
-    plain = body.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in body else body
-    return b"".join(plain.split(b'"')[::2]).translate(None, _NO_BRACKETS)
-
-
-def _too_deep() -> MalformedError:
-    return MalformedError(f"JSON nesting depth exceeds maximum allowed limit ({MAX_DEPTH})")
-
-
 def _inputs(
-    given: Sequence[_Input], body: Body, at: int, model: Model, lists: Mapping[bytes, LongList]
-) -> dict[str, Array]:
-    """The tensors of a body whose binary ones begin at `at`, and whose `lists` are cut out."""
+    given: Sequence[Input], body: Body, at: int, model: Model, cut: _Cut
+) -> dict[str, Array | Unread]:
+    """The tensors of a body whose binary ones begin at `at`."""
     specs = model.specs
-    found: dict[str, Array] = {}
+    found: dict[str, Array | Unread] = {}
     for one in given:
         if one.name in found:
             raise InputError(f"input {_quote(one.name)} already exists in request")
@@ -228,7 +160,7 @@ def _inputs(
             )
         _check_type(one, specs[one.name], model)
         if size is None:
-            found[one.name] = _from_json(one, lists)
+            found[one.name] = _from_json(one, cut)
             continue
         missing = size - (len(body) - at)
         if missing > 0:
@@ -245,7 +177,7 @@ def _inputs(
     return found
 
 
-def _binary_size(one: _Input) -> int | None:
+def _binary_size(one: Input) -> int | None:
     """Bytes that follow the JSON for this input; None when its data is in the JSON."""
     if one.data is msgspec.UNSET:
         if one.parameters.keys() == _ONLY_BINARY:
@@ -268,7 +200,7 @@ def _binary_size(one: _Input) -> int | None:
     return whole(one.parameters, "binary_data_size") if given["binary_data_size"] else None
 
 
-def _check_type(one: _Input, spec: TensorSpec, model: Model) -> None:
+def _check_type(one: Input, spec: TensorSpec, model: Model) -> None:
     """bfloat16 is no dtype of the platform's: it is taken for float32."""
     expected = DATATYPES[spec.dtype or ""]
     if one.datatype == expected and tuple(one.shape[1:]) == spec.shape and _is_count(one.shape[0]):
@@ -297,18 +229,23 @@ def _check_dimensions(spec: TensorSpec, shape: Sequence[int], model: Model) -> N
         )
 
 
-def _from_json(one: _Input, lists: Mapping[bytes, LongList]) -> Array:
+def _from_json(one: Input, cut: _Cut) -> Array | Unread:
     assert isinstance(one.data, msgspec.Raw)
     raw = bytes(one.data)
-    if (cut := lists.get(raw)) is not None:
-        found = read_list(cut.numbers, one.datatype, one.shape)
+    if (long := cut.lists.get(raw)) is not None:
+        if long.numbers is None and one.datatype == "FP32":
+            return Unread(long.text, tuple(one.shape), partial(cut.read, one.name))
+        numbers = read_numbers(long.text) if long.numbers is None else long.numbers
+        if numbers is None:
+            return cut.read(one.name)
+        found = read_list(numbers, one.datatype, one.shape)
         if found is not None:
             return found
-        raw = bytes(cut.text)
+        raw = bytes(long.text)
     return read_json(raw, one.name, one.datatype, one.shape)
 
 
-def check_complete(found: Mapping[str, Array], model: Model) -> None:
+def check_complete(found: Mapping[str, Array | Unread], model: Model) -> None:
     """Raise `InputError` unless every input is there, and all have as many rows."""
     names = [spec.name for spec in model.inputs]
     missing = [name for name in names if name not in found]
@@ -348,7 +285,7 @@ def _all_outputs(model: Model, *, binary: bool) -> tuple[Asked, ...]:
     return tuple(Asked(spec.name, binary) for spec in model.outputs)
 
 
-def _outputs(given: Sequence[_Output] | None, binary: bool, model: Model) -> tuple[Asked, ...]:
+def _outputs(given: Sequence[Output] | None, binary: bool, model: Model) -> tuple[Asked, ...]:
     if not given:
         return _all_outputs(model, binary=binary)
     known = {spec.name for spec in model.outputs}

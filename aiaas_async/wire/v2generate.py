@@ -15,7 +15,8 @@ from typing import Any, Final
 from aiaas_async.errors import InputError, MalformedError, TooLargeError
 from aiaas_async.messages import TensorSpec
 from aiaas_async.names import clip
-from aiaas_async.wire.open_inference import Model, check_complete, check_structure
+from aiaas_async.wire.open_inference import Model, check_complete
+from aiaas_async.wire.v2head import check_structure
 from aiaas_async.wire.v2parameters import MAX_PARAMETERS, Terms, read_parameters
 from aiaas_async.wire.v2tensors import DATATYPES, Array, check_shape, from_values, to_json
 

@@ -19,6 +19,7 @@ from aiaas_async.compute.jobs import (
     Inspect,
     Inspected,
     Load,
+    Texts,
     Unload,
 )
 from aiaas_async.errors import (
@@ -225,4 +226,19 @@ async def test_killed_it_says_which_job_had_begun(source: WorkerSource, tmp_path
     with pytest.raises(WorkerDiedError) as caught:
         worker.submit(load_doubler())
     assert caught.value.details == {"started": False}
+    worker.kill()
+
+
+async def test_texts_are_read_before_the_model_runs_and_those_that_cannot_be_are_named(
+    source: WorkerSource, tmp_path: Path
+) -> None:
+    worker, (a, b) = await source.spawn(), rows(2)
+    await worker.submit(load_doubler())
+    sent = [json.dumps([a.tolist()]).encode(), b"[[1, 2", json.dumps(b.tolist()).encode()]
+    texts = Texts("x", a.shape, tuple((1, len(text)) for text in sent))
+    pieces = Pieces("x", [np.frombuffer(text, np.uint8) for text in sent])
+    answer = await worker.submit(Infer("doubler", 3, texts=(texts,)), [pieces])
+    assert answer.facts == {"unread": [1]}
+    doubled = answer.arrays["doubled"]
+    np.testing.assert_array_equal(doubled, [2 * a, np.zeros_like(a), 2 * b])
     worker.kill()

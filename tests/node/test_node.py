@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aiaas_async.compute.jobs import Infer, Load, Unload
+from aiaas_async.compute.base import Answer
+from aiaas_async.compute.jobs import Infer, Load, Texts, Unload
 from aiaas_async.errors import (
     DeadlineError,
     InputError,
@@ -25,9 +26,10 @@ from aiaas_async.node.cores import Cores
 from aiaas_async.node.limits import NodeLimits
 from aiaas_async.node.node import Node
 from aiaas_async.node.quarantine import Quarantine
-from aiaas_async.node.work import Hold, Release, Servable, WorkItem
+from aiaas_async.node.work import Call, Hold, Release, Result, Servable, WorkItem
 from aiaas_async.requestid import WithRequestId, request_id
 from aiaas_async.schedule.origin import BATCH, Origin
+from aiaas_async.wire.unread import Unread, UnreadError
 from tests.node.fakes import FakeSource, FakeWorker, call, inferences, servable
 
 Make = Callable[..., Coroutine[Any, Any, Node]]
@@ -480,3 +482,38 @@ async def test_the_status_tells_what_is_loaded_and_how_much_fits(
     assert status["memory"] == {"budget": 1000, "used": 100}
     assert status["statistics"]["rows"] == 1
     assert status["load"] == 0
+
+
+def unread(text: bytes, rows: int = 1) -> Unread:
+    return Unread(memoryview(text), (rows, 2), lambda: np.zeros((rows, 2), np.float32))
+
+
+async def test_a_call_whose_text_no_worker_can_read_fails_alone_and_at_once(
+    make: Make, source: FakeSource
+) -> None:
+    node = await make()
+    model = servable()
+    texts = [b"[[1, 2], [3, 4]]", b"[[5, 6]", b"[7, 8]"]
+    calls = [
+        Call(model, {}, rows, ("y",), {"x": unread(text, rows)})
+        for text, rows in zip(texts, (2, 1, 1), strict=True)
+    ]
+    read = ask(node, model, 3.0)
+    items = [node.submit(each, each.cost, None) for each in calls]
+    worker = source.workers[0]
+    await finish_all(worker, 1)  # what is read already keeps no company with what is not
+    assert (await read.reply).batch_size == 1
+    sent = await worker.next()
+    assert isinstance(sent.job, Infer)
+    assert (sent.job.rows, sent.job.texts) == (4, (Texts("x", (2,), ((2, 16), (1, 7), (1, 6))),))
+    assert b"".join(part.tobytes() for part in sent.arrays[0].parts) == b"".join(texts)
+    worker.waiting.pop(0).future.set_result(
+        Answer({"unread": [1]}, {"y": np.arange(8, dtype=np.float32).reshape(4, 2)}, 1000)
+    )
+    outcomes = await asyncio.gather(*(i.reply for i in items), return_exceptions=True)
+    assert isinstance(outcomes[1], UnreadError)
+    assert [o.arrays["y"].tolist() for o in outcomes if isinstance(o, Result)] == [
+        [[0, 1], [2, 3]],
+        [[6, 7]],
+    ]
+    assert not node.load

@@ -44,7 +44,7 @@ def test_a_text_is_the_same_with_its_lists_put_back(
     text = json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode()
     lists = find_lists(text)
     left = json.loads(cut_out(text, lists))
-    assert restored(left, [each.numbers.tolist() for each in lists]) == value
+    assert restored(left, [each.array.tolist() for each in lists]) == value
     assert restored(left, [json.loads(bytes(each.text)) for each in lists]) == value
 
 
@@ -52,7 +52,7 @@ def test_a_text_is_the_same_with_its_lists_put_back(
 def test_every_long_list_of_numbers_under_a_key_is_found(value: dict[str, Any]) -> None:
     wanted = [held for held in value.values() if {str, dict}.isdisjoint(map(type, held))]
     found = find_lists(json.dumps(value).encode())
-    assert [each.numbers.tolist() for each in found] == wanted
+    assert [each.array.tolist() for each in found] == wanted
 
 
 NUMBERS = "[" + "0.25, " * 100 + "1]"

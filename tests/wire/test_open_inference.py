@@ -19,13 +19,10 @@ from aiaas_async.errors import (
 )
 from aiaas_async.formats.dtypes import NUMPY
 from aiaas_async.messages import TensorSpec
-from aiaas_async.wire import open_inference
-from aiaas_async.wire.open_inference import (
-    MAX_DEPTH,
-    Model,
-    check_structure,
-    read_request,
-)
+from aiaas_async.wire import v2head
+from aiaas_async.wire.open_inference import Model, read_request
+from aiaas_async.wire.unread import Unread, read_texts
+from aiaas_async.wire.v2head import MAX_DEPTH, check_structure
 from aiaas_async.wire.v2reply import Asked
 from aiaas_async.wire.v2tensors import DATATYPES, pack, read_binary
 
@@ -405,14 +402,26 @@ def test_braces_in_texts_are_no_objects() -> None:
     assert found.inputs["x"].tolist() == [texts]
 
 
-def outcome(body: bytes, dtype: str) -> Any:
+def outcome(body: bytes, dtype: str, *, lazily: bool = False) -> Any:
     """What reading `body` gives, arrays as lists with their dtype, or what is said of it."""
     try:
-        found = read_request(body, None, model(TensorSpec("x", dtype, (-1,))))
+        found = read_request(body, None, model(TensorSpec("x", dtype, (-1,))), lazily=lazily)
+        x = found.inputs["x"]
+        if isinstance(x, Unread):
+            x = settled(x)
     except RequestError as error:
         return type(error), error.message
-    x = found.inputs["x"]
     return found.id, x.dtype, x.shape, x.tolist()
+
+
+def settled(left: Unread) -> Any:
+    """As a worker reads it, or the slow way where it cannot."""
+    spec = TensorSpec("x", "float32", left.shape[1:])
+    if left.fits(spec):
+        found, unread = read_texts(left.as_bytes, left.shape[1:], [(len(left), left.nbytes)])
+        if not unread:
+            return found
+    return left.read()
 
 
 LEAVES = {
@@ -439,8 +448,47 @@ def test_a_long_list_means_what_it_does_in_a_short_body(dtype: str, data: st.Dat
     body = json.dumps({"id": "i" * 70_000, "inputs": [one]}).encode()
     long = outcome(body, dtype)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(open_inference, "take_lists", lambda text, _: (text, []))
+        patch.setattr(v2head, "take_lists", lambda text, *_, **__: (text, []))
         assert repr(long) == repr(outcome(body, dtype))
+
+
+@pytest.mark.parametrize("dtype", DATATYPES)
+@given(data=st.data())
+def test_what_is_left_to_a_worker_means_the_same(dtype: str, data: st.DataObject) -> None:
+    kinds = data.draw(st.lists(st.sampled_from(list(LEAVES)), min_size=1, max_size=2))
+    leaves = data.draw(st.lists(st.one_of(*(LEAVES[kind] for kind in kinds)), min_size=1))
+    values: Any = (leaves * 300)[:300]
+    values = data.draw(st.sampled_from([values, [values], [[v] for v in values], [values, [1]]]))
+    shape = data.draw(st.sampled_from([[1, 300], [300, 1], [2, 151], [10**6, 300], [1]]))
+    one = {"name": "x", "datatype": DATATYPES[dtype], "shape": shape, "data": values}
+    text = json.dumps({"id": "i" * 5000, "inputs": [one]})
+    spoilt = data.draw(st.sampled_from(["]}]", "]] }]", ",]}]", "], [1]}]"]))
+    body = text.replace("]}]", spoilt).encode()
+    assert repr(outcome(body, dtype, lazily=True)) == repr(outcome(body, dtype))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32"])
+@pytest.mark.parametrize("spoilt", ["]] }]", ",]}]", "] 1}]", "}]"])
+def test_what_is_no_json_is_told_as_such_though_it_was_left_to_a_worker(
+    dtype: str, spoilt: str
+) -> None:
+    one = {"name": "x", "datatype": DATATYPES[dtype], "shape": [1, 900], "data": [7] * 900}
+    body = json.dumps({"id": "i" * 5000, "inputs": [one]}).replace("]}]", spoilt).encode()
+    assert outcome(body, dtype, lazily=True) == outcome(body, dtype)
+    assert outcome(body, dtype)[0] is MalformedError
+
+
+def test_long_lists_of_floats_alone_are_left_to_a_worker() -> None:
+    spec = model(TensorSpec("x", "float32", (900,)), TensorSpec("n", "int32", (900,)))
+    x = tensor(shape=[1, 900], data=[[0.5] * 900])
+    n = {"name": "n", "datatype": "INT32", "shape": [1, 900], "data": [7] * 900}
+    body = json.dumps({"inputs": [x, n]}).encode()
+    found = read_request(body, None, spec, lazily=True).inputs
+    assert isinstance(found["x"], Unread)
+    assert found["x"].shape == (1, 900)
+    assert found["x"].read().tolist() == [[0.5] * 900]
+    assert found["n"].tolist() == [[7] * 900]
+    assert not isinstance(read_request(body, None, spec).inputs["x"], Unread)
 
 
 def test_of_data_given_twice_the_last_is_taken_however_long_they_are() -> None:
