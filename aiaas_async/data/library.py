@@ -36,6 +36,7 @@ class Library:
         self._root = root
         self._ring = ring
         self._lock = threading.RLock()
+        self._declaring = threading.Lock()  # held while one is created: others are read meanwhile
         self._open: dict[str, Dataset] = {}
         with storage(root):
             root.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -67,19 +68,30 @@ class Library:
         name is taken by one with other columns or another replication.
         """
         spec = parse_spec(name, secrets.token_hex(8), body, time.time())
+        with self._declaring:
+            with self._lock:
+                if name in self._specs:
+                    return self._same(spec), False
+            return self._create(spec), True
+
+    def _same(self, asked: DatasetSpec) -> Dataset:
+        known = self._specs[asked.name]
+        if (known.columns, known.replication) != (asked.columns, asked.replication):
+            raise ConflictError(
+                f"data set {asked.name} exists with other columns or replication; delete it first, "
+                "or choose another name",
+                {"declared": msgspec.to_builtins(known)},
+            )
+        return self.get(asked.name)
+
+    def _create(self, spec: DatasetSpec) -> Dataset:
+        ring = self._ring
+        dataset = Dataset.create(self._root / spec.id, spec, ring)
         with self._lock:
-            known = self._specs.get(name)
-            if known is None:
-                self._open[name] = Dataset.create(self._root / spec.id, spec, self._ring)
-                self._specs[name] = spec
-                return self._open[name], True
-            if (known.columns, known.replication) != (spec.columns, spec.replication):
-                raise ConflictError(
-                    f"data set {name} exists with other columns or replication; delete it first, "
-                    "or choose another name",
-                    {"declared": msgspec.to_builtins(known)},
-                )
-            return self.get(name), False
+            if self._ring is not ring:  # a node came or went meanwhile
+                dataset.rebalance(self._ring)
+            self._open[spec.name], self._specs[spec.name] = dataset, spec
+        return dataset
 
     def get(self, name: str) -> Dataset:
         """Raises `NotFoundError`, or `CorruptError` saying what is damaged."""

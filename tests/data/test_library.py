@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Event, RLock
 from types import TracebackType
+from typing import Any
 
 import pytest
 
@@ -168,3 +169,29 @@ def test_a_folder_without_a_spec_is_swept(tmp_path: Path) -> None:
     (tmp_path / "ab").mkdir()
     Library(tmp_path, ring_of(1))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_while_one_is_created_others_are_read_and_the_ring_may_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = Library(tmp_path, ring_of(2))
+    library.declare("old", BODY)
+    create, waiting, go_on = Dataset.create, Event(), Event()
+
+    def slow(*args: Any) -> Dataset:
+        dataset = create(*args)
+        waiting.set()
+        assert go_on.wait(10)
+        return dataset
+
+    monkeypatch.setattr(Dataset, "create", slow)
+    with ThreadPoolExecutor(2) as threads:
+        creating = threads.submit(library.declare, "new", BODY)
+        assert waiting.wait(10)
+        assert threads.submit(library.get, "old").result(10).count == 0
+        library.follow(ring_of(3))
+        go_on.set()
+        dataset, created = creating.result(10)
+    assert created
+    assert set(dataset.placement()["nodes"]) == {"node-0", "node-1", "node-2"}
+    assert library.get("new") is dataset
