@@ -1,8 +1,8 @@
 """A data set: key-value items, each on the nodes that the ring gives for its key.
 
-Every change goes the same way: each shard concerned writes its block, one commit makes them real,
-then readers see them. So a put over many shards, a delete and a move of items between nodes are
-all or nothing, whatever moment the power fails.
+Every change goes the same way: each shard concerned writes its block, all wait for the disk, one
+commit makes them real, then readers see them. So a put over many shards, a delete and a move of
+items between nodes are all or nothing, whatever moment the power fails.
 
 File functions block; callers run them in threads. One change at a time; readers do not wait for
 its writing. In memory an item costs 55 bytes and no Python object (measured with a million).
@@ -174,6 +174,8 @@ class Dataset:
                 shard.clean()
             try:
                 yield
+                for shard in self._shards.values():
+                    shard.sync()
                 blocks = {shard.name: shard.blocks_prepared for shard in self._shards.values()}
                 self._commits.write(self._commits.last.next_seq + items, blocks)
             except BaseException:
@@ -336,6 +338,7 @@ class Dataset:
         shards = {**self._shards, node: fresh}
         try:
             prepare_copy(old, fresh)
+            fresh.sync()
             # Both are named until the layout says which one counts.
             blocks = {each.name: each.blocks for each in self._shards.values()}
             blocks[fresh.name] = fresh.blocks_prepared

@@ -3,9 +3,9 @@
     c0.bin c1.bin …   the values of one column each, fixed-size records in C order, little-endian
     log               one record per block (`journal.py`)
 
-A block is written in two steps. `prepare` makes values, then the log record, durable; `apply`
-lets readers see it, once the data set has committed. What was never committed is cut off when the
-shard is opened, so a change over many shards is all or nothing.
+A block is written in three steps: `prepare` writes values and the log record, `sync` makes them
+durable, and `apply` lets readers see them, once the data set has committed. What was never
+committed is cut off when the shard is opened, so a change over many shards is all or nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiaas_async.data import journal
-from aiaas_async.data.files import cut, storage, sync_folder, write_at
+from aiaas_async.data.files import Unsynced, cut, storage, sync_folder
 from aiaas_async.data.index import Index
 from aiaas_async.data.items import checksums
 from aiaas_async.data.journal import Block, damaged
@@ -48,6 +48,7 @@ class Shard:
         self._log_end = 0
         self._pending: list[Block] = []
         self._soiled = False
+        self._unsynced = Unsynced()
         self.lease = Lease(folder)
         self._named = blocks > 0  # whether the names of the files are durable
         with storage(folder):
@@ -97,7 +98,7 @@ class Shard:
         arrays: Arrays,
         gone: NDArray[np.int64],
     ) -> None:
-        """Write one block durably; readers do not see it before `apply`.
+        """Write one block; it is durable after `sync`, and readers do not see it before `apply`.
 
         `rows` [n] of `journal.ROW`, `keys` n, `arrays` [n, *shape] for each column, `gone` the
         numbers of committed rows that end. Raises `StorageError`; then call `rollback`.
@@ -106,17 +107,20 @@ class Shard:
         self._soiled = True  # until `apply`: a failure from here on leaves bytes behind
         if len(rows):
             for name, path in self.files():
-                write_at(path, arrays[name].data, first * self.columns[name].nbytes)
+                at_row = first * self.columns[name].nbytes
+                self._unsynced.write_at(path, at_row, arrays[name].data)
         ended = np.asarray(gone, np.uint64)
         record = journal.encode(first, at, rows, ended, keys)
-        write_at(self.folder / "log", record[0], at, *record[1:])
-        self._make_names_durable()
+        self._unsynced.write_at(self.folder / "log", at, *record)
         end = at + sum(map(len, record))
         self._pending.append(Block(self.blocks_prepared, first, rows, ended, end))
 
-    def _make_names_durable(self) -> None:
-        """Before the first block: an empty shard that is lost is made again."""
-        if not self._named:
+    def sync(self) -> None:
+        """Make what was prepared durable. Raises `StorageError`; then call `rollback`."""
+        if not self._pending:
+            return
+        self._unsynced.sync()
+        if not self._named:  # an empty shard that is lost is made again
             with storage(self.folder):
                 sync_folder(self.folder)
                 sync_folder(self.folder.parent)
@@ -148,6 +152,7 @@ class Shard:
     def rollback(self) -> None:
         """Forget what was prepared; the files are cut by `clean`, before the next change."""
         self._pending = []
+        self._unsynced.forget()
 
     def clean(self) -> None:
         """Cut off what an undone change left in the files. Raises `StorageError`."""
