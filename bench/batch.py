@@ -7,9 +7,13 @@ server, two nodes on two cores take at least (C + S) / 2, one node at least C.
     python -m bench.batch [--items N] [--rounds N] [--task-items N] [--model M]
 
 The plain loop is what one would write without a platform: one process, the data set's own files
-mapped, batches through the network, the outputs kept in memory. Each job has a server of its own,
-in a process of its own, as each loop has: one that had held several servers, one after the other,
-used 0.055 s of CPU for a job and not 0.031, since each had left heaps for its threads behind. Rounds are interleaved; a ratio is the median over the rounds of two times of the same round. All
+mapped, batches through the network, the outputs kept in memory. Servers have processes of their
+own, as loops have: one that had held several servers, one after the other, used 0.055 s of CPU for
+a job and not 0.031, since each had left heaps for its threads behind. In each process the same is
+done four times: the first time pays for memory that it touches first, the later ones tell what a
+server does that has been up for a while; of those the median counts.
+
+Rounds are interleaved; a ratio is the median over the rounds of two times of the same round. All
 with one BLAS thread a process.
 """
 
@@ -22,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -35,6 +39,7 @@ from aiaas_async.compute.pool import WorkerForks
 from aiaas_async.compute.process import WorkerProcess
 from aiaas_async.config import Settings
 from aiaas_async.data.library import Library
+from aiaas_async.data.source import Source
 from aiaas_async.formats.safetensors import map_tensors, write_tensors
 from aiaas_async.http.server import settle_memory
 from aiaas_async.names import ModelRef
@@ -51,6 +56,7 @@ HIDDEN: Final[dict[str, tuple[int, ...]]] = {
     "784-1024-1024-10": (1024, 1024),
 }
 LOOP_BATCH: Final = 256
+TIMES: Final = 4
 FEW: Final = 2000
 WHOLE: Final = 1.9  # of two processors: less, and they are not two
 
@@ -123,17 +129,21 @@ class Timing:
     server: float = 0.0
 
 
-async def time_job(folder: Path, nodes: int, model: str, task_items: int | None) -> Timing:
-    """A whole job as a caller sees it, from the request to the last result on disk; one over few
-    items has gone before it, so that the workers have the model, as the plain loop has."""
+async def time_jobs(folder: Path, nodes: int, model: str, task_items: int | None) -> list[Timing]:
+    """Whole jobs as a caller sees them, from the request to the last result on disk; one over few
+    items has gone before them, so that the workers have the model, as the plain loop has."""
     async with platform_on(folder, nodes) as platform:
         await run_job(platform, model, "few", None)
         await platform.datasets.source("images")
         settle_memory()
-        started, server, workers = time.perf_counter(), time.process_time(), _cpu(platform)
-        await run_job(platform, model, "images", task_items)
-        clock = time.perf_counter() - started
-        return Timing(clock, _cpu(platform) - workers, time.process_time() - server)
+        return [await _time_job(platform, model, task_items) for _ in range(TIMES)]
+
+
+async def _time_job(platform: Platform, model: str, task_items: int | None) -> Timing:
+    started, server, workers = time.perf_counter(), time.process_time(), _cpu(platform)
+    await run_job(platform, model, "images", task_items)
+    clock = time.perf_counter() - started
+    return Timing(clock, _cpu(platform) - workers, time.process_time() - server)
 
 
 async def run_job(platform: Platform, model: str, dataset: str, task_items: int | None) -> None:
@@ -158,9 +168,9 @@ def _cpu(platform: Platform) -> float:
 
 def time_apart(
     folder: Path, nodes: int, options: argparse.Namespace, count: int = 1
-) -> list[Timing]:
-    """A job on so many nodes, or for 0 a plain loop over all items; `count` at once, each in a
-    process that times itself."""
+) -> list[list[Timing]]:
+    """Jobs on so many nodes, or for 0 plain loops over all items, each in a process that times
+    itself; `count` processes at once."""
     command = [sys.executable, "-m", "bench.batch", "--in", str(folder), "--nodes", str(nodes)]
     command += ["--model", options.model]
     if options.task_items is not None:
@@ -171,10 +181,10 @@ def time_apart(
         for _ in range(count)
     ]
     said = [run.communicate()[0] for run in runs]
-    return [Timing(*map(float, text.split())) for text in said]
+    return [[Timing(*map(float, line.split())) for line in text.splitlines()] for text in said]
 
 
-def plain_loop(folder: Path, model: str) -> Timing:
+def plain_loops(folder: Path, model: str) -> list[Timing]:
     keep_freed_memory()
     secret = (folder / "secret").read_bytes()
     library = Library(
@@ -186,6 +196,10 @@ def plain_loop(folder: Path, model: str) -> Timing:
     own = folder / f"loop{os.getpid()}"
     write_tensors(own, network.init(1))
     weights = dict(map_tensors(own).tensors)
+    return [_time_loop(network, weights, source) for _ in range(TIMES)]
+
+
+def _time_loop(network: Network, weights: dict[str, Any], source: Source) -> Timing:
     outputs = np.empty((len(source), 10), np.float32)
     started, cpu = time.perf_counter(), time.process_time()
     for start in range(0, len(source), LOOP_BATCH):
@@ -196,22 +210,41 @@ def plain_loop(folder: Path, model: str) -> Timing:
 
 
 def report(folder: Path, options: argparse.Namespace) -> None:
-    given: list[float] = []
-    times: dict[str, list[Timing]] = {"plain loop": [], "1 node": [], "2 nodes": []}
+    rounds: list[dict[str, list[Timing]]] = []
     for _ in range(options.rounds):
-        times["plain loop"] += time_apart(folder, 0, options)
-        both = _slowest(time_apart(folder, 0, options, 2))
-        given.append(2 * times["plain loop"][-1].clock / both)
-        times["1 node"] += time_apart(folder, 1, options)
-        times["2 nodes"] += time_apart(folder, 2, options)
-    print(f"{options.model:18}{'s':>8}{'items/s':>10}{'CPU s: workers':>16}{'server':>8}")
+        (loop,), both = time_apart(folder, 0, options), time_apart(folder, 0, options, 2)
+        (one,), (two,) = time_apart(folder, 1, options), time_apart(folder, 2, options)
+        slower = max(both, key=lambda timings: _later(timings).clock)
+        rounds.append({"plain loop": loop, "two at once": slower, "1 node": one, "2 nodes": two})
+    for when, chosen in (("first time", _first), ("later", _later)):
+        _report(f"{options.model}, {when}", options.items, _columns(rounds, chosen))
+
+
+def _first(timings: list[Timing]) -> Timing:
+    return timings[0]
+
+
+def _later(timings: list[Timing]) -> Timing:
+    return sorted(timings[1:], key=lambda timing: timing.clock)[len(timings[1:]) // 2]
+
+
+def _columns(
+    rounds: list[dict[str, list[Timing]]], chosen: Callable[[list[Timing]], Timing]
+) -> dict[str, list[Timing]]:
+    return {who: [chosen(each[who]) for each in rounds] for who in rounds[0]}
+
+
+def _report(what: str, items: int, times: dict[str, list[Timing]]) -> None:
+    print(f"{what:28}{'s':>8}{'items/s':>10}{'CPU s: workers':>16}{'server':>8}")
+    loop, both, one, two = times.values()
     for who, found in times.items():
+        if found is both:
+            continue
         clock = statistics.median(timing.clock for timing in found)
         workers = statistics.median(timing.workers for timing in found)
         server = statistics.median(timing.server for timing in found)
-        print(f"  {who:16}{clock:8.2f}{options.items / clock:10.0f}{workers:16.2f}{server:8.2f}")
-    loop, one, two = times.values()
-    _report_gain(given, _ratios(one, two))
+        print(f"  {who:26}{clock:8.3f}{items / clock:10.0f}{workers:16.2f}{server:8.3f}")
+    _report_gain([2 * ratio for ratio in _ratios(loop, both)], _ratios(one, two))
     allowed = statistics.median(2 * t.workers / (t.workers + t.server) for t in one)
     print(f"  the CPU that one node takes allows {allowed:.2f}")
     over = statistics.median(_ratios(one, loop))
@@ -231,10 +264,6 @@ def _report_gain(given: list[float], gains: list[float]) -> None:
         print(f"{WHOLE} or more: {statistics.median(whole):.2f}")
 
 
-def _slowest(timings: list[Timing]) -> float:
-    return max(timing.clock for timing in timings)
-
-
 def _ratios(above: list[Timing], below: list[Timing]) -> list[float]:
     return [a.clock / b.clock for a, b in zip(above, below, strict=True)]
 
@@ -249,7 +278,8 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.folder is not None:
-        print(*astuple(_timed(options)))
+        for timing in _timed(options):
+            print(*astuple(timing))
         return
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as text:
         folder = Path(text)
@@ -264,11 +294,11 @@ def main() -> None:
             report(folder, options)
 
 
-def _timed(options: argparse.Namespace) -> Timing:
+def _timed(options: argparse.Namespace) -> list[Timing]:
     if not options.nodes:
-        return plain_loop(options.folder, options.model)
-    job = time_job(options.folder, options.nodes, options.model, options.task_items)
-    return uvloop.run(job)
+        return plain_loops(options.folder, options.model)
+    jobs = time_jobs(options.folder, options.nodes, options.model, options.task_items)
+    return uvloop.run(jobs)
 
 
 async def _secret(folder: Path) -> bytes:
