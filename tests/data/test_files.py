@@ -1,10 +1,11 @@
 """A file is replaced as a whole, and a full disk is told without the machine's paths."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from aiaas_async.data.files import cut, replace, write_at
+from aiaas_async.data.files import Unsynced, cut, replace, write_at
 from aiaas_async.errors import StorageError
 
 
@@ -37,3 +38,42 @@ def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(StorageError):
         write_at(tmp_path / "f", b"!", 0)
     assert (tmp_path / "victim").read_bytes() == b"untouched"
+
+
+def test_files_that_are_written_together_are_synced_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bytes] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append((tmp_path / "b").read_bytes())
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    files = Unsynced()
+    files.write_at(tmp_path / "a", 0, b"one", b"two")
+    files.write_at(tmp_path / "b", 2, b"ZZ")
+    files.write_at(tmp_path / "b", 0, b"XY")
+    assert synced == []
+    files.sync()
+    assert (tmp_path / "a").read_bytes() == b"onetwo"
+    assert synced == [b"XYZZ"] * 2  # each file once, when all is written
+    files.sync()
+    assert len(synced) == 2
+
+
+def test_files_that_cannot_be_synced_are_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    files = Unsynced()
+    files.write_at(tmp_path / "a", 0, b"one")
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(StorageError, match="cannot write a: Input/output error"):
+        files.sync()
+    files.forget()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
