@@ -41,7 +41,6 @@ class Running:
     cancel: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled_by_user: bool = False
     task: asyncio.Task[None] | None = None
-    saving: asyncio.Task[None] | None = None  # of the state it has, when nobody waited for it
 
 
 class Runner(Protocol):
@@ -140,7 +139,8 @@ class JobBoard:
             if job.cancel.is_set() or self._stopping:
                 return await self._end_unstarted(job)
             try:
-                self._start(job)
+                starts = job.record.starts + 1
+                await self._move(job, "running", started_at=time.time(), starts=starts)
                 result = await self._runners[job.record.kind].run(job)
             except CancelledJobError as error:
                 await self._stopped(job, error)
@@ -168,30 +168,13 @@ class JobBoard:
         facts = {"code": error.code, "message": error.message, "details": error.details}
         await self._move(job, "failed", finished_at=time.time(), error=facts)
 
-    def _start(self, job: Running) -> None:
-        """Nobody waits for the disk: what is still queued there begins again just the same."""
-        now, starts = time.time(), job.record.starts + 1
-        record = job.record.moved(
-            "running", progress=progress_of(job), started_at=now, starts=starts
-        )
-        job.saving = asyncio.create_task(self._keep(record))
-        self._enter(job, record)
-
     async def _move(self, job: Running, state: Any, **changes: Any) -> None:
-        if job.saving is not None:
-            await asyncio.wait([job.saving])
         record = job.record.moved(state, progress=progress_of(job), **changes)
-        await self._keep(record)
-        self._enter(job, record)
-
-    async def _keep(self, record: JobRecord) -> None:
         try:
             await self._save([record], [])
         except AiaasError as error:
             # The job's own end still holds in memory; at the next start it runs again.
             logger.error("job %s: its state could not be saved: %s", record.id, error)  # noqa: TRY400
-
-    def _enter(self, job: Running, record: JobRecord) -> None:
         job.record = record
         logger.info("%s", _told(record))
         job.events.add("end" if record.over else "state", outcome(job))
