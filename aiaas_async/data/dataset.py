@@ -31,13 +31,8 @@ from aiaas_async.data.layout import Layout
 from aiaas_async.data.move import prepare_move
 from aiaas_async.data.placement import Placement, placed_by
 from aiaas_async.data.put import Items, prepare_put
-from aiaas_async.data.reports import Known, Page, PutReport
-from aiaas_async.data.schema import (
-    Columns,
-    DatasetSpec,
-    checked_columns,
-    encode_key,
-)
+from aiaas_async.data.reports import Known, Page, PutReport, balance
+from aiaas_async.data.schema import Columns, DatasetSpec, checked_columns, encode_key
 from aiaas_async.data.shard import Shard
 from aiaas_async.data.source import Source, View
 from aiaas_async.errors import ConflictError, CorruptError, InvalidError, NotFoundError
@@ -66,7 +61,7 @@ class Dataset:
         self._shards = self._open_shards(layout)
         self._retired: dict[str, Shard] = {}
         self._doubtful = False  # whether the layout on the disk may be another than ours
-        self._removed = False
+        self.removed = False
 
     @classmethod
     def create(cls, folder: Path, spec: DatasetSpec, ring: Ring) -> Dataset:
@@ -155,11 +150,14 @@ class Dataset:
         with self._changing:
             if only_empty and (count := self.count):
                 raise ConflictError(f"data set {self.spec.name} is not empty: it has {count} items")
-            self._removed = True
-            layouts.remove(self.folder)
+            self.removed = True
+            try:
+                layouts.remove(self.folder)
+            finally:
+                self.removed = not (self.folder / "spec.json").exists()
 
     def _check_there(self) -> None:
-        if self._removed:
+        if self.removed:
             raise NotFoundError(f"data set {self.spec.name} was deleted meanwhile")
 
     @contextmanager
@@ -260,11 +258,9 @@ class Dataset:
             node: {"rows": shard.table.live_count, "bytes": shard.nbytes}
             for node, shard in self._shards.items()
         }
-        rows = [facts["rows"] for facts in nodes.values()]
-        balance = max(rows) * len(rows) / sum(rows) if any(rows) else 1.0
         return {
             "nodes": nodes,
-            "balance": balance,
+            "balance": balance([facts["rows"] for facts in nodes.values()]),
             "disk_bytes": self.disk_bytes,
             "reclaimable_bytes": self.reclaimable_bytes,
         }
@@ -344,6 +340,7 @@ class Dataset:
             blocks[fresh.name] = fresh.blocks_prepared
             self._commits.write(self._commits.last.next_seq, blocks)
         except BaseException:
+            fresh.rollback()  # an open file keeps its space
             shutil.rmtree(fresh.folder, ignore_errors=True)
             raise
         self._doubtful = True  # a save that fails may have reached the disk all the same

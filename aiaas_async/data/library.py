@@ -85,12 +85,16 @@ class Library:
         return self.get(asked.name)
 
     def _create(self, spec: DatasetSpec) -> Dataset:
-        ring = self._ring
-        dataset = Dataset.create(self._root / spec.id, spec, ring)
-        with self._lock:
-            if self._ring is not ring:  # a node came or went meanwhile
-                dataset.rebalance(self._ring)
-            self._open[spec.name], self._specs[spec.name] = dataset, spec
+        ring, folder = self._ring, self._root / spec.id
+        try:
+            dataset = Dataset.create(folder, spec, ring)
+            with self._lock:
+                if self._ring is not ring:  # a node came or went meanwhile
+                    dataset.rebalance(self._ring)
+                self._open[spec.name], self._specs[spec.name] = dataset, spec
+        except BaseException:
+            layouts.remove(folder)  # or a restart would find what nobody was told of
+            raise
         return dataset
 
     def get(self, name: str) -> Dataset:
@@ -122,10 +126,14 @@ class Library:
             opened = self.get(name) if only_empty else self._open.get(name)
             if opened is None:
                 layouts.remove(self._root / self._specs[name].id)
-            else:
-                opened.remove(only_empty=only_empty)
-            del self._specs[name]
-            self._open.pop(name, None)
+                del self._specs[name]
+                return
+        try:
+            opened.remove(only_empty=only_empty)  # waits for a change under way; others do not
+        finally:
+            with self._lock:
+                if opened.removed and self._open.get(name) is opened:
+                    del self._specs[name], self._open[name]
 
     def follow(self, ring: Ring) -> int:
         """Move items to where `ring` wants them; how many copies moved.
@@ -137,7 +145,14 @@ class Library:
                 with suppress(CorruptError):
                     self.get(name)
             self._ring = ring
-            return sum(dataset.rebalance(ring) for dataset in self._open.values())
+            return sum(_moved(dataset, ring) for dataset in self._open.values())
 
     def __repr__(self) -> str:
         return f"<Library of {len(self._specs)} data sets, {len(self._open)} open>"
+
+
+def _moved(dataset: Dataset, ring: Ring) -> int:
+    """How many copies of its items moved; none of one that is being deleted."""
+    with suppress(NotFoundError):
+        return dataset.rebalance(ring)
+    return 0

@@ -51,3 +51,8 @@ class Page(msgspec.Struct, frozen=True):
     keys: list[str]
     columns: dict[str, NDArray[Any]]
     next: int | None
+
+
+def balance(rows: list[int]) -> float:
+    """The fullest node's rows over the mean of all."""
+    return max(rows) * len(rows) / sum(rows) if any(rows) else 1.0

@@ -80,7 +80,7 @@ class Datasets:
     async def delete(self, name: str, *, only_empty: bool = False) -> None:
         """Raises `NotFoundError`, and `ConflictError` naming who needs the data set, or how many
         items it has where it was to be empty."""
-        await self._compacted(name)  # which takes long, and a deletion keeps all data sets waiting
+        await self._compacted(name)
         if using := [each for user in self.users for each in user(name)]:
             raise ConflictError(
                 f"data set {name} is in use by {', '.join(using)}; cancel that first, or wait for "
@@ -189,9 +189,13 @@ class Datasets:
         await self._compacted(name)
         return await _thread(lambda: self._library.get(name).source())
 
+    async def identity(self, name: str) -> str:
+        """What another data set never has, were it of the same name. Raises `NotFoundError`."""
+        return (await _thread(self._library.get, name)).spec.id
+
     async def _compacted(self, name: str) -> None:
-        """Wait for a compaction under way."""
-        if (compacting := self._compacting.get(name)) is not None:
+        """Wait for a compaction under way, and for one that it begins in turn."""
+        while (compacting := self._compacting.get(name)) is not None:
             await asyncio.wait([compacting])
 
     async def follow(self, ring: Ring) -> int:

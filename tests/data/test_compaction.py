@@ -170,3 +170,23 @@ def test_a_compaction_that_cannot_write_leaves_all_as_it_was(
     dataset.compact()
     reclaimed()
     assert content(Dataset.open(tmp_path, ring_of(3))) == LEFT
+
+
+def test_a_compaction_that_fails_holds_no_file_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = wasteful(tmp_path)
+
+    def failing(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with monkeypatch.context() as patched:
+        patched.setattr("aiaas_async.data.files.os.fsync", failing)
+        for _ in range(3):
+            with pytest.raises(StorageError, match="No space left"):
+                dataset.compact()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    dataset.compact()
+    reclaimed()
+    assert content(dataset) == LEFT

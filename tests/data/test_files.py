@@ -77,3 +77,13 @@ def test_files_that_cannot_be_synced_are_let_go(
         files.sync()
     files.forget()
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_no_more_files_are_open_at_once_than_a_process_should_hold(tmp_path: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    files = Unsynced()
+    for number in range(100):
+        files.write_at(tmp_path / str(number), 0, b"x")
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before + 16
+    files.sync()
+    assert {path.read_bytes() for path in tmp_path.iterdir()} == {b"x"}

@@ -14,7 +14,7 @@ from aiaas_async.data.dataset import Dataset
 from aiaas_async.data.layout import shard_folder
 from aiaas_async.data.library import Library
 from aiaas_async.data.reports import PutReport
-from aiaas_async.errors import ConflictError, CorruptError, NotFoundError
+from aiaas_async.errors import ConflictError, CorruptError, NotFoundError, StorageError
 from tests.data.build import BODY, columns, content, ring_of
 
 
@@ -195,3 +195,86 @@ def test_while_one_is_created_others_are_read_and_the_ring_may_change(
     assert created
     assert set(dataset.placement()["nodes"]) == {"node-0", "node-1", "node-2"}
     assert library.get("new") is dataset
+
+
+def test_while_one_is_deleted_that_is_being_written_others_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = Library(tmp_path, ring_of(2))
+    old, _ = library.declare("old", BODY)
+    library.declare("other", BODY)
+    checked, writing, go_on = Dataset._settle, Event(), Event()
+
+    def slow(dataset: Dataset) -> None:
+        checked(dataset)
+        writing.set()
+        assert go_on.wait(10)
+
+    with ThreadPoolExecutor(3) as threads:
+        with monkeypatch.context() as patched:
+            patched.setattr(Dataset, "_settle", slow)
+            putting = threads.submit(old.put, ["a"], columns([1]))
+            assert writing.wait(10)
+        deleting = threads.submit(library.delete, "old")
+        assert threads.submit(library.get, "other").result(10).count == 0
+        assert not deleting.done()
+        go_on.set()
+        assert putting.result(10).written == 1
+        deleting.result(10)
+    with pytest.raises(NotFoundError):
+        library.get("old")
+
+
+def test_a_deletion_that_fails_leaves_a_data_set_that_serves_and_follows_the_ring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = Library(tmp_path, ring_of(2))
+    dataset, _ = library.declare("old", BODY)
+    dataset.put(["a"], columns([1]))
+
+    def failing(*_: Any, **__: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", failing)
+        with pytest.raises(StorageError):
+            library.delete("old")
+    dataset.put(["b"], columns([2]))
+    library.follow(ring_of(3))
+    assert content(library.get("old")) == {"a": 1, "b": 2}
+
+
+def test_one_whose_files_could_not_all_be_removed_is_gone_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = Library(tmp_path, ring_of(2))
+    library.declare("old", BODY)
+
+    def failing(_: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("aiaas_async.data.layout.shutil.rmtree", failing)
+        with pytest.raises(StorageError):
+            library.delete("old")
+    assert library.specs() == []
+    assert library.follow(ring_of(3)) == 0
+    assert Library(tmp_path, ring_of(3)).specs() == []
+
+
+def test_one_that_could_not_be_created_leaves_nothing_for_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = Library(tmp_path, ring_of(2))
+    create = Dataset.create
+
+    def late(*args: Any) -> Dataset:
+        create(*args)
+        raise StorageError("full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Dataset, "create", late)
+        with pytest.raises(StorageError):
+            library.declare("new", BODY)
+    assert Library(tmp_path, ring_of(2)).specs() == []
+    assert library.declare("new", BODY)[1]
