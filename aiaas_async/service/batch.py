@@ -99,6 +99,7 @@ class BatchInference:
             "output_dataset": output,
             "items": len(source),
             "_newest": int(source.seqs[-1]),
+            "_dataset_id": await self._datasets.identity(request.dataset),
             "_end_at": None if request.timeout_s is None else time.time() + request.timeout_s,
         }
         self._claim(board, output)
@@ -150,13 +151,18 @@ class BatchInference:
     async def resumed(self, board: JobBoard, record: JobRecord) -> dict[str, Any]:
         """What `record` asked for: its results are its checkpoint. Its time begins anew.
 
-        Raises `ConflictError` when its results are gone, or another job writes to them;
-        `NotFoundError` when the model or the data set is.
+        Raises `ConflictError` when its results are gone, another job writes to them, or the data
+        set was made anew; `NotFoundError` when the model or the data set is gone.
         """
         request = dict(record.request)
         self._models.catalog.version(request["model"], request["version"])
-        await self._datasets.source(request["dataset"])
-        output = request["output_dataset"]
+        dataset, output = request["dataset"], request["output_dataset"]
+        began_with = request.get("_dataset_id")  # jobs of earlier releases have none
+        if began_with not in (None, await self._datasets.identity(dataset)):
+            raise ConflictError(
+                f"data set {dataset} is another one than job {record.id} began with: it was "
+                "deleted and made anew; start a new job"
+            )
         try:
             await self._datasets.source(output)
         except NotFoundError:

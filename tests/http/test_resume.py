@@ -174,6 +174,16 @@ async def test_a_batch_is_not_resumed_into_what_is_gone_or_another_s(scratch: Pa
         assert claimed in (await resume(api, job)).detail
 
 
+async def test_a_batch_is_not_resumed_over_a_data_set_that_was_made_anew(scratch: Path) -> None:
+    async with half_done(scratch) as (served, job):
+        api = served.api
+        await succeed(api.delete("/datasets/things"))
+        await things(api, 500)
+        reply = await resume(api, job)
+        assert (reply.status, reply.code) == (409, "conflict")
+        assert f"data set things is another one than job {job} began with" in reply.detail
+
+
 async def test_the_time_of_a_batch_begins_anew_when_it_is_resumed(scratch: Path) -> None:
     gate = Gate(after=10)
     async with serving(scratch, gate) as served:
