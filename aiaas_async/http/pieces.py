@@ -122,6 +122,9 @@ class PiecewiseHandler(web.RequestHandler):
         """
         if self._latest is None or not self._latest[1].is_eof():
             return len(data) <= self._declared_rest()
+        message = self._latest[0]
+        if isinstance(message, RawRequestMessage) and message.upgrade:
+            return False  # aiohttp may have parsed more since, where this does not see it
         head = _HEAD.match(data, 0, _HEAD_BYTES)
         return head is not None and len(data) <= head.end() + int(head[1])
 

@@ -180,6 +180,17 @@ async def test_a_head_in_a_body_is_not_believed(line: Line, hurried: None) -> No
     assert line.content.total_bytes < 6000
 
 
+async def test_a_head_in_a_body_is_not_believed_after_an_upgrade_that_was_declined(
+    line: Line, hurried: None
+) -> None:
+    line.may_read.set()
+    upgrade = head("GET", "/", "Connection: Upgrade", "Upgrade: websocket")
+    line.handler.data_received(upgrade + CHUNKED + b"%x\r\n" % len(FAKE))
+    await line.turns()
+    line.handler.data_received(FAKE + b"\r\n" + chunk(b" ") * 20_000)
+    assert len(line.handler._waiting) > 50_000
+
+
 @pytest.mark.parametrize(
     "begun", [b"GET / HTTP/1.1\r\nHost: a\r\nX: ", b"GET /", b"X", b"GET / HTTP/1.1\r\n", b"\r\n"]
 )
