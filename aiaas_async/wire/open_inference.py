@@ -95,28 +95,39 @@ def _read(
         return _raw_request(body, model)
     text, lists = cut_lists(bytes(body[:length]), read=not lazily)
     head = decode_head(text)
-    terms = read_parameters(head.parameters)
-    return InferRequest(
-        id=head.id,
-        inputs=_inputs(head.inputs, body, length, model, _Cut(lists, body, header_length, model)),
-        outputs=_outputs(head.outputs, terms.binary, model),
-        terms=terms,
-    )
+    terms, cut = read_parameters(head.parameters), _Cut(lists, body, header_length, model)
+    inputs = _inputs(head.inputs, body, length, model, cut)
+    if lazily and len(cut.taken) < len(lists):  # nobody would look at what became no input
+        raise MalformedError("a list belongs to no input")
+    outputs = _outputs(head.outputs, terms.binary, model)
+    return InferRequest(id=head.id, inputs=inputs, outputs=outputs, terms=terms)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Cut:
-    """What was cut out of a request, and the request."""
+    """What was cut out of a request, and the request; of the lists, those that were `taken`."""
 
     lists: Mapping[bytes, LongList]
     body: Body
     header_length: str | None
     model: Model
+    taken: set[bytes] = field(default_factory=set)
 
-    def read(self, name: str) -> Array:
-        """Input `name`, not lazily. Raises what is wrong with the request."""
-        array: Array = read_request(self.body, self.header_length, self.model).inputs[name]
-        return array
+    def take(self, data: bytes) -> LongList | None:
+        """The list that `data` stands for, if it does."""
+        found = self.lists.get(data)
+        if found is not None:
+            self.taken.add(data)
+        return found
+
+    def read(self, one: Input, long: LongList) -> Array:
+        """An input that was left, as an array. Raises what is wrong with the request."""
+        numbers = read_numbers(long.text)
+        found = None if numbers is None else read_list(numbers, one.datatype, one.shape)
+        if found is None:
+            again = read_request(self.body, self.header_length, self.model)
+            found = again.inputs[one.name]
+        return found
 
 
 def tensors_at(header_length: str | None) -> int:
@@ -203,7 +214,9 @@ def _binary_size(one: Input) -> int | None:
 def _check_type(one: Input, spec: TensorSpec, model: Model) -> None:
     """bfloat16 is no dtype of the platform's: it is taken for float32."""
     expected = DATATYPES[spec.dtype or ""]
-    if one.datatype == expected and tuple(one.shape[1:]) == spec.shape and _is_count(one.shape[0]):
+    shape = one.shape
+    alike = one.datatype == expected and tuple(shape[1:]) == spec.shape
+    if alike and shape and _is_count(shape[0]) and min(shape) >= 0:
         return
     if one.datatype not in (expected, BF16 if expected == "FP32" else expected):
         raise InputError(
@@ -232,13 +245,12 @@ def _check_dimensions(spec: TensorSpec, shape: Sequence[int], model: Model) -> N
 def _from_json(one: Input, cut: _Cut) -> Array | Unread:
     assert isinstance(one.data, msgspec.Raw)
     raw = bytes(one.data)
-    if (long := cut.lists.get(raw)) is not None:
+    if (long := cut.take(raw)) is not None:
         if long.numbers is None and one.datatype == "FP32":
-            return Unread(long.text, tuple(one.shape), partial(cut.read, one.name))
-        numbers = read_numbers(long.text) if long.numbers is None else long.numbers
-        if numbers is None:
-            return cut.read(one.name)
-        found = read_list(numbers, one.datatype, one.shape)
+            return Unread(long.text, tuple(one.shape), partial(cut.read, one, long))
+        if long.numbers is None:
+            return cut.read(one, long)
+        found = read_list(long.numbers, one.datatype, one.shape)
         if found is not None:
             return found
         raw = bytes(long.text)

@@ -242,3 +242,13 @@ async def test_texts_are_read_before_the_model_runs_and_those_that_cannot_be_are
     doubled = answer.arrays["doubled"]
     np.testing.assert_array_equal(doubled, [2 * a, np.zeros_like(a), 2 * b])
     worker.kill()
+
+
+async def test_a_model_does_not_run_where_no_text_could_be_read(source: WorkerSource) -> None:
+    worker = await source.spawn()
+    await worker.submit(load_doubler())
+    texts = Texts("x", (4,), ((1, 2), (1, 3)))
+    pieces = Pieces("x", [np.frombuffer(text, np.uint8) for text in (b"[1", b"[2,")])
+    answer = await worker.submit(Infer("doubler", 2, texts=(texts,)), [pieces])
+    assert (answer.facts, answer.arrays) == ({"unread": [0, 1]}, {})
+    worker.kill()

@@ -90,27 +90,6 @@ async def test_a_job_is_on_disk_before_it_is_acknowledged(board: JobBoard, disk:
     assert await over(job) == "succeeded"
 
 
-async def test_a_job_that_starts_does_not_wait_for_the_disk_and_states_get_there_in_order() -> None:
-    saved: list[str] = []
-    begun, go_on = asyncio.Event(), asyncio.Event()
-
-    async def save(records: Sequence[JobRecord], _: Sequence[str]) -> None:
-        for record in records:
-            if record.state == "running":
-                begun.set()
-                await go_on.wait()
-            saved.append(record.state)
-
-    board = JobBoard({"work": Scripted()}, save)
-    job = await board.submit("work", {"do": "succeed"})
-    await begun.wait()
-    assert (job.record.state, job.events.latest, saved) == ("running", {"step": 1}, ["queued"])
-    go_on.set()
-    assert job.task is not None
-    await job.task
-    assert (job.record.state, saved) == ("succeeded", ["queued", "running", "succeeded"])
-
-
 async def test_a_job_that_succeeds_keeps_its_result(board: JobBoard, disk: Disk) -> None:
     job = await board.submit("work", {"do": "succeed"})
     await over(job)

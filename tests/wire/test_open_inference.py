@@ -478,6 +478,32 @@ def test_what_is_no_json_is_told_as_such_though_it_was_left_to_a_worker(
     assert outcome(body, dtype)[0] is MalformedError
 
 
+JUNK = "[1,,2" + ", 3" * 900 + "]"
+GOOD = "[" + "0.5, " * 899 + "1]"
+HIDDEN = {
+    "beside the inputs": f'{{"data": {JUNK}, "inputs": [%s, "data": {GOOD}}}]}}',
+    "given before": f'{{"inputs": [%s, "data": {JUNK}, "data": {GOOD}}}]}}',
+    "too deep": f'{{"data": {"[" * 600}1{"]" * 600}, "inputs": [%s, "data": {GOOD}}}]}}',
+}
+
+
+@pytest.mark.parametrize("where", HIDDEN)
+def test_a_bad_list_that_is_no_input_is_told_though_others_are_left(where: str) -> None:
+    one = json.dumps({"name": "x", "datatype": "FP32", "shape": [1, 900]})[:-1]
+    body = (HIDDEN[where] % one).encode()
+    assert outcome(body, "float32", lazily=True) == outcome(body, "float32")
+    assert outcome(body, "float32")[0] is MalformedError
+
+
+@pytest.mark.parametrize("shape", [[1200, -1, -1], [], [-1], [1, -1, -1]])
+@pytest.mark.parametrize("lazily", [False, True])
+def test_a_shape_that_no_tensor_has_is_refused(shape: list[int], lazily: bool) -> None:
+    spec = model(TensorSpec("x", "float32", (-1, -1) if len(shape) == 3 else ()))
+    body = json.dumps({"inputs": [tensor(shape=shape, data=[0.5] * 1200)]}).encode()
+    with pytest.raises(InputError):
+        read_request(body, None, spec, lazily=lazily)
+
+
 def test_long_lists_of_floats_alone_are_left_to_a_worker() -> None:
     spec = model(TensorSpec("x", "float32", (900,)), TensorSpec("n", "int32", (900,)))
     x = tensor(shape=[1, 900], data=[[0.5] * 900])
