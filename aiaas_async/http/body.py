@@ -109,7 +109,9 @@ async def _declared(content: StreamReader, size: int, timeout_s: float, pace: Pa
     loop = asyncio.get_running_loop()
     started = loop.time()
     content.set_read_chunk_size(size)  # or it would pause at 128 KiB
-    pieces = [content.read_nowait()]  # goes on, if it has paused
+    pieces = []
+    if content.total_bytes:  # goes on, if it has paused; all that is here would be joined
+        pieces.append((await content.readchunk())[0])
     while not content.is_eof():
         now = loop.time()
         until = started + min(timeout_s, pace.allowed_s(content.total_bytes))

@@ -33,7 +33,7 @@ class PiecewiseHandler(web.RequestHandler):
     """aiohttp's, of which this holds one read at most: while some of it waits, no more is read.
     Nor is it parsed while aiohttp has paused reading, for its own bounds."""
 
-    __slots__ = ("_at_once", "_latest", "_may_be_kept", "_next_turn", "_waiting")
+    __slots__ = ("_at_once", "_latest", "_may_be_kept", "_next_turn", "_rest", "_waiting")
 
     def __init__(self, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, **options)
@@ -41,6 +41,7 @@ class PiecewiseHandler(web.RequestHandler):
         self._read_bufsize = _PIECE
         self._at_once = _PIECE  # bytes of a read that pass as they are; 0 before the next turn
         self._waiting = b""
+        self._rest = 0  # bytes that will come of a declared body, as far as is known
         self._next_turn: asyncio.Handle | None = None
         self._may_be_kept = False
         self._latest: tuple[object, StreamReader] | None = None  # of the messages parsed
@@ -48,10 +49,15 @@ class PiecewiseHandler(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         """aiohttp calls this with nothing for its parser to go on with what it kept, which comes
         before what waits here."""
-        if len(data) <= self._at_once:
+        size = len(data)
+        if size <= self._at_once:
+            self._rest = self._rest - size if size < self._rest else 0
             self._parse(data)
         elif self._waiting:
             self._waiting += data
+        elif size <= self._rest:
+            self._rest -= size
+            super().data_received(data)
         elif self._is_declared(data):
             self._parse(data)
             if self._message_tail:  # a CONNECT, begun in an earlier read
@@ -121,12 +127,17 @@ class PiecewiseHandler(web.RequestHandler):
         that one, or it is refused.
         """
         if self._latest is None or not self._latest[1].is_eof():
-            return len(data) <= self._declared_rest()
+            return self._leaves(self._declared_rest() - len(data))
         message = self._latest[0]
         if isinstance(message, RawRequestMessage) and message.upgrade:
             return False  # aiohttp may have parsed more since, where this does not see it
         head = _HEAD.match(data, 0, _HEAD_BYTES)
-        return head is not None and len(data) <= head.end() + int(head[1])
+        return head is not None and self._leaves(head.end() + int(head[1]) - len(data))
+
+    def _leaves(self, rest: int) -> bool:
+        """Whether so many bytes can be left of a body; noted if they can."""
+        self._rest = max(0, rest)
+        return rest >= 0
 
     def _declared_rest(self) -> int:
         """How many bytes will come of the body that the parser is in; 0 where that is unknown."""

@@ -77,10 +77,10 @@ _ONLY_BINARY: Final = {"binary_data_size"}
 def read_request(
     body: Body, header_length: str | None, model: Model, *, lazily: bool = False
 ) -> InferRequest:
-    """With the numbers of long JSON lists `Unread`, where that is asked for.
+    """With the numbers of long JSON lists `Unread`, where that is asked for and all is JSON.
 
     Raises `InputError`, `MalformedError`; `NotFoundError` for shared memory."""
-    if lazily:
+    if lazily and header_length is None:
         # What is wrong may be that a list with a text in it was cut in its middle.
         with suppress(RequestError):
             return _read(body, header_length, model, lazily=True)
@@ -95,9 +95,10 @@ def _read(
         return _raw_request(body, model)
     text, lists = cut_lists(bytes(body[:length]), read=not lazily)
     head = decode_head(text)
-    terms, cut = read_parameters(head.parameters), _Cut(lists, body, header_length, model)
+    terms = read_parameters(head.parameters)
+    cut = _Cut(lists, body, header_length, model) if lists else None
     inputs = _inputs(head.inputs, body, length, model, cut)
-    if lazily and len(cut.taken) < len(lists):  # nobody would look at what became no input
+    if lazily and cut and len(cut.taken) < len(lists):  # nobody would look at what became no input
         raise MalformedError("a list belongs to no input")
     outputs = _outputs(head.outputs, terms.binary, model)
     return InferRequest(id=head.id, inputs=inputs, outputs=outputs, terms=terms)
@@ -156,7 +157,7 @@ def _header_length(given: str | None, size: int) -> int:
 
 
 def _inputs(
-    given: Sequence[Input], body: Body, at: int, model: Model, cut: _Cut
+    given: Sequence[Input], body: Body, at: int, model: Model, cut: _Cut | None
 ) -> dict[str, Array | Unread]:
     """The tensors of a body whose binary ones begin at `at`."""
     specs = model.specs
@@ -242,10 +243,10 @@ def _check_dimensions(spec: TensorSpec, shape: Sequence[int], model: Model) -> N
         )
 
 
-def _from_json(one: Input, cut: _Cut) -> Array | Unread:
+def _from_json(one: Input, cut: _Cut | None) -> Array | Unread:
     assert isinstance(one.data, msgspec.Raw)
     raw = bytes(one.data)
-    if (long := cut.take(raw)) is not None:
+    if cut is not None and (long := cut.take(raw)) is not None:
         if long.numbers is None and one.datatype == "FP32":
             return Unread(long.text, tuple(one.shape), partial(cut.read, one, long))
         if long.numbers is None:
