@@ -116,12 +116,8 @@ def refusal(request: web.BaseRequest, error: AiaasError) -> web.Response:
     status = status_of(error)
     codec = _codec_of_errors(request)
     media = "application/problem+json" if codec is JSON else codec.content_type
-    response = web.Response(
-        body=codec.encode(problem(error, status)),
-        status=status,
-        content_type=media,
-        headers=headers_of(error, status),
-    )
+    response = WholeReply(codec.encode(problem(error, status)), media, status)
+    response.headers.update(headers_of(error, status))
     return refused_with(request, response)
 
 
