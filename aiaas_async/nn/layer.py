@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from aiaas_async.errors import GraphError
+from aiaas_async.errors import GraphError, InternalError
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]  # per item; -1 is any length
@@ -113,12 +113,18 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """The output [N, *shape], and what `backward` needs of this pass."""
 
     def apply(self, x: Array, out: Array) -> None:
-        """The forward pass of some elements into `out`, which may be `x`."""
-        raise NotImplementedError
+        """The forward pass of some elements into `out`, which may be `x`; where `APPLIES`."""
+        raise _without(self, "pass by elements")
 
     def backward(self, dy: Array, saved: Any, ps: Sequence[Array], need: Need) -> Gradients:
-        """Gradients of the inputs and of the trainable parameters, from that of the output."""
-        raise NotImplementedError
+        """Gradients of the inputs and of the trainable parameters, from that of the output; where
+        it is `DIFFERENTIABLE`."""
+        raise _without(self, "backward pass")
+
+
+def _without(layer: Layer, what: str) -> InternalError:
+    """Whoever runs a graph looks at the layer's flags first."""
+    return InternalError(f"layer {type(layer).__name__} has no {what}")
 
 
 def rank(shape: Shape, expected: int, what: str) -> None:

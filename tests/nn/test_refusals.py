@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aiaas_async.errors import ArtifactError, GraphError, InputError
-from aiaas_async.nn.layer import Array
+from aiaas_async.errors import ArtifactError, GraphError, InputError, InternalError
+from aiaas_async.nn.layer import Array, Need
+from aiaas_async.nn.processing import Argmax
 from tests.nn.graphs import classifier, images, joined, normal, residual, single
 
 
@@ -85,3 +86,11 @@ def test_a_gradient_of_what_has_none_is_refused() -> None:
         network.backward(params, cache, {"label": np.ones(2)}, wrt_inputs=False, wrt_params=True)
     with pytest.raises(GraphError, match="'flat' was no output"):
         network.backward(params, cache, {"flat": np.ones(2)}, wrt_inputs=False, wrt_params=True)
+
+
+def test_a_layer_says_which_pass_it_has_not() -> None:
+    layer, x = Argmax(), np.zeros((1, 3), np.float32)
+    with pytest.raises(InternalError, match="layer Argmax has no backward pass"):
+        layer.backward(x, None, [], Need(inputs=True, parameters=False))
+    with pytest.raises(InternalError, match="layer Argmax has no pass by elements"):
+        layer.apply(x, x)

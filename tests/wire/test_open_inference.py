@@ -436,13 +436,18 @@ LEAVES = {
 }
 
 
-@pytest.mark.parametrize("dtype", DATATYPES)
-@given(data=st.data())
-def test_a_long_list_means_what_it_does_in_a_short_body(dtype: str, data: st.DataObject) -> None:
+def long_values(data: st.DataObject) -> Any:
+    """300 leaves of a kind or two, flat or nested, evenly or not."""
     kinds = data.draw(st.lists(st.sampled_from(list(LEAVES)), min_size=1, max_size=2))
     leaves = data.draw(st.lists(st.one_of(*(LEAVES[kind] for kind in kinds)), min_size=1))
     values: Any = (leaves * 300)[:300]
-    values = data.draw(st.sampled_from([values, [values], [[v] for v in values], [values, [1]]]))
+    return data.draw(st.sampled_from([values, [values], [[v] for v in values], [values, [1]]]))
+
+
+@pytest.mark.parametrize("dtype", DATATYPES)
+@given(data=st.data())
+def test_a_long_list_means_what_it_does_in_a_short_body(dtype: str, data: st.DataObject) -> None:
+    values = long_values(data)
     shape = data.draw(st.sampled_from([[1, 300], [300, 1], [2, 151], [1]]))
     one = {"name": "x", "datatype": DATATYPES[dtype], "shape": shape, "data": values}
     body = json.dumps({"id": "i" * 70_000, "inputs": [one]}).encode()
@@ -455,10 +460,7 @@ def test_a_long_list_means_what_it_does_in_a_short_body(dtype: str, data: st.Dat
 @pytest.mark.parametrize("dtype", DATATYPES)
 @given(data=st.data())
 def test_what_is_left_to_a_worker_means_the_same(dtype: str, data: st.DataObject) -> None:
-    kinds = data.draw(st.lists(st.sampled_from(list(LEAVES)), min_size=1, max_size=2))
-    leaves = data.draw(st.lists(st.one_of(*(LEAVES[kind] for kind in kinds)), min_size=1))
-    values: Any = (leaves * 300)[:300]
-    values = data.draw(st.sampled_from([values, [values], [[v] for v in values], [values, [1]]]))
+    values = long_values(data)
     shape = data.draw(st.sampled_from([[1, 300], [300, 1], [2, 151], [10**6, 300], [1]]))
     one = {"name": "x", "datatype": DATATYPES[dtype], "shape": shape, "data": values}
     text = json.dumps({"id": "i" * 5000, "inputs": [one]})
