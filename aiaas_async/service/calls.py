@@ -236,8 +236,7 @@ class Calls:
 
 
 def _read(servable: Servable, request: CallRequest, *, lazily: bool = False) -> tuple[Batch, Call]:
-    given, finite = request.inputs, servable.allow_nonfinite
-    batch = read_inputs(given, servable.inputs, finite, lazily=lazily)
+    batch = read_inputs(request.inputs, servable.inputs, servable.allow_nonfinite, lazily=lazily)
     outputs = _outputs(servable, request.outputs)
     return batch, Call(servable, batch.arrays, batch.count, outputs, batch.unread)
 
