@@ -1,10 +1,12 @@
 """Overload: ten times what the server can do, in an open loop, and what becomes of it.
 
-    python -m bench overload [--seconds S] [--times N] [--out FILE]
+    python -m bench overload [--seconds S] [--times N] [--lend] [--out FILE]
 
 A network whose item takes one worker about 5 ms gives a capacity of some 200 requests a second,
 so that the generator, the event loop and 2,000 requests a second fit on the core that the one
-node's worker leaves. Peak: a closed loop of 64 connections. Goodput counts the 200s.
+node's worker leaves: it borrows none (`lend_cores`), which the others would take away again under
+load; `--lend` shows what becomes of a peak that had both. Peak: a closed loop of 64 connections.
+Goodput counts the 200s.
 """
 
 from __future__ import annotations
@@ -186,12 +188,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--times", type=float, default=10.0)
+    parser.add_argument("--lend", action="store_true", help="the worker may use both cores")
     parser.add_argument("--out", type=Path, help="file for the table")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         model(folder / "slow")
-        with server(folder / "data", "--nodes", "1") as ours:
+        lend = {"AIAAS_LEND_CORES": str(options.lend).lower()}
+        with server(folder / "data", "--nodes", "1", environment=os.environ | lend) as ours:
             with Client(ours.url) as client:
                 client.push("slow", "1", folder / "slow")
             gc.disable()  # the generator's own pauses would be counted as the server's

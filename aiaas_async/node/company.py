@@ -67,6 +67,8 @@ class Company:
         """
         seen, quiet = 0, 0
         for _ in range(_MOST_TURNS):
+            if self._calls and time.perf_counter() >= self._patient_until:
+                return  # a storm of requests makes a turn as long as a batch
             quiet = quiet + 1 if self._waiting() == seen else 0
             if quiet == _QUIET_TURNS:
                 return

@@ -43,6 +43,16 @@ def test_workers_of_a_job_take_cores_for_as_long_as_it_runs() -> None:
     assert cores.share("a", 1.0) == 4
 
 
+def test_a_server_that_is_busy_itself_keeps_a_core() -> None:
+    spent = [0.0]
+    cores = Cores(2, spent=lambda: spent[0])
+    assert cores.share("a", 1.0) == 2
+    spent[0] = 0.08
+    assert cores.share("a", 1.2) == 0
+    assert cores.share("a", 1.29) == 0  # too soon to look again
+    assert cores.share("a", 1.4) == 2
+
+
 @given(st.integers(1, 256), st.integers(1, 16), st.sets(st.text(max_size=3), min_size=1))
 def test_all_together_never_get_more_threads_than_there_are_cores_or_than_are_their_own(
     count: int, threads: int, names: set[str]
