@@ -66,6 +66,10 @@ class Mailbox(Generic[E]):
             return True
         return len(self._queue) < self._max_items and self._bytes + cost <= self._max_bytes
 
+    def is_crowded(self) -> bool:
+        """Whether more seconds of work come than are taken, so that some is refused."""
+        return self._shedding.active
+
     def put_nowait(self, item: E) -> None:
         """Queue `item`; raises `OverloadedError` when full, `StoppingError` when closed.
 

@@ -23,10 +23,11 @@ _GLANCE_S: Final = 0.001
 
 
 class Company:
-    """Of one node; `waiting` tells how many requests are in its mailbox."""
+    """Of one node; `waiting` tells how many requests are in its mailbox, `crowded` whether it
+    refuses some."""
 
-    def __init__(self, waiting: Callable[[], int]) -> None:
-        self._waiting = waiting
+    def __init__(self, waiting: Callable[[], int], crowded: Callable[[], bool]) -> None:
+        self._waiting, self._crowded = waiting, crowded
         self._long: asyncio.Future[Any] | None = None  # the batch sent last, if it is long
         self._calls, self._patient_until = 0, 0.0
 
@@ -46,8 +47,9 @@ class Company:
             # behind one of tens of milliseconds it only is smaller, and no longer to be
             # scheduled, than what could have left when the worker was free.
             await asyncio.wait([self._long])
-        await self._returning()
-        await self._arriving()
+        if not self._crowded():  # else there is company enough, and a turn is long
+            await self._returning()
+            await self._arriving()
 
     async def _returning(self) -> None:
         """The callers of a long batch come back one after the other: the first alone would be a
@@ -67,8 +69,6 @@ class Company:
         """
         seen, quiet = 0, 0
         for _ in range(_MOST_TURNS):
-            if self._calls and time.perf_counter() >= self._patient_until:
-                return  # a storm of requests makes a turn as long as a batch
             quiet = quiet + 1 if self._waiting() == seen else 0
             if quiet == _QUIET_TURNS:
                 return

@@ -79,7 +79,7 @@ class Node:
         self._seat = WorkerSeat(f"node {node_id}", source, self._on_new_worker)
         self._loading = Loading(self._seat, self._residency, self.statistics, limits.load_timeout_s)
         self._task: asyncio.Task[None] | None = None
-        self._company = Company(self._mailbox.__len__)
+        self._company = Company(self._mailbox.__len__, self._mailbox.is_crowded)
         self._under_way = 0
         self._quiet = asyncio.Event()
         self._stopped = False

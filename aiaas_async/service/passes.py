@@ -36,7 +36,7 @@ class Passes:
         self._run = run
         self._mailbox = limits.mailbox()
         self._rates = Rates()
-        self._company = Company(self._mailbox.__len__)
+        self._company = Company(self._mailbox.__len__, self._mailbox.is_crowded)
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.create_task(
             supervise("passes", self._serve, self._give_up), name="passes"

@@ -78,10 +78,12 @@ async def test_a_mailbox_refuses_what_would_wait_too_long_and_says_how_long_that
         box.put_nowait(item)
     late = mail("d")
     late.work_s = 0.01
+    assert not box.is_crowded()
     with pytest.raises(OverloadedError, match=r"0\.90 s of work wait already") as caught:
         box.put_nowait(late)
     assert caught.value.retry_after == pytest.approx(0.9)
     assert box.statistics().refused == 1
+    assert box.is_crowded()
     while box.take_nowait(0.0):
         pass
     box.put_nowait(late)
