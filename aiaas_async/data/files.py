@@ -63,7 +63,9 @@ class Unsynced:
 
 
 def cut(path: Path, length: int) -> None:
-    """Shorten `path` to `length` bytes, durably; creates it when absent."""
+    """Shorten `path` to `length` bytes, durably; where there is none, there is nothing to cut."""
+    if not path.exists():
+        return
     with storage(path), _opened(path) as descriptor:
         if os.fstat(descriptor).st_size != length:
             os.ftruncate(descriptor, length)

@@ -3,9 +3,11 @@
     c0.bin c1.bin …   the values of one column each, fixed-size records in C order, little-endian
     log               one record per block (`journal.py`)
 
-A block is written in three steps: `prepare` writes values and the log record, `sync` makes them
-durable, and `apply` lets readers see them, once the data set has committed. What was never
-committed is cut off when the shard is opened, so a change over many shards is all or nothing.
+The folder is made with the first block: a file or folder costs the disk's own bookkeeping half a
+millisecond, and a data set may have many shards. A block is written in three steps: `prepare`
+writes values and the log record, `sync` makes them durable, and `apply` lets readers see them, once
+the data set has committed. What was never committed is cut off when the shard is opened, so a
+change over many shards is all or nothing.
 """
 
 from __future__ import annotations
@@ -51,8 +53,6 @@ class Shard:
         self._unsynced = Unsynced()
         self.lease = Lease(folder)
         self._named = blocks > 0  # whether the names of the files are durable
-        with storage(folder):
-            folder.mkdir(exist_ok=True, mode=0o700)
         block = None
         for block in read_log(folder, blocks):
             self._admit(block)
@@ -105,6 +105,9 @@ class Shard:
         """
         first, at = self._next()
         self._soiled = True  # until `apply`: a failure from here on leaves bytes behind
+        if not self._named:
+            with storage(self.folder):
+                self.folder.mkdir(exist_ok=True, mode=0o700)
         if len(rows):
             for name, path in self.files():
                 at_row = first * self.columns[name].nbytes

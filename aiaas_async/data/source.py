@@ -98,7 +98,8 @@ class Source:
         self.seqs, first = np.unique(np.concatenate(seqs), return_index=True)
         self._shard, self._row = shard[first], rows[first]
         self._maps = [self._map(view) for view in self._views]
-        self._logs = [_mapped(view.folder / "log") for view in self._views]
+        # Without items there may be no files.
+        self._logs = [_mapped(v.folder / "log") if len(v.facts) else b"" for v in self._views]
 
     @classmethod
     def open(cls, manifest: Mapping[str, Any]) -> Source:
@@ -236,8 +237,8 @@ class Source:
     def _map(self, view: View) -> dict[str, NDArray[Any]]:
         arrays = {}
         for i, (name, column) in enumerate(self.columns.items()):
-            mapped = _mapped(view.folder / f"c{i}.bin")
             count = len(view.facts)
+            mapped = _mapped(view.folder / f"c{i}.bin") if count else b""
             if len(mapped) < count * column.nbytes:
                 raise CorruptError(f"shard {view.folder.name}: column {name} is cut short")
             array = np.frombuffer(

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiaas_async.data.dataset import Dataset
+from aiaas_async.data.layout import shard_folder
 from aiaas_async.errors import CorruptError
 from tests.data.build import columns, content, new, ring_of
 from tests.folders import in_memory
@@ -132,13 +133,14 @@ def test_a_lost_log_of_committed_blocks_is_damage_not_an_empty_shard(tmp_path: P
 
 
 @pytest.mark.real
-def test_an_empty_shard_that_a_power_cut_took_is_made_again(tmp_path: Path) -> None:
+def test_an_empty_shard_has_no_folder_and_takes_one_that_a_power_cut_left(tmp_path: Path) -> None:
     dataset = new(tmp_path, nodes=2)
-    folders = [path for path in dataset.folder.iterdir() if path.is_dir()]
-    assert len(folders) == 2
-    for folder in folders:
-        shutil.rmtree(folder)
+    assert not [path for path in dataset.folder.iterdir() if path.is_dir()]
+    left = dataset.folder / shard_folder("node-1")
+    left.mkdir()
+    (left / "c0.bin").write_bytes(b"of a block that was never committed")
     dataset = Dataset.open(dataset.folder, ring_of(2))
+    assert (left / "c0.bin").read_bytes() == b""
     put_batch(dataset, 1)
     assert content(Dataset.open(dataset.folder, ring_of(2))) == content(dataset)
 
@@ -147,7 +149,7 @@ def test_names_are_durable_before_the_commit_that_counts_on_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = new(tmp_path, nodes=1)
-    (shard,) = (path for path in dataset.folder.iterdir() if path.is_dir())
+    shard = dataset.folder / shard_folder("node-0")
     synced: list[Path] = []
     real = os.fsync
 
