@@ -36,7 +36,8 @@ class Library:
         self._root = root
         self._ring = ring
         self._lock = threading.RLock()
-        self._declaring = threading.Lock()  # held while one is created: others are read meanwhile
+        # Held while one is created, or items move: others are read meanwhile.
+        self._declaring, self._following = threading.Lock(), threading.Lock()
         self._open: dict[str, Dataset] = {}
         with storage(root):
             root.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -136,16 +137,18 @@ class Library:
                     del self._specs[name], self._open[name]
 
     def follow(self, ring: Ring) -> int:
-        """Move items to where `ring` wants them; how many copies moved.
+        """Move items to where `ring` wants them; how many copies moved. Meanwhile data sets are
+        read, created and deleted as ever.
 
         A damaged data set stays where it is.
         """
-        with self._lock:
-            for name in self._specs:
-                with suppress(CorruptError):
-                    self.get(name)
-            self._ring = ring
-            return sum(_moved(dataset, ring) for dataset in self._open.values())
+        with self._following:
+            for spec in self.specs():  # while the ring is the old one: opening one moves nothing
+                with suppress(CorruptError, NotFoundError):
+                    self.get(spec.name)
+            with self._lock:
+                self._ring, opened = ring, list(self._open.values())
+            return sum(_moved(dataset, ring) for dataset in opened)
 
     def __repr__(self) -> str:
         return f"<Library of {len(self._specs)} data sets, {len(self._open)} open>"
