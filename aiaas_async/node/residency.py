@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from aiaas_async.errors import MemoryBudgetError
+from aiaas_async.errors import MemoryBudgetError, UnplaceableError
 
 
 @dataclass(slots=True)
@@ -52,8 +52,15 @@ class Residency:
     def room_for(self, nbytes: int) -> list[str]:
         """The versions to unload, in order, so that `nbytes` fit.
 
-        Raises `MemoryBudgetError` when they cannot fit whatever is unloaded.
+        Raises `MemoryBudgetError` when they cannot fit just now, `UnplaceableError` when they are
+        more than the whole budget.
         """
+        if nbytes > self.budget:
+            raise UnplaceableError(
+                f"{nbytes} bytes do not fit: the node's whole budget is {self.budget} bytes; deploy "
+                "the version in parts over several nodes, or raise node_memory_mb",
+                {"needed": nbytes, "budget": self.budget},
+            )
         missing = self.used + nbytes - self.budget
         idle = [m for m, r in self._residents.items() if m not in self._pins and not r.under_way]
         idle.sort(key=lambda model: self._residents[model].used)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiaas_async.errors import MemoryBudgetError
+from aiaas_async.errors import MemoryBudgetError, UnplaceableError
 from aiaas_async.node.residency import Residency
 
 
@@ -25,6 +25,14 @@ def test_the_least_recently_used_goes_first_and_only_as_many_as_needed() -> None
     assert residency.room_for(60) == ["b", "c"]
 
 
+def test_what_is_more_than_the_whole_budget_is_told_so_whatever_is_loaded() -> None:
+    residency = Residency(100)
+    residency.add("a", 60)
+    with pytest.raises(UnplaceableError, match=r"101 bytes do not fit: .* 100 bytes; deploy"):
+        residency.room_for(101)
+    assert list(residency) == ["a"]
+
+
 def test_what_is_under_way_or_pinned_is_never_a_victim() -> None:
     residency = Residency(100)
     for name in "abc":
@@ -32,8 +40,9 @@ def test_what_is_under_way_or_pinned_is_never_a_victim() -> None:
     residency.begin("a")
     residency.pin("b")
     assert residency.room_for(40) == ["c"]
-    with pytest.raises(MemoryBudgetError, match="budget is 100"):
+    with pytest.raises(MemoryBudgetError, match="budget is 100") as caught:
         residency.room_for(60)
+    assert type(caught.value) is MemoryBudgetError
     residency.end("a")
     assert residency.room_for(60) == ["c", "a"]
 
