@@ -299,12 +299,12 @@ class Dataset:
         target = placed_by(_served(ring), self.spec.replication)
         with self._changing:
             self._settle()
-            self._save_layout(target, moving=True)
             for node in target.members:
                 if node not in self._shards:
                     shard = self._retired.pop(node, None)
                     shard = shard or self._open_shard(layouts.shard_folder(node), 0)
                     self._shards = {**self._shards, node: shard}
+            self._save_layout(target, moving=True)  # a node that is back keeps its folder
             with self._change(0, target):
                 moved = prepare_move(self._shards, self.source(), target)
             with self._publishing:

@@ -5,15 +5,20 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aiaas_async.data.commit import CommitFile
 from aiaas_async.data.dataset import Dataset
-from aiaas_async.data.layout import shard_folder
+from aiaas_async.data.layout import Layout, shard_folder
+from aiaas_async.data.shard import Shard
 from aiaas_async.errors import CorruptError
 from tests.data.build import columns, content, new, ring_of
 from tests.folders import in_memory
@@ -186,3 +191,75 @@ def test_a_writer_killed_in_the_middle_keeps_every_acknowledged_batch_whole(tmp_
             np.arange((last + 2) * BATCH).tolist(),  # committed, and killed before it could say so
         )
         shutil.rmtree(folder)
+
+
+KEYS = [f"k{i}" for i in range(30)]
+Step = Callable[[Dataset], object]
+REJOIN: list[Step] = [
+    lambda dataset: dataset.put(KEYS, columns([1] * 30)),
+    lambda dataset: dataset.put(KEYS[:15], columns([2] * 15)),
+    lambda dataset: dataset.compact(),
+    lambda dataset: dataset.rebalance(ring_of(2)),
+    lambda dataset: dataset.put(KEYS[10:20], columns([3] * 10)),
+    lambda dataset: dataset.rebalance(ring_of(3)),
+    lambda dataset: dataset.put(["a", "b", "c", "d", "e", "f"], columns([4] * 6)),
+    lambda dataset: dataset.compact(),
+    lambda dataset: dataset.rebalance(ring_of(1)),
+    lambda dataset: dataset.rebalance(ring_of(4)),
+    lambda dataset: dataset.delete(KEYS[5:25]),
+]
+
+
+class Camera:
+    """Copies `folder` before and after each step that makes something durable, as a power cut at
+    that moment would leave it."""
+
+    def __init__(self, folder: Path, patched: pytest.MonkeyPatch) -> None:
+        self._folder = folder
+        self.taken: list[Path] = []
+        for owner, step in ((Layout, "save"), (CommitFile, "write"), (Shard, "sync")):
+            patched.setattr(owner, step, self._around(getattr(owner, step)))
+
+    def _around(self, step: Callable[..., None]) -> Callable[..., None]:
+        def photographed(*given: Any) -> None:
+            self._take()
+            step(*given)
+            self._take()
+
+        return photographed
+
+    def _take(self) -> None:
+        for thread in threading.enumerate():
+            if thread.name == "reclaim":
+                thread.join(10)
+        self.taken.append(self._folder.with_name(f"{len(self.taken)}"))
+        shutil.copytree(self._folder, self.taken[-1])
+
+
+def recovered(folder: Path) -> dict[str, int]:
+    """What `open` finds, on whatever nodes; and it takes items as ever."""
+    dataset = Dataset.open(folder, ring_of(3))
+    dataset.verify()
+    found = content(dataset)
+    dataset.put(["after"], columns([9]))
+    assert content(Dataset.open(folder, ring_of(2))) == {**found, "after": 9}
+    return found
+
+
+@pytest.mark.parametrize("replication", [1, 2])
+def test_a_node_that_leaves_and_joins_again_costs_no_item_wherever_the_power_fails(
+    monkeypatch: pytest.MonkeyPatch, replication: int
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    with in_memory() as root:
+        dataset = new(root / "d", 3, replication)
+        allowed: list[tuple[dict[str, int], dict[str, int]]] = []
+        with monkeypatch.context() as patched:
+            camera = Camera(dataset.folder, patched)
+            for step in REJOIN:
+                before = content(dataset)
+                step(dataset)
+                states = before, content(dataset)
+                allowed += [states] * (len(camera.taken) - len(allowed))
+        for picture, states in zip(camera.taken, allowed, strict=True):
+            assert recovered(picture) in states, picture.name
