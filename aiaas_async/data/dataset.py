@@ -15,11 +15,9 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from aiaas_async.data import layout as layouts
 from aiaas_async.data.commit import CommitFile
@@ -31,16 +29,15 @@ from aiaas_async.data.layout import Layout
 from aiaas_async.data.move import prepare_move
 from aiaas_async.data.placement import Placement, placed_by
 from aiaas_async.data.put import Items, prepare_put
-from aiaas_async.data.reports import Known, Page, PutReport, balance
+from aiaas_async.data.reading import Readable
+from aiaas_async.data.reports import Known, PutReport
 from aiaas_async.data.schema import Columns, DatasetSpec, checked_columns, encode_key
 from aiaas_async.data.shard import Shard
-from aiaas_async.data.source import Source, View
-from aiaas_async.errors import ConflictError, CorruptError, InvalidError, NotFoundError
-from aiaas_async.names import clip
+from aiaas_async.errors import ConflictError, CorruptError, NotFoundError
 from aiaas_async.ring.hashring import Ring
 
 
-class Dataset:
+class Dataset(Readable):
     """An open data set in `folder`. Use `create` once, `open` later.
 
     `open` finishes what a crash interrupted, moves items when the ring has changed, and makes
@@ -50,18 +47,14 @@ class Dataset:
     def __init__(
         self, folder: Path, spec: DatasetSpec, layout: Layout, commits: CommitFile, ring: Ring
     ) -> None:
+        super().__init__(spec, placed_by(_served(ring), spec.replication))
         self.folder = folder
-        self.spec = spec
-        self._placement = placed_by(_served(ring), spec.replication)
         self._commits = commits
         self._changing = threading.RLock()
-        self._publishing = threading.Lock()
-        self._source: Source | None = None
         self.lost: dict[str, CorruptError] = {}
-        self._shards = self._open_shards(layout)
         self._retired: dict[str, Shard] = {}
         self._doubtful = False  # whether the layout on the disk may be another than ours
-        self.removed = False
+        self._shards = self._open_shards(layout)
 
     @classmethod
     def create(cls, folder: Path, spec: DatasetSpec, ring: Ring) -> Dataset:
@@ -156,10 +149,6 @@ class Dataset:
             finally:
                 self.removed = not (self.folder / "spec.json").exists()
 
-    def _check_there(self) -> None:
-        if self.removed:
-            raise NotFoundError(f"data set {self.spec.name} was deleted meanwhile")
-
     @contextmanager
     def _change(self, items: int, placement: Placement | None = None) -> Iterator[None]:
         """One change: what the body prepares is committed and published, or undone.
@@ -194,101 +183,6 @@ class Dataset:
         if self._doubtful:
             self._save_layout(self._placement)
             self._doubtful = False
-
-    def get(self, key: str) -> dict[str, NDArray[Any]]:
-        """The values of one item. Raises `NotFoundError`, `CorruptError`."""
-        raw = Keys.of([encode_key(key)])
-        hashes = self._placement.hashes(raw)
-        damage: CorruptError | None = None
-        with self._publishing:
-            for index in self._placement.targets(hashes)[0].tolist():
-                shard = self._shards[self._placement.members[index]]
-                row = int(shard.find(hashes, raw)[0])
-                if row >= 0:
-                    try:
-                        return shard.values(row)
-                    except CorruptError as error:  # another copy may be whole
-                        damage = error
-        if damage is not None:
-            raise damage
-        raise NotFoundError(f"data set {self.spec.name} has no item {clip(key)}")
-
-    def source(self) -> Source:
-        """The items as they are now, for reading; later changes do not show in it."""
-        with self._publishing:
-            if self._source is None:
-                self._source = Source(self.spec.columns, [_view(s) for s in self._shards.values()])
-            return self._source
-
-    def range(self, start: int, stop: int) -> Page:
-        """Items `start` to `stop` - 1 in the order of arrival; fewer where there are not so many.
-        Numbers move when items before them are replaced or deleted; cursors do not."""
-        if not 0 <= start <= stop:
-            raise InvalidError(f"a range goes from 0 or more up to its end, got {start} to {stop}")
-        source = self.source()
-        indices = np.arange(min(start, len(source)), min(stop, len(source)))
-        cursor = int(source.seqs[indices[-1]]) if len(indices) and stop < len(source) else None
-        return Page(source.keys(indices), source.take(indices), cursor)
-
-    def page(self, after: int | None, limit: int) -> Page:
-        """Up to `limit` items that arrived after cursor `after` (None: from the start)."""
-        if limit < 1:
-            raise InvalidError(f"limit must be 1 or more, got {limit}")
-        source = self.source()
-        start = int(np.searchsorted(source.seqs, max(after or 0, 0), "right"))
-        stop = min(start + limit, len(source))
-        indices = np.arange(start, stop)
-        cursor = int(source.seqs[stop - 1]) if start < stop < len(source) else None
-        return Page(source.keys(indices), source.take(indices), cursor)
-
-    @property
-    def count(self) -> int:
-        """How many items there are; copies count once."""
-        return sum(shard.table.live_count for shard in self._shards.values()) // self.copies
-
-    @property
-    def copies(self) -> int:
-        """How many each item has: `spec.replication`, or one on each node where those are fewer."""
-        return self._placement.copies
-
-    def placement(self) -> dict[str, Any]:
-        """Rows and bytes on each node, `balance` (the fullest node's rows over the mean), the
-        bytes of all files, and those of rows that no longer count, which `compact` gives back."""
-        nodes = {
-            node: {"rows": shard.table.live_count, "bytes": shard.nbytes}
-            for node, shard in self._shards.items()
-        }
-        return {
-            "nodes": nodes,
-            "balance": balance([facts["rows"] for facts in nodes.values()]),
-            "disk_bytes": self.disk_bytes,
-            "reclaimable_bytes": self.reclaimable_bytes,
-        }
-
-    @property
-    def disk_bytes(self) -> int:
-        """Bytes of the files of all shards."""
-        return sum(shard.disk_bytes for shard in self._shards.values())
-
-    @property
-    def value_bytes(self) -> int:
-        """Bytes of the values that count, copies included."""
-        return sum(shard.nbytes for shard in self._shards.values())
-
-    @property
-    def reclaimable_bytes(self) -> int:
-        """Bytes of values that no longer count."""
-        dead = sum(each.table.count - each.table.live_count for each in self._shards.values())
-        return dead * self.spec.item_bytes
-
-    def digest(self) -> str:
-        """SHA-256 of the content in the order of arrival (`Source.digest`)."""
-        return self.source().digest()
-
-    def verify(self) -> None:
-        """Check every byte. Raises `CorruptError` naming the shard and the block."""
-        for shard in self._shards.values():
-            shard.verify()
 
     def rebalance(self, ring: Ring) -> int:
         """Follow the ring: move only the items whose nodes changed; how many copies moved.
@@ -381,16 +275,8 @@ class Dataset:
     def _open_shard(self, name: str, blocks: int) -> Shard:
         return Shard(self.folder / name, self.spec.columns, blocks)
 
-    def __repr__(self) -> str:
-        return f"<Dataset {self.spec.name}: {self.count} items on {len(self._shards)} nodes>"
-
 
 def _served(ring: Ring) -> Ring:
     if not len(ring):
         raise NotFoundError("the ring has no nodes to hold a data set: add one first")
     return ring
-
-
-def _view(shard: Shard) -> View:
-    table = shard.table
-    return View(shard.folder, shard.blocks, table.facts, table.live_rows(), shard.lease)
