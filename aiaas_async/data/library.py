@@ -11,8 +11,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from aiaas_async.data import layout as layouts
 from aiaas_async.data.dataset import Dataset
 from aiaas_async.data.files import storage
 from aiaas_async.data.schema import DatasetSpec, parse_spec
-from aiaas_async.errors import ConflictError, CorruptError, NotFoundError
+from aiaas_async.errors import AiaasError, ConflictError, CorruptError, NotFoundError
 from aiaas_async.names import clip
 from aiaas_async.ring.hashring import Ring
 
@@ -140,22 +139,49 @@ class Library:
         """Move items to where `ring` wants them; how many copies moved. Meanwhile data sets are
         read, created and deleted as ever.
 
-        A damaged data set stays where it is.
+        Each follows for itself; one that cannot stays where it is, and is logged. When all others
+        have followed, the first error is raised that is not damage which every look at the data
+        set tells of; its details have the `copies` that moved.
         """
         with self._following:
-            for spec in self.specs():  # while the ring is the old one: opening one moves nothing
-                with suppress(CorruptError, NotFoundError):
-                    self.get(spec.name)
+            failures = list(self._open_all())  # while the ring is the old one: that moves nothing
             with self._lock:
                 self._ring, opened = ring, list(self._open.values())
-            return sum(_moved(dataset, ring) for dataset in opened)
+            moved = 0
+            for dataset in opened:
+                try:
+                    moved += dataset.rebalance(ring)
+                except NotFoundError:  # it is being deleted
+                    continue
+                except Exception as error:  # of whatever kind: the others follow
+                    failures.append(_told(dataset.spec.name, error))
+            if failures:
+                raise _with_copies(failures[0], moved)
+            return moved
+
+    def _open_all(self) -> Iterator[Exception]:
+        """Open every data set; what keeps one from that, damage aside."""
+        for spec in self.specs():
+            try:
+                self.get(spec.name)
+            except NotFoundError:  # it was deleted meanwhile
+                continue
+            except ConflictError as error:  # it is damaged, or was placed under another secret
+                _told(spec.name, error)
+            except Exception as error:
+                yield _told(spec.name, error)
 
     def __repr__(self) -> str:
         return f"<Library of {len(self._specs)} data sets, {len(self._open)} open>"
 
 
-def _moved(dataset: Dataset, ring: Ring) -> int:
-    """How many copies of its items moved; none of one that is being deleted."""
-    with suppress(NotFoundError):
-        return dataset.rebalance(ring)
-    return 0
+def _told(name: str, error: Exception) -> Exception:
+    defect = not isinstance(error, AiaasError)
+    logger.error("data set %s could not follow the ring: %s", name, error, exc_info=defect)
+    return error
+
+
+def _with_copies(error: Exception, moved: int) -> Exception:
+    if isinstance(error, AiaasError):
+        error.details["copies"] = moved
+    return error

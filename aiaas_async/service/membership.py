@@ -112,7 +112,7 @@ class Membership:
             return {"copies": await self._datasets.follow(self._cluster.ring)}
         except AiaasError as error:
             logger.error("data could not follow the ring: %s", error.message)  # noqa: TRY400
-            return {"copies": 0, "error": error.message}
+            return {"copies": error.details.get("copies", 0), "error": error.message}
 
     async def _uninterrupted(self, change: Coroutine[Any, Any, T]) -> T:
         """`change` to its end, also when the one who asked goes away."""

@@ -15,7 +15,6 @@ from aiaas_async.data.layout import shard_folder
 from aiaas_async.data.library import Library
 from aiaas_async.data.reports import PutReport
 from aiaas_async.errors import ConflictError, CorruptError, NotFoundError, StorageError
-from aiaas_async.ring.hashring import Ring
 from tests.data.build import BODY, columns, content, ring_of
 
 
@@ -198,33 +197,6 @@ def test_while_one_is_created_others_are_read_and_the_ring_may_change(
     assert created
     assert set(dataset.placement()["nodes"]) == {"node-0", "node-1", "node-2"}
     assert library.get("new") is dataset
-
-
-def test_while_items_move_they_and_others_are_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    library = Library(tmp_path, ring_of(2))
-    old, _ = library.declare("old", BODY)
-    old.put(["a"], columns([1]))
-    rebalance, moving, go_on = Dataset.rebalance, Event(), Event()
-
-    def slow(dataset: Dataset, ring: Ring) -> int:
-        if dataset is old:
-            moving.set()
-            assert go_on.wait(10)
-        return rebalance(dataset, ring)
-
-    monkeypatch.setattr(Dataset, "rebalance", slow)
-    with ThreadPoolExecutor(2) as threads:
-        following = threads.submit(library.follow, ring_of(3))
-        assert moving.wait(10)
-        assert content(threads.submit(library.get, "old").result(10)) == {"a": 1}
-        new, _ = threads.submit(library.declare, "new", BODY).result(10)
-        assert not following.done()
-        go_on.set()
-        following.result(10)
-    for dataset in (old, new):
-        assert set(dataset.placement()["nodes"]) == {"node-0", "node-1", "node-2"}
 
 
 def test_while_one_is_deleted_that_is_being_written_others_are_read(

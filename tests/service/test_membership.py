@@ -166,12 +166,12 @@ async def test_data_that_cannot_move_stays_readable_and_is_reported(
         await declared(platform, 100)
 
         async def full(_: Any) -> int:
-            raise StorageError("the disk is full")
+            raise StorageError("the disk is full", {"copies": 7})
 
         with monkeypatch.context() as patch:
             patch.setattr(platform.datasets, "follow", full)
             joined = await platform.membership.join("c")
-        assert joined["moved"] == {"copies": 0, "error": "the disk is full"}
+        assert joined["moved"] == {"copies": 7, "error": "the disk is full"}
         assert (await platform.datasets.get("points", "key 7"))["columns"]["x"] == 7
 
 

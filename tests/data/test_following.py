@@ -1,0 +1,132 @@
+"""When the ring changes each data set follows it for itself, and whoever reads goes on."""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from aiaas_async.data.dataset import Dataset
+from aiaas_async.data.library import Library
+from aiaas_async.errors import ConflictError, CorruptError, StorageError
+from aiaas_async.ring.hashring import Ring
+from tests.data.build import BODY, columns, content, ring_of
+
+KEYS = [f"k{i}" for i in range(50)]
+EXPECTED = dict(zip(KEYS, range(50), strict=True))
+JOINED = {"node-0", "node-1", "node-2"}
+
+
+def filled(folder: Path, *names: str) -> Library:
+    """A library on two nodes with data sets of 50 items."""
+    library = Library(folder, ring_of(2))
+    for name in names:
+        library.declare(name, BODY)[0].put(KEYS, columns(list(range(50))))
+    return library
+
+
+def nodes_of(dataset: Dataset) -> set[str]:
+    return {node for node, facts in dataset.placement()["nodes"].items() if facts["rows"]}
+
+
+def test_one_placed_under_another_secret_keeps_none_of_the_others_from_following(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    filled(tmp_path / "here", "a", "z")
+    elsewhere = Library(tmp_path / "there", Ring(["node-0", "node-1"], b"x" * 16, 16))
+    foreign, _ = elsewhere.declare("foreign", BODY)
+    shutil.copytree(foreign.folder, tmp_path / "here" / foreign.folder.name)
+    library = Library(tmp_path / "here", ring_of(2))
+    assert library.follow(ring_of(3)) > 0
+    assert "data set foreign could not follow the ring: data set foreign was placed" in caplog.text
+    later, _ = library.declare("later", BODY)
+    assert later.placement()["nodes"].keys() == JOINED
+    assert [nodes_of(library.get(name)) for name in "az"] == [JOINED, JOINED]
+    with pytest.raises(ConflictError, match="another secret"):
+        library.get("foreign")
+
+
+def test_one_that_turns_out_damaged_is_told_when_all_others_have_followed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    filled(tmp_path, "a", "b", "c")
+    again = Library(tmp_path, ring_of(2))
+    for path in again.get("b").folder.glob("*/c0.bin"):
+        path.unlink()
+    with pytest.raises(CorruptError, match=r"has no file c0\.bin") as caught:
+        again.follow(ring_of(3))
+    assert "data set b could not follow the ring: shard" in caplog.text
+    assert [nodes_of(again.get(name)) for name in "ac"] == [JOINED, JOINED]
+    assert again.declare("later", BODY)[0].placement()["nodes"].keys() == JOINED
+    assert caught.value.details["copies"] == sum(
+        again.get(name).placement()["nodes"]["node-2"]["rows"] for name in "ac"
+    )
+
+
+def test_one_that_the_disk_has_no_room_for_is_read_where_it_is_and_follows_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = filled(tmp_path, "a", "b", "c")
+    rebalance = Dataset.rebalance
+
+    def full(dataset: Dataset, ring: Ring) -> int:
+        if dataset.spec.name == "a":
+            raise StorageError("no space")
+        return rebalance(dataset, ring)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Dataset, "rebalance", full)
+        with pytest.raises(StorageError, match="no space"):
+            library.follow(ring_of(3))
+    assert [nodes_of(library.get(name)) for name in "bc"] == [JOINED, JOINED]
+    assert content(library.get("a")) == EXPECTED
+    library.follow(ring_of(3))
+    assert nodes_of(library.get("a")) == JOINED
+
+
+def test_a_defect_met_with_one_keeps_none_of_the_others_from_following(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(tmp_path, "a", "b")
+    library, opened = Library(tmp_path, ring_of(2)), Dataset.open
+
+    def failing(folder: Path, ring: Ring) -> Dataset:
+        if folder.name == library.specs()[0].id:
+            raise PermissionError(13, "Permission denied")
+        return opened(folder, ring)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Dataset, "open", failing)
+        with pytest.raises(PermissionError):
+            library.follow(ring_of(3))
+    assert [nodes_of(library.get(name)) for name in "ab"] == [JOINED, JOINED]
+
+
+def test_while_items_move_they_and_others_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = Library(tmp_path, ring_of(2))
+    old, _ = library.declare("old", BODY)
+    old.put(["a"], columns([1]))
+    rebalance, moving, go_on = Dataset.rebalance, Event(), Event()
+
+    def slow(dataset: Dataset, ring: Ring) -> int:
+        if dataset is old:
+            moving.set()
+            assert go_on.wait(10)
+        return rebalance(dataset, ring)
+
+    monkeypatch.setattr(Dataset, "rebalance", slow)
+    with ThreadPoolExecutor(2) as threads:
+        following = threads.submit(library.follow, ring_of(3))
+        assert moving.wait(10)
+        assert content(threads.submit(library.get, "old").result(10)) == {"a": 1}
+        new, _ = threads.submit(library.declare, "new", BODY).result(10)
+        assert not following.done()
+        go_on.set()
+        following.result(10)
+    for dataset in (old, new):
+        assert set(dataset.placement()["nodes"]) == {"node-0", "node-1", "node-2"}
