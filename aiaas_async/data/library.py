@@ -12,6 +12,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +29,28 @@ from aiaas_async.ring.hashring import Ring
 logger = logging.getLogger(__name__)
 
 
+class _Entry:
+    """A declared data set, `dataset` once it is open. Who opens or deletes it holds `lock`."""
+
+    def __init__(self, spec: DatasetSpec, dataset: Dataset | None = None) -> None:
+        self.spec = spec
+        self.dataset = dataset
+        self.lock = threading.Lock()
+
+
 class Library:
     """Data sets in the folders of `root`, placed by `ring`. Its functions block."""
 
     def __init__(self, root: Path, ring: Ring) -> None:
         self._root = root
         self._ring = ring
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()  # for a moment, to look or to enter
         # Held while one is created, or items move: others are read meanwhile.
         self._declaring, self._following = threading.Lock(), threading.Lock()
-        self._open: dict[str, Dataset] = {}
         with storage(root):
             root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.damaged: dict[str, str] = {}
-        self._specs: dict[str, DatasetSpec] = {}
+        self._entries: dict[str, _Entry] = {}
         for folder in sorted(root.iterdir()):
             self._admit(folder)
 
@@ -54,28 +63,29 @@ class Library:
         except CorruptError as error:
             self.damaged[folder.name] = error.message
         else:
-            self._specs[spec.name] = spec
+            self._entries[spec.name] = _Entry(spec)
 
     def specs(self) -> list[DatasetSpec]:
         """What is declared, by name."""
         with self._lock:
-            return [self._specs[name] for name in sorted(self._specs)]
+            return [self._entries[name].spec for name in sorted(self._entries)]
 
     def declare(self, name: str, body: Mapping[str, Any]) -> tuple[Dataset, bool]:
         """Create the data set a body declares (`schema.parse_spec`), or find the same one.
 
         The flag says whether it is new. Raises `InvalidError`, and `ConflictError` when the
-        name is taken by one with other columns or another replication.
+        name is taken by one with other columns or another replication; `NotFoundError` when that
+        one is being deleted.
         """
         spec = parse_spec(name, secrets.token_hex(8), body, time.time())
         with self._declaring:
             with self._lock:
-                if name in self._specs:
-                    return self._same(spec), False
-            return self._create(spec), True
+                known = self._entries.get(name)
+            if known is None:
+                return self._create(spec), True
+        return self._same(known.spec, spec), False
 
-    def _same(self, asked: DatasetSpec) -> Dataset:
-        known = self._specs[asked.name]
+    def _same(self, known: DatasetSpec, asked: DatasetSpec) -> Dataset:
         if (known.columns, known.replication) != (asked.columns, asked.replication):
             raise ConflictError(
                 f"data set {asked.name} exists with other columns or replication; delete it first, "
@@ -91,49 +101,62 @@ class Library:
             with self._lock:
                 if self._ring is not ring:  # a node came or went meanwhile
                     dataset.rebalance(self._ring)
-                self._open[spec.name], self._specs[spec.name] = dataset, spec
+                self._entries[spec.name] = _Entry(spec, dataset)
         except BaseException:
             layouts.remove(folder)  # or a restart would find what nobody was told of
             raise
         return dataset
 
     def get(self, name: str) -> Dataset:
-        """Raises `NotFoundError`, or `CorruptError` saying what is damaged."""
-        with self._lock:
-            self._check_known(name)
-            if name not in self._open:
-                folder = self._root / self._specs[name].id
-                self._open[name] = Dataset.open(folder, self._ring)
-                for node, damage in self._open[name].lost.items():
-                    logger.warning(
-                        "data set %s: what node %s held was lost and is copied anew: %s",
-                        *(name, node, damage.message),
-                    )
-            return self._open[name]
+        """Opened when it is first asked for: meanwhile others are read. Raises `NotFoundError`, or
+        `CorruptError` saying what is damaged."""
+        if (opened := self._entry(name).dataset) is not None:
+            return opened
+        with self._held(name) as entry:
+            return entry.dataset or self._opened(entry)
 
-    def _check_known(self, name: str) -> None:
-        if name in self._specs:
-            return
-        near = difflib.get_close_matches(name[:80], self._specs, 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {len(self._specs)}"
+    def _entry(self, name: str) -> _Entry:
+        with self._lock:
+            if (entry := self._entries.get(name)) is not None:
+                return entry
+            near = difflib.get_close_matches(name[:80], self._entries, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {len(self._entries)}"
         raise NotFoundError(f"no data set is called {clip(name)}; {hint}")
+
+    @contextmanager
+    def _held(self, name: str) -> Iterator[_Entry]:
+        """The entry, while nobody else opens or deletes it."""
+        entry = self._entry(name)
+        with entry.lock:
+            if self._entries.get(name) is not entry:
+                raise NotFoundError(f"data set {name} was deleted meanwhile")
+            yield entry
+
+    def _opened(self, entry: _Entry) -> Dataset:
+        while True:
+            ring = self._ring
+            dataset = Dataset.open(self._root / entry.spec.id, ring)
+            _tell_lost(dataset)
+            with self._lock:
+                if self._ring is ring:  # or else nobody would let it follow
+                    entry.dataset = dataset
+                    return dataset
 
     def delete(self, name: str, *, only_empty: bool = False) -> None:
         """Remove a data set and its files; a damaged one too. Raises `NotFoundError`, and
         `ConflictError` for one that has items where it was to be empty."""
-        with self._lock:
-            self._check_known(name)
-            opened = self.get(name) if only_empty else self._open.get(name)
-            if opened is None:
-                layouts.remove(self._root / self._specs[name].id)
-                del self._specs[name]
-                return
-        try:
-            opened.remove(only_empty=only_empty)  # waits for a change under way; others do not
-        finally:
-            with self._lock:
-                if opened.removed and self._open.get(name) is opened:
-                    del self._specs[name], self._open[name]
+        with self._held(name) as entry:
+            folder = self._root / entry.spec.id
+            dataset = entry.dataset or (self._opened(entry) if only_empty else None)
+            try:
+                if dataset is None:
+                    layouts.remove(folder)
+                else:
+                    dataset.remove(only_empty=only_empty)  # waits for a change under way
+            finally:
+                if not (folder / "spec.json").exists():
+                    with self._lock:
+                        del self._entries[name]
 
     def follow(self, ring: Ring) -> int:
         """Move items to where `ring` wants them; how many copies moved. Meanwhile data sets are
@@ -146,9 +169,9 @@ class Library:
         with self._following:
             failures = list(self._open_all())  # while the ring is the old one: that moves nothing
             with self._lock:
-                self._ring, opened = ring, list(self._open.values())
+                self._ring, entries = ring, list(self._entries.values())
             moved = 0
-            for dataset in opened:
+            for dataset in (entry.dataset for entry in entries if entry.dataset):
                 try:
                     moved += dataset.rebalance(ring)
                 except NotFoundError:  # it is being deleted
@@ -172,7 +195,16 @@ class Library:
                 yield _told(spec.name, error)
 
     def __repr__(self) -> str:
-        return f"<Library of {len(self._specs)} data sets, {len(self._open)} open>"
+        opened = sum(entry.dataset is not None for entry in self._entries.values())
+        return f"<Library of {len(self._entries)} data sets, {opened} open>"
+
+
+def _tell_lost(dataset: Dataset) -> None:
+    for node, damage in dataset.lost.items():
+        logger.warning(
+            "data set %s: what node %s held was lost and is copied anew: %s",
+            *(dataset.spec.name, node, damage.message),
+        )
 
 
 def _told(name: str, error: Exception) -> Exception:

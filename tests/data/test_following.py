@@ -6,11 +6,13 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 
 from aiaas_async.data.dataset import Dataset
 from aiaas_async.data.library import Library
+from aiaas_async.data.move import prepare_move
 from aiaas_async.errors import ConflictError, CorruptError, StorageError
 from aiaas_async.ring.hashring import Ring
 from tests.data.build import BODY, columns, content, ring_of
@@ -105,28 +107,72 @@ def test_a_defect_met_with_one_keeps_none_of_the_others_from_following(
     assert [nodes_of(library.get(name)) for name in "ab"] == [JOINED, JOINED]
 
 
+class Held:
+    """Holds the first move of items where it has begun, until `go_on`."""
+
+    def __init__(self, patched: pytest.MonkeyPatch) -> None:
+        self.begun, self.go_on = Event(), Event()
+        patched.setattr("aiaas_async.data.dataset.prepare_move", self._move)
+
+    def _move(self, *given: Any) -> int:
+        if not self.begun.is_set():
+            self.begun.set()
+            assert self.go_on.wait(10)
+        return prepare_move(*given)
+
+
 def test_while_items_move_they_and_others_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    library = Library(tmp_path, ring_of(2))
-    old, _ = library.declare("old", BODY)
-    old.put(["a"], columns([1]))
-    rebalance, moving, go_on = Dataset.rebalance, Event(), Event()
-
-    def slow(dataset: Dataset, ring: Ring) -> int:
-        if dataset is old:
-            moving.set()
-            assert go_on.wait(10)
-        return rebalance(dataset, ring)
-
-    monkeypatch.setattr(Dataset, "rebalance", slow)
+    library, held = filled(tmp_path, "old", "other"), Held(monkeypatch)
+    old = library.get("old")
     with ThreadPoolExecutor(2) as threads:
         following = threads.submit(library.follow, ring_of(3))
-        assert moving.wait(10)
-        assert content(threads.submit(library.get, "old").result(10)) == {"a": 1}
+        assert held.begun.wait(10)
+        for name in ("old", "other"):
+            dataset = threads.submit(library.get, name).result(10)
+            assert content(dataset) == EXPECTED
+            assert dataset.count == 50
+            assert [int(dataset.get(key)["label"]) for key in KEYS] == list(range(50))
+            assert dataset.page(None, 50).keys == KEYS
         new, _ = threads.submit(library.declare, "new", BODY).result(10)
         assert not following.done()
-        go_on.set()
+        held.go_on.set()
         following.result(10)
-    for dataset in (old, new):
-        assert set(dataset.placement()["nodes"]) == {"node-0", "node-1", "node-2"}
+    for each in (old, new):
+        assert each.placement()["nodes"].keys() == JOINED
+
+
+def test_while_one_is_opened_and_its_items_move_others_are_read_and_it_is_opened_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(tmp_path, "old", "other")
+    library = Library(tmp_path, ring_of(3))
+    other, held = library.get("other"), Held(monkeypatch)
+    with ThreadPoolExecutor(3) as threads:
+        opening = [threads.submit(library.get, "old") for _ in range(2)]
+        assert held.begun.wait(10)
+        assert threads.submit(library.get, "other").result(10) is other
+        assert [spec.name for spec in threads.submit(library.specs).result(10)] == ["old", "other"]
+        assert not any(each.done() for each in opening)
+        held.go_on.set()
+        first, second = (each.result(10) for each in opening)
+    assert first is second
+    assert content(first) == EXPECTED
+    assert nodes_of(first) == JOINED
+
+
+def test_one_that_is_opened_while_the_ring_changes_follows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(tmp_path, "old")
+    library, opened, rings = Library(tmp_path, ring_of(2)), Dataset.open, [ring_of(3)]
+
+    def late(folder: Path, ring: Ring) -> Dataset:
+        dataset = opened(folder, ring)
+        if rings:
+            library._ring = rings.pop()
+        return dataset
+
+    monkeypatch.setattr(Dataset, "open", late)
+    assert nodes_of(library.get("old")) == JOINED

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from aiaas_async.data import layout as layouts
 from aiaas_async.data.dataset import Dataset
 from aiaas_async.data.layout import shard_folder
 from aiaas_async.data.library import Library
@@ -225,6 +226,33 @@ def test_while_one_is_deleted_that_is_being_written_others_are_read(
         deleting.result(10)
     with pytest.raises(NotFoundError):
         library.get("old")
+
+
+def test_while_one_that_nobody_opened_is_deleted_others_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("old", "other"):
+        Library(tmp_path, ring_of(2)).declare(name, BODY)
+    library = Library(tmp_path, ring_of(2))
+    remove, removing, go_on, waited_for = layouts.remove, Event(), Event(), Event()
+
+    def slow(folder: Path) -> None:
+        removing.set()
+        assert go_on.wait(10)
+        remove(folder)
+
+    monkeypatch.setattr(layouts, "remove", slow)
+    monkeypatch.setattr(library._entries["old"], "lock", Contested(waited_for))
+    with ThreadPoolExecutor(3) as threads:
+        deleting = threads.submit(library.delete, "old")
+        assert removing.wait(10)
+        assert threads.submit(library.get, "other").result(10).count == 0
+        reading = threads.submit(library.get, "old")
+        assert waited_for.wait(10)
+        go_on.set()
+        deleting.result(10)
+        with pytest.raises(NotFoundError, match="old was deleted meanwhile"):
+            reading.result(10)
 
 
 def test_a_deletion_that_fails_leaves_a_data_set_that_serves_and_follows_the_ring(
