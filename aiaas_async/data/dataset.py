@@ -33,7 +33,7 @@ from aiaas_async.data.reading import Readable
 from aiaas_async.data.reports import Known, PutReport
 from aiaas_async.data.schema import Columns, DatasetSpec, checked_columns, encode_key
 from aiaas_async.data.shard import Shard
-from aiaas_async.errors import ConflictError, CorruptError, NotFoundError
+from aiaas_async.errors import ConflictError, CorruptError, NotFoundError, StorageError
 from aiaas_async.ring.hashring import Ring
 
 
@@ -41,7 +41,8 @@ class Dataset(Readable):
     """An open data set in `folder`. Use `create` once, `open` later.
 
     `open` finishes what a crash interrupted, moves items when the ring has changed, and makes
-    new copies of those that `lost` shards held, where others have one left.
+    new copies of those that `lost` shards held, where others have one left. Where the disk has no
+    room for that (`unmoved` says why) items are read where they are, and move before any change.
     """
 
     def __init__(
@@ -54,7 +55,9 @@ class Dataset(Readable):
         self.lost: dict[str, CorruptError] = {}
         self._retired: dict[str, Shard] = {}
         self._doubtful = False  # whether the layout on the disk may be another than ours
+        self.unmoved: StorageError | None = None
         self._shards = self._open_shards(layout)
+        self._astray = bool(self.lost) or self._placement.fingerprint != layout.fingerprint
 
     @classmethod
     def create(cls, folder: Path, spec: DatasetSpec, ring: Ring) -> Dataset:
@@ -86,8 +89,11 @@ class Dataset(Readable):
             )
         layouts.sweep(folder, layout)
         dataset = cls(folder, spec, layout, CommitFile(folder / "commit.bin"), ring)
-        if dataset.lost or dataset._placement.fingerprint != layout.fingerprint:
-            dataset.rebalance(ring)
+        if dataset._astray:
+            try:
+                dataset.rebalance(ring)
+            except StorageError as error:
+                dataset.unmoved = error
         return dataset
 
     def put(
@@ -126,7 +132,7 @@ class Dataset(Readable):
         raw = Keys.of(list(dict.fromkeys(map(encode_key, keys))))
         hashes = self._placement.hashes(raw)
         with self._changing:
-            self._check_there()
+            self._finish_move()
             found = {node: shard.find(hashes, raw) for node, shard in self._shards.items()}
             count = np.count_nonzero(np.max(list(found.values()), axis=0, initial=-1) >= 0)
             if count:
@@ -156,7 +162,8 @@ class Dataset(Readable):
         `items` new ones are numbered; a new `placement` holds from the commit on.
         """
         with self._changing:
-            self._settle()
+            if placement is None:
+                self._finish_move()
             for shard in self._shards.values():
                 shard.clean()
             try:
@@ -172,7 +179,8 @@ class Dataset(Readable):
             with self._publishing:
                 for shard in self._shards.values():
                     shard.apply()
-                self._placement = placement or self._placement
+                if placement is not None:
+                    self._placement, self._astray = placement, False
                 self._source = None
 
     def _settle(self) -> None:
@@ -183,6 +191,13 @@ class Dataset(Readable):
         if self._doubtful:
             self._save_layout(self._placement)
             self._doubtful = False
+
+    def _finish_move(self) -> None:
+        """Make the move that `open` could not: who changes items looks for them where they belong.
+        Raises `StorageError`, `NotFoundError`."""
+        self._settle()
+        if self._astray:
+            self.rebalance(self._placement.ring)
 
     def rebalance(self, ring: Ring) -> int:
         """Follow the ring: move only the items whose nodes changed; how many copies moved.
@@ -215,7 +230,7 @@ class Dataset(Readable):
         nothing: the new folder becomes the shard's when the layout is renamed into place.
         """
         with self._changing:
-            self._settle()
+            self._finish_move()
             before = self.disk_bytes
             for node, shard in self._shards.items():
                 if shard.table.live_count < shard.table.count:

@@ -136,7 +136,7 @@ class Library:
         while True:
             ring = self._ring
             dataset = Dataset.open(self._root / entry.spec.id, ring)
-            _tell_lost(dataset)
+            _tell_of(dataset)
             with self._lock:
                 if self._ring is ring:  # or else nobody would let it follow
                     entry.dataset = dataset
@@ -199,11 +199,17 @@ class Library:
         return f"<Library of {len(self._entries)} data sets, {opened} open>"
 
 
-def _tell_lost(dataset: Dataset) -> None:
+def _tell_of(dataset: Dataset) -> None:
     for node, damage in dataset.lost.items():
         logger.warning(
             "data set %s: what node %s held was lost and is copied anew: %s",
             *(dataset.spec.name, node, damage.message),
+        )
+    if dataset.unmoved is not None:
+        logger.error(
+            "data set %s: items are read where they are; they move to where they belong before the "
+            "next change of it or of the ring, as this time they could not: %s",
+            *(dataset.spec.name, dataset.unmoved.message),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ class Readable:
         self._placement = placement
         self._shards: dict[str, Shard] = {}
         self._source: Source | None = None
+        self._astray = False  # whether items lie elsewhere than the placement has them
 
     def _check_there(self) -> None:
         if self.removed:
@@ -40,8 +42,7 @@ class Readable:
         hashes = self._placement.hashes(raw)
         damage: CorruptError | None = None
         with self._publishing:
-            for index in self._placement.targets(hashes)[0].tolist():
-                shard = self._shards[self._placement.members[index]]
+            for shard in self._holders(hashes):
                 row = int(shard.find(hashes, raw)[0])
                 if row >= 0:
                     try:
@@ -51,6 +52,13 @@ class Readable:
         if damage is not None:
             raise damage
         raise NotFoundError(f"data set {self.spec.name} has no item {clip(key)}")
+
+    def _holders(self, hashes: NDArray[np.uint64]) -> Iterable[Shard]:
+        """The shards that may have one item, its owner's first."""
+        if self._astray:
+            return self._shards.values()
+        indices = self._placement.targets(hashes)[0].tolist()
+        return [self._shards[self._placement.members[index]] for index in indices]
 
     def source(self) -> Source:
         """The items as they are now, for reading; later changes do not show in it."""
@@ -83,6 +91,8 @@ class Readable:
     @property
     def count(self) -> int:
         """How many items there are; copies count once."""
+        if self._astray:
+            return len(self.source())
         return sum(shard.table.live_count for shard in self._shards.values()) // self.copies
 
     @property

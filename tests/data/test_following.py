@@ -176,3 +176,51 @@ def test_one_that_is_opened_while_the_ring_changes_follows_it(
 
     monkeypatch.setattr(Dataset, "open", late)
     assert nodes_of(library.get("old")) == JOINED
+
+
+def full(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("then", ["put", "delete", "compact", "follow", "restart"])
+@pytest.mark.parametrize(("replication", "before"), [(1, 2), (2, 1), (2, 3)])
+def test_one_that_a_full_disk_keeps_from_moving_at_a_restart_is_read_and_moves_later(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    replication: int,
+    before: int,
+    then: str,
+) -> None:
+    first, _ = Library(tmp_path, ring_of(before)).declare("a", {**BODY, "replication": replication})
+    first.put(KEYS, columns(list(range(50))))
+    library = Library(tmp_path, ring_of(4))
+    with monkeypatch.context() as patched:
+        patched.setattr("aiaas_async.data.files._write", full)
+        dataset = library.get("a")
+        assert "data set a: items are read where they are" in caplog.text
+        assert "No space left on device" in caplog.text
+        assert content(dataset) == EXPECTED
+        assert dataset.count == 50
+        assert [int(dataset.get(key)["label"]) for key in KEYS] == list(range(50))
+        for change in (lambda: dataset.put(["k1"], columns([1])), lambda: dataset.delete(["k1"])):
+            with pytest.raises(StorageError, match="No space left on device"):
+                change()
+    if then == "put":
+        assert dataset.put(KEYS[:9], columns(list(range(9)))).replaced == 9
+    elif then == "delete":
+        assert dataset.delete(KEYS[:9]) == 9
+        dataset.put(KEYS[:9], columns(list(range(9))))
+    elif then == "compact":
+        dataset.compact()
+    elif then == "follow":
+        library.follow(ring_of(4))
+    again = Library(tmp_path, ring_of(4)).get("a")
+    again.verify()
+    for each in (again, dataset) if then != "restart" else (again,):
+        assert content(each) == EXPECTED
+        assert each.count == 50
+        assert sum(facts["rows"] for facts in each.placement()["nodes"].values()) == (
+            50 * replication
+        )
+        assert nodes_of(each) == {"node-0", "node-1", "node-2", "node-3"}
