@@ -56,6 +56,7 @@ class Dataset(Readable):
         self._retired: dict[str, Shard] = {}
         self._doubtful = False  # whether the layout on the disk may be another than ours
         self.unmoved: StorageError | None = None
+        self._sure_copies = 0  # that each item has at the least
         self._shards = self._open_shards(layout)
         self._astray = bool(self.lost) or self._placement.fingerprint != layout.fingerprint
 
@@ -181,6 +182,7 @@ class Dataset(Readable):
                     shard.apply()
                 if placement is not None:
                     self._placement, self._astray = placement, False
+                    self._sure_copies = placement.copies
                 self._source = None
 
     def _settle(self) -> None:
@@ -269,8 +271,9 @@ class Dataset(Readable):
     ) -> None:
         """While items are `moving` shards of nodes that leave count as well."""
         known = {node: shard.name for node, shard in (shards or self._shards).items()}
-        leaving = known if moving else ()
-        layouts.of(placement, known, leaving, moving=moving).save(self.folder / "layout.json")
+        sure = self._sure_copies
+        layout = layouts.moving(placement, known, sure) if moving else layouts.of(placement, known)
+        layout.save(self.folder / "layout.json")
 
     def _open_shards(self, layout: Layout) -> dict[str, Shard]:
         """The shards; an empty one for each that is lost, while every item has a copy left.
@@ -282,7 +285,8 @@ class Dataset(Readable):
                 shards[node] = self._open_shard(name, self._commits.last.blocks.get(name, 0))
             except CorruptError as error:
                 self.lost[node] = error
-        if self.lost and len(self.lost) >= min(self.spec.replication, len(layout.shards)):
+        self._sure_copies = layout.copies_of(self.spec.replication) - len(self.lost)
+        if self.lost and self._sure_copies < 1:
             raise next(iter(self.lost.values()))
         fresh = {node: self._open_shard(layouts.next_folder(node), 0) for node in self.lost}
         return {**shards, **fresh}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -23,11 +23,19 @@ from aiaas_async.ring.hashring import Ring
 
 class Layout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`shards`: node to folder; `probe`: where the ring's hash puts a fixed key (it tells
-    whether the secret is still the same); `fingerprint`: of the placement."""
+    whether the secret is still the same); `fingerprint`: of the placement, empty while items
+    move; `copies`: how many each item has at least. Earlier releases did not write that down."""
 
     shards: dict[str, str]
     probe: str
     fingerprint: str
+    copies: int | None = None
+
+    def copies_of(self, replication: int) -> int:
+        """How many copies each item of a data set with this replication has at least."""
+        if self.copies is not None:
+            return self.copies
+        return min(replication, len(self.shards)) if self.fingerprint else 1
 
     def begin(self, path: Path) -> None:
         """Write where there is none; whoever calls makes the name durable. Raises
@@ -83,18 +91,16 @@ def remove(folder: Path) -> None:
                 shutil.rmtree(folder)
 
 
-def of(
-    placement: Placement,
-    known: Mapping[str, str],
-    leaving: Iterable[str] = (),
-    *,
-    moving: bool = False,
-) -> Layout:
-    """Shards for the placement's members and for nodes that leave, in the folders `known`; while
-    items are `moving` the fingerprint is empty, so that `open` looks where they are."""
-    nodes = (*placement.members, *leaving)
-    shards = {node: known.get(node) or shard_folder(node) for node in nodes}
-    return Layout(shards, probe(placement.ring), "" if moving else placement.fingerprint)
+def of(placement: Placement, known: Mapping[str, str]) -> Layout:
+    """Shards for the placement's members, in the folders `known`."""
+    shards = {node: known.get(node) or shard_folder(node) for node in placement.members}
+    return Layout(shards, probe(placement.ring), placement.fingerprint, placement.copies)
+
+
+def moving(placement: Placement, known: Mapping[str, str], copies: int) -> Layout:
+    """While items that have `copies` move to where the placement wants them: shards of nodes that
+    come and of those that leave, in the folders `known`."""
+    return Layout(dict(known), probe(placement.ring), "", min(copies, placement.copies))
 
 
 def probe(ring: Ring) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -74,6 +75,54 @@ def test_without_another_copy_the_loss_is_told_and_nothing_is_made_up(tmp_path: 
     gone(tmp_path / "two" / shard_folder("node-0"))
     with pytest.raises(CorruptError, match="has no log"):
         Dataset.open(tmp_path / "two", ring_of(3))
+
+
+def full(*_: object) -> int:
+    raise StorageError("no space")
+
+
+def test_copies_that_a_full_disk_kept_from_being_made_do_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = new(tmp_path, 1, 2)
+    dataset.put(KEYS, columns(list(range(200))))
+    with monkeypatch.context() as patched:
+        patched.setattr("aiaas_async.data.dataset.prepare_move", full)
+        with pytest.raises(StorageError):
+            dataset.rebalance(ring_of(2))
+    log_damaged(tmp_path / shard_folder("node-0"))
+    with pytest.raises(CorruptError, match="block 0 is damaged"):
+        Dataset.open(tmp_path, ring_of(2))
+
+
+def test_a_lost_node_that_a_full_disk_kept_from_being_copied_anew_stays_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone(filled(tmp_path, 2, nodes=2))
+    with monkeypatch.context() as patched:
+        patched.setattr("aiaas_async.data.dataset.prepare_move", full)
+        for _ in range(2):
+            assert content(Dataset.open(tmp_path, ring_of(2))) == EXPECTED
+    values_cut(tmp_path / shard_folder("node-0"))
+    with pytest.raises(CorruptError, match="column image has 0 of"):
+        Dataset.open(tmp_path, ring_of(2))
+
+
+def as_earlier_releases_had_it(layout: Path, *, moving: bool) -> None:
+    facts = json.loads(layout.read_text())
+    del facts["copies"]
+    layout.write_text(json.dumps(facts | ({"fingerprint": ""} if moving else {})))
+
+
+def test_a_layout_of_an_earlier_release_says_how_many_copies_there_are_unless_items_moved(
+    tmp_path: Path,
+) -> None:
+    for name in ("at rest", "moving"):
+        gone(filled(tmp_path / name, 2))
+        as_earlier_releases_had_it(tmp_path / name / "layout.json", moving=name == "moving")
+    assert content(Dataset.open(tmp_path / "at rest", ring_of(3))) == EXPECTED
+    with pytest.raises(CorruptError, match="has no log"):
+        Dataset.open(tmp_path / "moving", ring_of(3))
 
 
 @pytest.mark.parametrize("after", [0, 1])
