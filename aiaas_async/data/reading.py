@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -36,21 +37,30 @@ class Readable:
         if self.removed:
             raise NotFoundError(f"data set {self.spec.name} was deleted meanwhile")
 
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        """Of a deleted data set missing files are no damage. Raises `NotFoundError`."""
+        try:
+            yield
+        except CorruptError:
+            self._check_there()
+            raise
+
     def get(self, key: str) -> dict[str, NDArray[Any]]:
         """The values of one item. Raises `NotFoundError`, `CorruptError`."""
         raw = Keys.of([encode_key(key)])
         hashes = self._placement.hashes(raw)
         damage: CorruptError | None = None
-        with self._publishing:
+        with self._looking(), self._publishing:
             for shard in self._holders(hashes):
-                row = int(shard.find(hashes, raw)[0])
-                if row >= 0:
-                    try:
+                try:
+                    row = int(shard.find(hashes, raw)[0])
+                    if row >= 0:
                         return shard.values(row)
-                    except CorruptError as error:  # another copy may be whole
-                        damage = error
-        if damage is not None:
-            raise damage
+                except CorruptError as error:  # another copy may be whole
+                    damage = error
+            if damage is not None:
+                raise damage
         raise NotFoundError(f"data set {self.spec.name} has no item {clip(key)}")
 
     def _holders(self, hashes: NDArray[np.uint64]) -> Iterable[Shard]:
@@ -61,8 +71,9 @@ class Readable:
         return [self._shards[self._placement.members[index]] for index in indices]
 
     def source(self) -> Source:
-        """The items as they are now, for reading; later changes do not show in it."""
-        with self._publishing:
+        """The items as they are now, for reading; later changes do not show in it. Raises
+        `CorruptError`, and `NotFoundError` once it is deleted."""
+        with self._looking(), self._publishing:
             if self._source is None:
                 self._source = Source(self.spec.columns, [_view(s) for s in self._shards.values()])
             return self._source

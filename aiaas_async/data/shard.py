@@ -13,6 +13,7 @@ change over many shards is all or nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -164,13 +165,14 @@ class Shard:
             self._soiled = False
 
     def find(self, hashes: NDArray[np.uint64], keys: Keys) -> NDArray[np.int64]:
-        """The live row of each key, -1 where there is none."""
+        """The live row of each key, -1 where there is none. Raises `CorruptError`."""
         found = np.full(len(hashes), -1, np.int64)
         which, rows = self._index.candidates(hashes)
         kept = self.table.live[rows]
         if kept.any():
             asked = list(keys)
-            with (self.folder / "log").open("rb") as log:
+            path = self.folder / "log"
+            with present(path), path.open("rb") as log:
                 for at, row in zip(which[kept].tolist(), rows[kept].tolist(), strict=True):
                     fact = self.table.facts[row]
                     log.seek(int(fact["key_at"]))
@@ -211,7 +213,7 @@ class Shard:
         arrays = {}
         for name, path in self.files():
             column = self.columns[name]
-            with path.open("rb") as file:
+            with present(path), path.open("rb") as file:
                 file.seek(first * column.nbytes)
                 raw = file.read(count * column.nbytes)
             if len(raw) < count * column.nbytes:
@@ -232,7 +234,17 @@ class Shard:
 def read_log(folder: Path, blocks: int) -> Iterator[Block]:
     """The first `blocks` blocks of the log in `folder`. Raises `CorruptError`."""
     path = folder / "log"
-    if blocks and not path.exists():
-        raise CorruptError(f"shard {folder.name} has no log: the data set was moved or deleted")
-    raw = path.read_bytes() if blocks else b""
+    with present(path):
+        raw = path.read_bytes() if blocks else b""
     return journal.read(memoryview(raw), blocks, folder.name)
+
+
+@contextmanager
+def present(path: Path) -> Iterator[None]:
+    """A file of a shard that is not there is damage. Raises `CorruptError`."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise CorruptError(
+            f"shard {path.parent.name} has no {path.name}: the data set was moved or deleted"
+        ) from error

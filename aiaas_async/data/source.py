@@ -22,7 +22,7 @@ from aiaas_async.data.keys import Keys, gather
 from aiaas_async.data.lease import Lease
 from aiaas_async.data.rows import RowTable
 from aiaas_async.data.schema import Column
-from aiaas_async.data.shard import read_log
+from aiaas_async.data.shard import present, read_log
 from aiaas_async.errors import CorruptError, InvalidError
 
 _DIGEST_ROWS: Final = 65_536
@@ -264,13 +264,8 @@ def _view(folder: Path, blocks: int) -> View:
 
 
 def _mapped(path: Path) -> Log:
-    """The file, read-only; an empty file cannot be mapped."""
-    try:
-        with path.open("rb") as file:
-            if path.stat().st_size == 0:
-                return b""
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except FileNotFoundError as error:
-        raise CorruptError(
-            f"shard {path.parent.name} has no file {path.name}: the data set was moved or deleted"
-        ) from error
+    """The file, read-only; an empty file cannot be mapped. Raises `CorruptError`."""
+    with present(path), path.open("rb") as file:
+        if path.stat().st_size == 0:
+            return b""
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -58,7 +58,7 @@ def test_one_that_turns_out_damaged_is_told_when_all_others_have_followed(
     again = Library(tmp_path, ring_of(2))
     for path in again.get("b").folder.glob("*/c0.bin"):
         path.unlink()
-    with pytest.raises(CorruptError, match=r"has no file c0\.bin") as caught:
+    with pytest.raises(CorruptError, match=r"has no c0\.bin") as caught:
         again.follow(ring_of(3))
     assert "data set b could not follow the ring: shard" in caplog.text
     assert [nodes_of(again.get(name)) for name in "ac"] == [JOINED, JOINED]

@@ -125,6 +125,32 @@ def test_nothing_changes_a_data_set_that_is_deleted(tmp_path: Path, only_empty: 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_who_reads_a_data_set_that_is_deleted_is_told_so_and_of_no_damage(tmp_path: Path) -> None:
+    library = Library(tmp_path, ring_of(2))
+    dataset, _ = library.declare("digits", BODY)
+    dataset.put(["a"], columns([1]))
+    library.delete("digits")
+    reads: list[Callable[[], object]] = [
+        lambda: dataset.get("a"),
+        lambda: dataset.page(None, 5),
+        lambda: dataset.range(0, 5),
+        dataset.source,
+        dataset.digest,
+    ]
+    for read in reads:
+        with pytest.raises(NotFoundError, match="digits was deleted meanwhile"):
+            read()
+
+
+def test_files_that_somebody_else_removed_are_damage(tmp_path: Path) -> None:
+    dataset, _ = Library(tmp_path, ring_of(1)).declare("digits", BODY)
+    dataset.put(["a"], columns([1]))
+    for name in ("c0.bin", "log"):
+        (dataset.folder / shard_folder("node-0") / name).unlink()
+        with pytest.raises(CorruptError, match=f"has no {name}: the data set was moved"):
+            dataset.get("a")
+
+
 def test_a_data_set_is_deleted_though_its_last_reader_takes_a_shard_away_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
