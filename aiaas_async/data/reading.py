@@ -104,7 +104,9 @@ class Readable:
         """How many items there are; copies count once."""
         if self._astray:
             return len(self.source())
-        return sum(shard.table.live_count for shard in self._shards.values()) // self.copies
+        with self._publishing:
+            rows = sum(shard.table.live_count for shard in self._shards.values())
+            return rows // self.copies
 
     @property
     def copies(self) -> int:
@@ -114,16 +116,17 @@ class Readable:
     def placement(self) -> dict[str, Any]:
         """Rows and bytes on each node, `balance` (the fullest node's rows over the mean), the
         bytes of all files, and those of rows that no longer count, which `compact` gives back."""
-        nodes = {
-            node: {"rows": shard.table.live_count, "bytes": shard.nbytes}
-            for node, shard in self._shards.items()
-        }
-        return {
-            "nodes": nodes,
-            "balance": balance([facts["rows"] for facts in nodes.values()]),
-            "disk_bytes": self.disk_bytes,
-            "reclaimable_bytes": self.reclaimable_bytes,
-        }
+        with self._publishing:
+            nodes = {
+                node: {"rows": shard.table.live_count, "bytes": shard.nbytes}
+                for node, shard in self._shards.items()
+            }
+            return {
+                "nodes": nodes,
+                "balance": balance([facts["rows"] for facts in nodes.values()]),
+                "disk_bytes": self.disk_bytes,
+                "reclaimable_bytes": self.reclaimable_bytes,
+            }
 
     @property
     def disk_bytes(self) -> int:

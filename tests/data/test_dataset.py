@@ -1,7 +1,8 @@
 """A data set keeps what it acknowledged, wherever the ring puts it."""
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from aiaas_async.errors import (
 )
 from aiaas_async.ring.hashring import Ring
 from tests.data.build import SECRET, columns, content, new, ring_of
+from tests.data.contested import Contested
 from tests.folders import in_memory
 
 KEYS = [f"k{i}" for i in range(200)]
@@ -245,6 +247,28 @@ def test_threads_may_put_and_read_at_once(tmp_path: Path) -> None:
         list(pool.map(put_and_read, range(0, 40, 10)))
     assert sorted(content(dataset).values()) == list(range(40))
     assert content(Dataset.open(tmp_path, ring_of(3))) == content(dataset)
+
+
+def test_who_counts_while_items_move_counts_each_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = new(tmp_path, nodes=3)
+    dataset.put(KEYS, columns(LABELS))
+    apply, looking, arrived = Shard.apply, list[Future[tuple[int, dict[str, Any]]]](), Event()
+    monkeypatch.setattr(dataset, "_publishing", Contested(arrived))
+
+    def apply_and_look(shard: Shard) -> None:
+        apply(shard)
+        if not looking:  # what this one takes, another holds still
+            looking.append(pool.submit(lambda: (dataset.count, dataset.placement())))
+            looking[0].add_done_callback(lambda _: arrived.set())
+            assert arrived.wait(10)
+
+    with ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(Shard, "apply", apply_and_look)
+        dataset.rebalance(ring_of(2))
+    count, facts = looking[0].result()
+    assert count == sum(node["rows"] for node in facts["nodes"].values()) == 200
 
 
 def test_what_does_not_fit_the_columns_is_refused(tmp_path: Path) -> None:

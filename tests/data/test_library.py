@@ -4,8 +4,7 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from threading import Event, RLock
-from types import TracebackType
+from threading import Event
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from aiaas_async.data.library import Library
 from aiaas_async.data.reports import PutReport
 from aiaas_async.errors import ConflictError, CorruptError, NotFoundError, StorageError
 from tests.data.build import BODY, columns, content, ring_of
+from tests.data.contested import Contested
 
 
 def test_declaring_twice_finds_the_same_and_other_columns_conflict(tmp_path: Path) -> None:
@@ -64,26 +64,6 @@ def test_a_deleted_data_set_is_gone_and_its_name_free(tmp_path: Path) -> None:
         with pytest.raises(NotFoundError, match="'digits'"):
             forget("digits")
     assert library.declare("digits", BODY)[1]
-
-
-class Contested:
-    """A lock that tells when somebody has to wait for it."""
-
-    def __init__(self, waited_for: Event) -> None:
-        self._lock, self._waited_for = RLock(), waited_for
-
-    def __enter__(self) -> None:
-        if not self._lock.acquire(blocking=False):
-            self._waited_for.set()
-            self._lock.acquire()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._lock.release()
 
 
 def test_an_item_that_comes_while_a_data_set_is_deleted_as_empty_is_refused_not_lost(
