@@ -55,15 +55,17 @@ class Library:
             self._admit(folder)
 
     def _admit(self, folder: Path) -> None:
-        if not (folder / "spec.json").exists():
+        if (folder / "spec.json").exists():
+            try:
+                spec = layouts.load_spec(folder)
+            except CorruptError as error:
+                self.damaged[folder.name] = error.message
+            else:
+                self._entries[spec.name] = _Entry(spec)
+        elif folder.is_dir() and not folder.is_symlink():
             shutil.rmtree(folder)  # half made or half deleted: never acknowledged as a data set
-            return
-        try:
-            spec = layouts.load_spec(folder)
-        except CorruptError as error:
-            self.damaged[folder.name] = error.message
         else:
-            self._entries[spec.name] = _Entry(spec)
+            logger.warning("%s among the data sets is none, and is left alone", folder.name)
 
     def specs(self) -> list[DatasetSpec]:
         """What is declared, by name."""

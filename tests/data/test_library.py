@@ -180,6 +180,21 @@ def test_a_folder_without_a_spec_is_swept(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_no_folder_is_left_alone_and_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / ".DS_Store").write_bytes(b"of somebody else")
+    (tmp_path / "link").symlink_to(tmp_path)
+    library = Library(tmp_path, ring_of(1))
+    library.declare("digits", BODY)
+    library.follow(ring_of(2))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{name} among the data sets is none, and is left alone" for name in (".DS_Store", "link")
+    ]
+    assert (tmp_path / ".DS_Store").read_bytes() == b"of somebody else"
+    assert (tmp_path / "link").is_symlink()
+
+
 def test_while_one_is_created_others_are_read_and_the_ring_may_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
