@@ -80,24 +80,35 @@ class Readable:
 
     def range(self, start: int, stop: int) -> Page:
         """Items `start` to `stop` - 1 in the order of arrival; fewer where there are not so many.
-        Numbers move when items before them are replaced or deleted; cursors do not."""
+        Numbers move when items before them are replaced or deleted; cursors do not. Raises
+        `InvalidError`, and `CorruptError` naming an item of which no copy is whole."""
         if not 0 <= start <= stop:
             raise InvalidError(f"a range goes from 0 or more up to its end, got {start} to {stop}")
-        source = self.source()
-        indices = np.arange(min(start, len(source)), min(stop, len(source)))
-        cursor = int(source.seqs[indices[-1]]) if len(indices) and stop < len(source) else None
-        return Page(source.keys(indices), source.take(indices), cursor)
+        return self._page(self.source(), start, stop)
 
     def page(self, after: int | None, limit: int) -> Page:
-        """Up to `limit` items that arrived after cursor `after` (None: from the start)."""
+        """Up to `limit` items that arrived after cursor `after` (None: from the start). Raises
+        what `range` does."""
         if limit < 1:
             raise InvalidError(f"limit must be 1 or more, got {limit}")
         source = self.source()
         start = int(np.searchsorted(source.seqs, max(after or 0, 0), "right"))
-        stop = min(start + limit, len(source))
-        indices = np.arange(start, stop)
-        cursor = int(source.seqs[stop - 1]) if start < stop < len(source) else None
-        return Page(source.keys(indices), source.take(indices), cursor)
+        return self._page(source, start, start + limit)
+
+    def _page(self, source: Source, start: int, stop: int) -> Page:
+        stop = min(stop, len(source))
+        indices = np.arange(min(start, stop), stop)
+        keys, (values, damaged) = source.keys(indices), source.checked(indices)
+        if damaged:
+            key = keys[damaged[0]]
+            raise CorruptError(
+                f"data set {self.spec.name}: the values of item {clip(key)} fail their checksum, "
+                "and there is no other copy; put it again, delete it, or restore the data set's "
+                "folder from a backup",
+                {"key": key},
+            )
+        more = start < stop < len(source)
+        return Page(keys, values, int(source.seqs[stop - 1]) if more else None)
 
     @property
     def count(self) -> int:
