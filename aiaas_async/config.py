@@ -120,9 +120,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = 0
     in_flight_body_mb: Annotated[
         int,
-        _whole(
-            1, 1 << 20, "MiB of request bodies held at once, until each is answered; beyond, 503"
-        ),
+        _whole(1, 1 << 20, "MiB of requests not answered and replies not read yet; beyond, 503"),
     ] = 1024
     read_timeout_s: Annotated[
         float, _number(0.1, 3600.0, "time a body has to arrive, or an upload's next piece")

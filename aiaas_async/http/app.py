@@ -20,7 +20,6 @@ from aiaas_async.http import (
 )
 from aiaas_async.http.budget import BodyBudget
 from aiaas_async.http.exchange import BUDGET, PLATFORM, answering
-from aiaas_async.http.pace import pace_of
 from aiaas_async.http.request import ROUTER, Handler, found_by, front, requests_of
 from aiaas_async.http.routing import ANY, Router
 from aiaas_async.http.tally import TALLY, Tally
@@ -87,12 +86,12 @@ ROUTES: Final[list[tuple[str, str, Handler]]] = [
 ]
 
 
-def make_server(platform: Platform) -> web.Server:
-    """aiohttp's low-level server, for connections to `platform`."""
+def make_server(platform: Platform, budget: BodyBudget) -> web.Server:
+    """aiohttp's low-level server, for connections to `platform` that share `budget`."""
     # Every handler is wrapped by `answering`, and what no route takes is one too.
     app = web.Application()
     app[PLATFORM] = platform
-    app[BUDGET] = BodyBudget(platform.settings.in_flight_body_mb << 20, pace_of(platform.settings))
+    app[BUDGET] = budget
     app[V2] = OpenInference()
     app[LOGS] = Logs()
     app[TRACER] = Tracer(platform.settings.folder / TRACES)

@@ -48,6 +48,10 @@ _BEGIN = 1 << 10  # bytes of MessagePack, in which a call's first tensor begins
 _SHORT_JSON = 1 << 12  # bytes in which no list is worth looking for
 # Counted where the server stopped before it answered.
 _UNANSWERED = 503
+# Routes by which a server in need is watched.
+_ALWAYS = frozenset(
+    {"/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready"}
+)
 # A million of them cost the checks that follow 2 s. The bound of MessagePack's maps.
 MAX_FIELDS = 256
 
@@ -57,11 +61,11 @@ Refusal = Callable[[web.Request, AiaasError], web.Response]
 def answering(handler: Handler, tally: RouteTally, refuse: Refusal | None = None) -> Handler:
     """`handler`, with whatever it raises answered by `refuse`, as a problem by default, and every
     request counted in `tally`."""
-    refused = refuse or refusal
+    refused, always = refuse or refusal, tally.pattern in _ALWAYS
 
     @functools.wraps(handler)
     async def answer(request: web.Request) -> web.StreamResponse:
-        settings = request.app[PLATFORM].settings
+        settings, budget = request.app[PLATFORM].settings, request.app[BUDGET]
         started = time.perf_counter()
         request_id = begin(request.headers.get(ID_HEADER))
         tally.under_way += 1
@@ -69,6 +73,8 @@ def answering(handler: Handler, tally: RouteTally, refuse: Refusal | None = None
         try:
             try:
                 check_origin(request, settings.allowed_hosts)
+                if not always:
+                    budget.check_room()
                 response = await handler(request)
             except AiaasError as error:
                 response = refused(request, error)

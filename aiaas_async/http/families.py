@@ -146,7 +146,7 @@ _HTTP: Final = [
     Family("aiaas_http_request_duration_seconds", "histogram", "Time of requests.", _ROUTE),
     Family("aiaas_http_requests_in_flight", "gauge", "Requests under way."),
     Family("aiaas_http_connections", "gauge", "Open connections."),
-    Family("aiaas_http_body_bytes_in_flight", "gauge", "Bytes of request bodies in memory."),
+    Family("aiaas_http_body_bytes_in_flight", "gauge", "Bytes of requests, and of unread replies."),
     Family("aiaas_http_body_bytes_limit", "gauge", "Bytes of request bodies there may be at once."),
 ]
 

@@ -15,8 +15,8 @@ from aiohttp import web
 
 from aiaas_async.errors import AiaasError, InternalError, MalformedError
 from aiaas_async.http.admission import Admission, TurnedAway
+from aiaas_async.http.budget import BodyBudget
 from aiaas_async.http.exchange import refusal
-from aiaas_async.http.pace import Pace
 from aiaas_async.http.pieces import PiecewiseHandler
 from aiaas_async.names import clip
 
@@ -26,17 +26,18 @@ HEAD_TIMEOUT_S: Final = 10.0  # from the connection to its first request
 
 
 class Connection(PiecewiseHandler):
-    """Takes the arguments of aiohttp's own as well. Who reads replies slower than `pace` is cut
-    off: what waits to be read is the server's memory."""
+    """Takes the arguments of aiohttp's own as well. What waits to be read is the server's memory:
+    it is counted in `budget`, and who reads replies slower than its pace is cut off."""
 
-    __slots__ = ("_address", "_admission", "_head_timer", "_pace", "_reader_timer")
+    __slots__ = ("_address", "_admission", "_budget", "_head_timer", "_reader_timer", "_unread")
 
     def __init__(
-        self, manager: web.Server, admission: Admission, pace: Pace, **options: Any
+        self, manager: web.Server, admission: Admission, budget: BodyBudget, **options: Any
     ) -> None:
         super().__init__(manager, **options)
-        self._admission, self._pace = admission, pace
+        self._admission, self._budget = admission, budget
         self._address = ""
+        self._unread = 0  # bytes of replies that the budget knows of
         self._head_timer: asyncio.TimerHandle | None = None
         self._reader_timer: asyncio.TimerHandle | None = None
 
@@ -59,6 +60,7 @@ class Connection(PiecewiseHandler):
         if self._reader_timer is not None:
             self._reader_timer.cancel()
         self._admission.leave(self._address)
+        self._count_unread(0)
         super().connection_lost(exc)
 
     def _give_up_waiting(self) -> None:
@@ -72,13 +74,21 @@ class Connection(PiecewiseHandler):
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        self._count_unread(0)
         if self._reader_timer is not None:
             self._reader_timer.cancel()
 
+    def _count_unread(self, nbytes: int) -> None:
+        self._budget.hold(nbytes - self._unread)
+        self._unread = nbytes
+
     def _watch_reader(self) -> None:
-        if self.transport is not None and self._pace.rate:
-            unread = self.transport.get_write_buffer_size()
-            grace = self._pace.grace_s
+        if self.transport is None:
+            return
+        unread = self.transport.get_write_buffer_size()
+        self._count_unread(unread)
+        if self._budget.pace.rate:
+            grace = self._budget.pace.grace_s
             self._reader_timer = self._loop.call_later(grace, self._check_reader, unread)
 
     def _check_reader(self, unread_before: int) -> None:
@@ -86,7 +96,8 @@ class Connection(PiecewiseHandler):
         if self.transport is None:
             return
         moved = unread_before - self.transport.get_write_buffer_size()
-        if self._pace.keeps(moved, self._pace.grace_s):
+        pace = self._budget.pace
+        if pace.keeps(moved, pace.grace_s):
             self._watch_reader()
             return
         logger.info("a connection is cut off: its replies are read too slowly")

@@ -23,6 +23,7 @@ from aiaas_async.config import Settings
 from aiaas_async.errors import InvalidError
 from aiaas_async.http.admission import Admission
 from aiaas_async.http.app import make_server
+from aiaas_async.http.budget import BodyBudget
 from aiaas_async.http.pace import pace_of
 from aiaas_async.http.protocol import Connection
 from aiaas_async.nn.memory import keep_freed_memory
@@ -35,6 +36,7 @@ _BACKLOG = 1024
 # How long the rest of a refused body is read, so that its sender comes to read the refusal. With
 # the grace of slow bodies under 10 s.
 _LINGERING_S = 4.0
+_LARGE_BODY = 4 << 20  # bytes, for which new pages take 1 ms
 _GC_THRESHOLD = 20_000  # allocations between collections; Python's 700 to 2,000 suit small heaps
 # aiohttp's own Server header tells the versions of Python and of itself.
 web_response.SERVER_SOFTWARE = "aiaas"  # type: ignore[attr-defined]
@@ -55,11 +57,12 @@ async def running_server(
         raise
     try:
         async with running_platform(settings, workers) as platform:
-            manager = make_server(platform)
+            budget = BodyBudget(settings.in_flight_body_mb << 20, pace_of(settings))
+            manager = make_server(platform, budget)
             runner = web.ServerRunner(manager, shutdown_timeout=settings.grace_s)
             await runner.setup()
             try:
-                async with _accepting(listening, manager, settings):
+                async with _accepting(listening, manager, budget, settings):
                     yield platform, _address(listening)
             finally:
                 platform.stopping.set()
@@ -70,18 +73,17 @@ async def running_server(
 
 @asynccontextmanager
 async def _accepting(
-    listening: socket.socket, manager: web.Server, settings: Settings
+    listening: socket.socket, manager: web.Server, budget: BodyBudget, settings: Settings
 ) -> AsyncIterator[None]:
     """Serve connections of our own kind; at the end no more are accepted."""
     loop = asyncio.get_running_loop()
     admission = Admission(settings.max_connections, settings.max_connections_per_address)
-    pace = pace_of(settings)
 
     def connection() -> Connection:
         return Connection(
             manager,
             admission,
-            pace,
+            budget,
             loop=loop,
             access_log=None,
             auto_decompress=False,  # `body.py` inflates, within bounds
@@ -131,8 +133,9 @@ async def serve(settings: Settings, workers: WorkerSource, on_ready: Callable[[s
 
 def settle_memory() -> None:
     """For a server that is ready: what is alive stays, and the collector need not look at it again
-    and again; bodies come and go, and the kernel need not clear new pages for each."""
-    keep_freed_memory()
+    and again; bodies come and go, and the kernel need not clear new pages for each. Large ones
+    would lie between others when they are freed, and never go back."""
+    keep_freed_memory(largest=_LARGE_BODY)
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD)

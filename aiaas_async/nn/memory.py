@@ -16,13 +16,14 @@ _M_MMAP_THRESHOLD: Final = -3
 _LARGEST_MMAP_THRESHOLD: Final = 32 * 1024 * 1024  # glibc takes no more
 
 
-def keep_freed_memory(nbytes: int = 256 * 1024 * 1024) -> bool:
-    """Let this process keep up to `nbytes` of freed heap; arrays over 32 MiB still go back.
+def keep_freed_memory(nbytes: int = 256 * 1024 * 1024, largest: int = 2**25) -> bool:
+    """Let this process keep up to `nbytes` at the top of its heap when they are freed; arrays of
+    `largest` bytes (32 MiB at most) and more still go back.
 
-    For worker processes, once, at their start. False where the allocator is not glibc's.
+    Once, at its start. False where the allocator is not glibc's.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:
         return False
     kept = mallopt(_M_TRIM_THRESHOLD, min(nbytes, 2**31 - 1))
-    return bool(kept and mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD))
+    return bool(kept and mallopt(_M_MMAP_THRESHOLD, min(largest, _LARGEST_MMAP_THRESHOLD)))

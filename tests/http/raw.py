@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -18,9 +19,23 @@ PATIENCE_S = 10.0
 
 @asynccontextmanager
 async def connected(
-    port: int,
+    port: int, window: int | None = None
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    """A connection; of one with a `window` the kernel takes so many bytes ahead of the reader."""
+    with socket.socket() as client:
+        client.setblocking(False)
+        if window is not None:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+        await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", port))
+        async with _streams(client) as streams:
+            yield streams
+
+
+@asynccontextmanager
+async def _streams(
+    client: socket.socket,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection(sock=client)
     try:
         async with asyncio.timeout(PATIENCE_S):
             yield reader, writer

@@ -166,12 +166,36 @@ async def test_bodies_are_bounded_in_their_sum_until_they_are_answered(
     second = await held.api.post("/call", raw=batch)
     assert (second.status, second.code) == (503, "overloaded")
     assert int(second.headers["Retry-After"]) >= 1
-    assert "request bodies are not answered yet" in second.detail
+    assert "bytes of requests are not answered or of replies not read yet" in second.detail
     workers.release()
     assert (await first).status == 200
     assert (await held.api.post("/call", raw=batch)).status == 200
     metrics = (await held.api.get("/metrics")).value.decode()
     assert "\naiaas_http_body_bytes_in_flight 0\n" in metrics
+
+
+@pytest.mark.parametrize("held", [{"in_flight_body_mb": 2, "max_body_mb": 16}], indirect=True)
+async def test_while_replies_that_nobody_reads_use_up_the_budget_nobody_new_is_served(
+    held: Served, workers: HeldWorkers
+) -> None:
+    workers.release()
+    batch = as_json({"model": "doubler", "inputs": {"x": [[1, 2, 3, 4]] * 1_000_000}})
+    async with connected(held.port, window=4096) as (reader, writer):
+        writer.write(json_post("/call", f"Content-Length: {len(batch)}") + batch)
+        assert b" 200 OK" in await reader.readuntil(b"\r\n\r\n")
+        refused = await held.api.post("/call", CALL)
+        assert (refused.status, refused.code) == (503, "overloaded")
+        assert "replies not read yet" in refused.detail
+        assert (await held.api.get("/health/live")).status == 200
+    async with asyncio.timeout(10):
+        while await _held_bytes(held):
+            pass
+    assert (await held.api.post("/call", CALL)).status == 200
+
+
+async def _held_bytes(served: Served) -> float:
+    text = (await served.api.get("/metrics")).value.decode()
+    return float(text.partition("\naiaas_http_body_bytes_in_flight ")[2].partition("\n")[0])
 
 
 async def test_a_slow_reader_gets_all_of_its_answer(held: Served, workers: HeldWorkers) -> None:
