@@ -19,15 +19,17 @@ R = TypeVar("R")
 class Envelope(Generic[M, R]):
     """`cost` is the message's size in bytes, as the mailbox counts it. `enqueued_at` is of the
     loop's clock, which uvloop reads in milliseconds; `arrived` is of `time.perf_counter`, for
-    measuring. `work_s` is how many seconds of its owner it takes, as far as is known. `taken`: the
-    owner has come to it, and does it even if nobody waits any more. Who watches its deadline keeps
-    it in `watched_in`, until it is answered or dropped."""
+    measuring. `expected_s` is how many seconds it takes by itself, `work_s` how many it adds to
+    what its owner has to do, as far as is known. `taken`: the owner has come to it, and does it
+    even if nobody waits any more. Who watches its deadline keeps it in `watched_in`, until it is
+    answered or dropped."""
 
     __slots__ = (
         "arrived",
         "cost",
         "deadline",
         "enqueued_at",
+        "expected_s",
         "message",
         "reply",
         "taken",
@@ -41,7 +43,7 @@ class Envelope(Generic[M, R]):
         self.message = message
         self.cost = cost
         self.deadline = deadline
-        self.work_s = 0.0
+        self.expected_s = self.work_s = 0.0
         self.taken = False
         self.enqueued_at = loop.time()
         self.arrived = time.perf_counter()

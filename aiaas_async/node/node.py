@@ -153,7 +153,7 @@ class Node:
             item.expected_s = rates.expected_s(model, message.rows)
             # A job's tasks come no faster than they are done, and take turns with the calls.
             if origin.flow == CALLS and rates.is_settled(model):
-                item.work_s = item.expected_s
+                item.work_s = rates.added_s(model, message.rows)
         self._mailbox.put_nowait(item)
         return item
 

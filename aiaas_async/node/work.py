@@ -146,7 +146,7 @@ class WorkItem(Envelope[Message, Result]):
     `flow`, `tenant`, `priority` and `expected_s` are what the node's schedule goes by;
     `request_id` is for the log."""
 
-    __slots__ = ("alone", "attempts", "expected_s", "flow", "priority", "request_id", "tenant")
+    __slots__ = ("alone", "attempts", "flow", "priority", "request_id", "tenant")
 
     def __init__(
         self,
@@ -160,7 +160,6 @@ class WorkItem(Envelope[Message, Result]):
         self.attempts = 0
         self.alone = False
         self.flow, self.tenant, self.priority = origin
-        self.expected_s = 0.0
         self.request_id = REQUEST_ID.get()
 
 

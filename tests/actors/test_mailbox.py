@@ -74,7 +74,7 @@ async def test_a_mailbox_refuses_what_would_wait_too_long_and_says_how_long_that
     box = mailbox(items=1000, size=1000)
     for text in "abc":
         item = mail(text)
-        item.work_s = 0.3
+        item.work_s = item.expected_s = 0.3
         box.put_nowait(item)
     late = mail("d")
     late.work_s = 0.01
