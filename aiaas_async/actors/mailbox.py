@@ -96,7 +96,8 @@ class Mailbox(Generic[E]):
                 )
 
     def _admits(self, item: E) -> bool:
-        return self._shedding.admits(self._work_s, item.expected_s, item.enqueued_at)
+        waiting = len(self._queue)
+        return self._shedding.admits(self._work_s, item.expected_s, item.enqueued_at, waiting)
 
     def _refusal(self, why: str, retry_after: float) -> OverloadedError:
         self._refused += 1

@@ -6,6 +6,11 @@ in seconds of work, generously at first, since a burst drains again. Once a call
 refused, the bound is short, until less than a tenth is refused again: a queue that stands in
 front of a busy worker gains nothing (Nichols and Jacobson, "Controlling Queue Delay", 2012;
 Maurer, "Fail at Scale", 2015, has two bounds as well).
+
+A few callers who each wait for their answer, as load generators do, are no overload however slow
+the model is: they bring no more than they are. Refused, they would ask again at once, and refusals
+without end take the processors from the model: 32 callers of one on a busy machine had 40 answers a
+second and 5,000 refusals.
 """
 
 from __future__ import annotations
@@ -20,17 +25,21 @@ _CALM: Final = 0.1  # share of refused calls below which the overload counts as 
 @dataclass(frozen=True, slots=True)
 class Bound:
     """How long a call may have to wait: `seconds`, or `times` its own duration if that is more,
-    since what takes long is worth waiting for."""
+    since what takes long is worth waiting for; behind less than `few` others `seconds_of_few`."""
 
     seconds: float
     times: float
+    few: int = 0
+    seconds_of_few: float = 0.0
 
-    def allows(self, wait_s: float, own_s: float) -> bool:
+    def allows(self, wait_s: float, own_s: float, others: int) -> bool:
+        if others < self.few and wait_s <= self.seconds_of_few:
+            return True
         return wait_s <= max(self.seconds, self.times * own_s)
 
 
 # At 80 % of a worker's capacity the 99th percentile of waits is about ten durations (M/D/1).
-BURST: Final = Bound(0.5, 16.0)
+BURST: Final = Bound(0.5, 16.0, few=64, seconds_of_few=4.0)
 STANDING: Final = Bound(0.05, 8.0)
 
 
@@ -48,12 +57,12 @@ class Shedding:
         """Whether the short bound holds."""
         return self._active
 
-    def admits(self, wait_s: float, own_s: float, now: float) -> bool:
-        """Whether a call of `own_s` seconds may wait behind `wait_s` seconds of work."""
+    def admits(self, wait_s: float, own_s: float, now: float, others: int) -> bool:
+        """Whether a call of `own_s` seconds may wait behind `others` of `wait_s` seconds."""
         if now >= self._window_ends:
             self._turn(now)
         bound = self._standing if self._active else self._burst
-        if bound.allows(wait_s, own_s):
+        if bound.allows(wait_s, own_s, others):
             self._admitted += 1
             return True
         self._refused += 1

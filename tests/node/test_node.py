@@ -230,7 +230,7 @@ async def test_a_node_refuses_calls_that_would_wait_too_long_but_not_the_tasks_o
 ) -> None:
     node = await make()
     model = servable()
-    node.rates.record(model.id, 100, 10.0)
+    node.rates.record(model.id, 100, 100.0)
     waiting = [ask(node, model, rows=4) for _ in range(5)]
     with pytest.raises(OverloadedError, match="of work wait already"):
         ask(node, model, rows=1)
