@@ -100,6 +100,7 @@ class BatchInference:
             "items": len(source),
             "_newest": int(source.seqs[-1]),
             "_dataset_id": await self._datasets.identity(request.dataset),
+            "_digest": record.digest,
             "_end_at": None if request.timeout_s is None else time.time() + request.timeout_s,
         }
         self._claim(board, output)
@@ -136,6 +137,7 @@ class BatchInference:
                 f"data set {output} has items already, and results would mix with them; name "
                 "another, or delete it first"
             )
+        facts["_output_id"] = await self._datasets.identity(output)
         try:
             return await board.submit(BATCH_KIND, facts)
         except BaseException:
@@ -151,33 +153,43 @@ class BatchInference:
     async def resumed(self, board: JobBoard, record: JobRecord) -> dict[str, Any]:
         """What `record` asked for: its results are its checkpoint. Its time begins anew.
 
-        Raises `ConflictError` when its results are gone, another job writes to them, or the data
-        set was made anew; `NotFoundError` when the model or the data set is gone.
+        Raises what `_check_same` does, and `ConflictError` when another job writes to its results.
         """
         request = dict(record.request)
-        self._models.catalog.version(request["model"], request["version"])
+        self._check_unclaimed(board, request["output_dataset"])
+        await self._check_same(record)
+        if request["timeout_s"] is not None:
+            request["_end_at"] = time.time() + request["timeout_s"]
+        return request
+
+    async def _check_same(self, record: JobRecord) -> None:
+        """Refuse to mix what `record` has computed with results of something else.
+
+        Raises `ConflictError` when its results are gone, or the model, the data set or the one of
+        its results was made anew; `NotFoundError` when the model or the data set is gone. Jobs of
+        earlier releases do not know what they began with.
+        """
+        request = record.request
+        version = self._models.catalog.version(request["model"], request["version"])
+        if request.get("_digest") not in (None, version.digest):
+            raise _another(str(version.ref), record, "registered anew")
         dataset, output = request["dataset"], request["output_dataset"]
-        began_with = request.get("_dataset_id")  # jobs of earlier releases have none
-        if began_with not in (None, await self._datasets.identity(dataset)):
-            raise ConflictError(
-                f"data set {dataset} is another one than job {record.id} began with: it was "
-                "deleted and made anew; start a new job"
-            )
+        if request.get("_dataset_id") not in (None, await self._datasets.identity(dataset)):
+            raise _another(f"data set {dataset}", record, "made anew")
         try:
-            await self._datasets.source(output)
+            results = await self._datasets.identity(output)
         except NotFoundError:
             raise ConflictError(
                 f"data set {output}, which held the results of job {record.id}, is deleted; start "
                 "it anew"
             ) from None
-        self._check_unclaimed(board, output)
-        if request["timeout_s"] is not None:
-            request["_end_at"] = time.time() + request["timeout_s"]
-        return request
+        if request.get("_output_id") not in (None, results):
+            raise _another(f"data set {output}, where the results are,", record, "made anew")
 
     async def run(self, job: Running) -> dict[str, Any]:
         """Do what has no result yet, and tell a failure with where the results of the rest are.
-        Resumes where an earlier run of the same job ended."""
+        Resumes where an earlier run of the same job ended. Raises what `_check_same` does."""
+        await self._check_same(job.record)
         try:
             return await self._run(job)
         except AiaasError as error:
@@ -230,6 +242,13 @@ class BatchInference:
 
     def forget(self, job_id: str) -> None:
         """The results are the user's; a job leaves nothing else."""
+
+
+def _another(what: str, record: JobRecord, how: str) -> ConflictError:
+    return ConflictError(
+        f"{what} is another one than job {record.id} began with: it was deleted and {how}; start "
+        "a new job"
+    )
 
 
 def jobs_on(board: JobBoard, dataset: str) -> list[str]:
