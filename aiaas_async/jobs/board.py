@@ -11,6 +11,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -49,8 +50,11 @@ class Runner(Protocol):
     async def run(self, job: Running) -> dict[str, Any]:
         """Do it and return its result. Raise `CancelledJobError` when `job.cancel` ended it."""
 
-    async def resumed(self, board: JobBoard, record: JobRecord) -> dict[str, Any]:
-        """The request with which a job that was cancelled or failed goes on where it ended.
+    def resuming(
+        self, board: JobBoard, record: JobRecord
+    ) -> AbstractAsyncContextManager[dict[str, Any]]:
+        """The request with which a job that was cancelled or failed goes on where it ended; left
+        when it is on the board.
 
         Raises `ConflictError` or `NotFoundError` where that cannot be.
         """
@@ -104,7 +108,7 @@ class JobBoard:
     async def resume(self, job_id: str) -> Running:
         """Have a job that was cancelled or failed go on where it ended.
 
-        Raises what its runner's `resumed` does, `ConflictError` for a job in another state, and
+        Raises what its runner's `resuming` does, `ConflictError` for a job in another state, and
         `OverloadedError` when too many wait.
         """
         ended = self.get(job_id)
@@ -116,14 +120,14 @@ class JobBoard:
         self._check_room()
         self._resuming.add(job_id)
         try:
-            request = await self._runners[ended.record.kind].resumed(self, ended.record)
-            changes: dict[str, Any] = {"request": request, "finished_at": None, "error": None}
-            record = ended.record.moved("queued", **changes)
-            await self._save([record], [])
+            async with self._runners[ended.record.kind].resuming(self, ended.record) as request:
+                changes: dict[str, Any] = {"request": request, "finished_at": None, "error": None}
+                record = ended.record.moved("queued", **changes)
+                await self._save([record], [])
+                job = self._jobs[job_id] = Running(record, ended.events.continued())
         finally:
             self._resuming.discard(job_id)
         logger.info("%s, to go on", _told(record))
-        job = self._jobs[job_id] = Running(record, ended.events.continued())
         self._begin(job)
         return job
 

@@ -12,8 +12,8 @@ import asyncio
 import math
 import secrets
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -76,7 +76,7 @@ class BatchInference:
     ) -> None:
         self._models, self._datasets, self._cluster = models, datasets, cluster
         self._deployments = deployments
-        self._claimed: set[str] = set()  # result data sets of jobs that are just being accepted
+        self._claimed: set[str] = set()  # result data sets of jobs that come to the board
 
     async def start(self, board: JobBoard, body: Mapping[str, Any]) -> Running:
         """Check everything that can be checked now, and accept the job.
@@ -103,18 +103,21 @@ class BatchInference:
             "_digest": record.digest,
             "_end_at": None if request.timeout_s is None else time.time() + request.timeout_s,
         }
-        self._claim(board, output)
-        try:
+        with self._claim(board, output):
             return await self._accept(board, output, columns, facts)
+
+    @contextmanager
+    def _claim(self, board: JobBoard, output: str) -> Iterator[None]:
+        """Until a job is on the board: no other one may write to `output`. Raises
+        `ConflictError` where one does."""
+        self._check_unclaimed(board, output)
+        self._claimed.add(output)
+        try:
+            yield
         finally:
             self._claimed.discard(output)
 
-    def _claim(self, board: JobBoard, output: str) -> None:
-        self._check_unclaimed(board, output)
-        self._claimed.add(output)
-
     def _check_unclaimed(self, board: JobBoard, output: str) -> None:
-        """Refuse a result data set that another job writes to."""
         for job in board.all():
             record = job.record
             if record.kind != BATCH_KIND or record.over:
@@ -150,17 +153,18 @@ class BatchInference:
         with suppress(ConflictError, NotFoundError):  # others use it already, or deleted it
             await self._datasets.delete(output, only_empty=True)
 
-    async def resumed(self, board: JobBoard, record: JobRecord) -> dict[str, Any]:
+    @asynccontextmanager
+    async def resuming(self, board: JobBoard, record: JobRecord) -> AsyncIterator[dict[str, Any]]:
         """What `record` asked for: its results are its checkpoint. Its time begins anew.
 
         Raises what `_check_same` does, and `ConflictError` when another job writes to its results.
         """
         request = dict(record.request)
-        self._check_unclaimed(board, request["output_dataset"])
-        await self._check_same(record)
-        if request["timeout_s"] is not None:
-            request["_end_at"] = time.time() + request["timeout_s"]
-        return request
+        with self._claim(board, request["output_dataset"]):
+            await self._check_same(record)
+            if request["timeout_s"] is not None:
+                request["_end_at"] = time.time() + request["timeout_s"]
+            yield request
 
     async def _check_same(self, record: JobRecord) -> None:
         """Refuse to mix what `record` has computed with results of something else.

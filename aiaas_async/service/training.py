@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,8 @@ class Training:
         }
         return await board.submit(KIND, facts)
 
-    async def resumed(self, board: JobBoard, record: JobRecord) -> dict[str, Any]:
+    @asynccontextmanager
+    async def resuming(self, board: JobBoard, record: JobRecord) -> AsyncIterator[dict[str, Any]]:
         """What `record` asked for, to go on from its last checkpoint with the same items.
 
         Raises `ConflictError` without a checkpoint, after a change of the data set, and when the
@@ -135,7 +137,7 @@ class Training:
                 "only go on with the same items: start it anew, from its parent or its graph"
             )
         # Compaction, or nodes that came and went, may have moved the items meanwhile.
-        return {**facts, "_manifest": source.manifest()}
+        yield {**facts, "_manifest": source.manifest()}
 
     def _nodes_for(self, plan: TrainingPlan, network: Network) -> list[str]:
         """The nodes of a distributed run: as many of the ring's as asked, or all."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -42,11 +43,12 @@ class Scripted:
                 await job.cancel.wait()
                 raise CancelledJobError("stopped at step 1")
 
-    async def resumed(self, board: JobBoard, record: JobRecord) -> dict[str, Any]:
+    @asynccontextmanager
+    async def resuming(self, board: JobBoard, record: JobRecord) -> AsyncIterator[dict[str, Any]]:
         await asyncio.sleep(0)
         if "then" not in record.request:
             raise ConflictError("nothing is left of it")
-        return {"do": record.request["then"]}
+        yield {"do": record.request["then"]}
 
     def forget(self, job_id: str) -> None: ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import numpy as np
@@ -107,3 +108,51 @@ async def test_a_job_of_an_earlier_release_is_resumed_though_it_does_not_know_wi
         assert (await over(platform.jobs.get(job.record.id)))["done"] == COUNT
         found = await results(platform)
         np.testing.assert_array_equal(found["key 7"], 2 * values[7])
+
+
+async def test_two_jobs_that_are_resumed_at_once_never_write_to_one_data_set(start: Start) -> None:
+    gate = Gate(after=0)
+    async with start(gate, running_jobs=2) as platform:
+        await prepare(platform, COUNT)
+        ended = []
+        for _ in range(2):
+            job = await begin(platform, task_items=5)
+            await platform.jobs.cancel(job.record.id)
+            ended.append(job.record.id)
+        tries = await asyncio.gather(
+            *(platform.jobs.resume(each) for each in ended),
+            begin(platform),
+            return_exceptions=True,
+        )
+        assert [type(found).__name__ for found in tries].count("ConflictError") == 2
+        (going,) = [found for found in tries if isinstance(found, Running)]
+        gate.open.set()
+        await over(going)
+        source = await platform.datasets.source("results")
+        assert int(source.seqs[-1]) == COUNT, "nothing was stored twice"
+
+
+async def test_while_a_resumed_job_is_put_on_the_board_no_new_one_takes_its_results(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(after=0)
+    async with start(gate) as platform:
+        await prepare(platform, COUNT)
+        job = await begin(platform, task_items=5)
+        await platform.jobs.cancel(job.record.id)
+        saving, save, saved = asyncio.Event(), platform.jobs._save, asyncio.Event()
+
+        async def slow(records: Any, forgotten: Any) -> None:
+            saving.set()
+            await saved.wait()
+            await save(records, forgotten)
+
+        monkeypatch.setattr(platform.jobs, "_save", slow)
+        resuming = asyncio.create_task(platform.jobs.resume(job.record.id))
+        await saving.wait()
+        with pytest.raises(ConflictError, match="another job writes to data set results"):
+            async with asyncio.timeout(5):
+                await begin(platform)
+        saved.set()
+        gate.open.set()
+        await over(await resuming)
