@@ -103,8 +103,7 @@ class BatchInference:
             "_digest": record.digest,
             "_end_at": None if request.timeout_s is None else time.time() + request.timeout_s,
         }
-        with self._claim(board, output):
-            return await self._accept(board, output, columns, facts)
+        return await board.uninterrupted(self._accept(board, output, columns, facts))
 
     @contextmanager
     def _claim(self, board: JobBoard, output: str) -> Iterator[None]:
@@ -134,19 +133,20 @@ class BatchInference:
         columns: Mapping[str, Any],
         facts: dict[str, Any],
     ) -> Running:
-        _, created = await self._datasets.declare(output, {"columns": columns})
-        if not created and len(await self._datasets.source(output)):
-            raise ConflictError(
-                f"data set {output} has items already, and results would mix with them; name "
-                "another, or delete it first"
-            )
-        facts["_output_id"] = await self._datasets.identity(output)
-        try:
-            return await board.submit(BATCH_KIND, facts)
-        except BaseException:
-            if created:
-                await asyncio.shield(self._take_back(output))
-            raise
+        with self._claim(board, output):
+            _, created = await self._datasets.declare(output, {"columns": columns})
+            if not created and len(await self._datasets.source(output)):
+                raise ConflictError(
+                    f"data set {output} has items already, and results would mix with them; name "
+                    "another, or delete it first"
+                )
+            facts["_output_id"] = await self._datasets.identity(output)
+            try:
+                return await board.submit(BATCH_KIND, facts)
+            except Exception:
+                if created:
+                    await self._take_back(output)
+                raise
 
     async def _take_back(self, output: str) -> None:
         """Delete a result data set that no job will fill."""

@@ -20,11 +20,26 @@ class Disk:
 
     def __init__(self) -> None:
         self.records: dict[str, JobRecord] = {}
+        self.saved: list[JobRecord] = []
 
     async def save(self, records: Sequence[JobRecord], forgotten: Sequence[str]) -> None:
+        self.saved += records
         self.records |= {record.id: record for record in records}
         for job_id in forgotten:
             del self.records[job_id]
+
+
+class SlowDisk(Disk):
+    """Saves when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.let = asyncio.Event(), asyncio.Event()
+
+    async def save(self, records: Sequence[JobRecord], forgotten: Sequence[str]) -> None:
+        self.asked.set()
+        await self.let.wait()
+        await super().save(records, forgotten)
 
 
 class Scripted:
@@ -192,8 +207,9 @@ async def test_a_job_that_was_cancelled_or_failed_is_resumed_and_told_on(
     await asyncio.sleep(0)
     await board.cancel(job.record.id)
     told = [event.number async for event in job.events.follow()]
+    del disk.saved[:]
     again = await board.resume(job.record.id)
-    record = disk.records[job.record.id]
+    record = disk.saved[0]
     assert (record.state, record.error, record.finished_at) == ("queued", None, None)
     assert await over(again) == "succeeded"
     assert again is board.get(job.record.id)
@@ -231,3 +247,46 @@ async def test_a_resumed_job_waits_again_after_a_restart(board: JobBoard, disk: 
     again.restore(list(disk.records.values()))
     assert again.get(job.record.id).record.state == "queued"
     await again.stop(1.0)
+
+
+async def test_a_job_whose_client_went_away_while_it_was_saved_is_on_the_board() -> None:
+    disk = SlowDisk()
+    board = JobBoard({"work": Scripted()}, disk.save)
+    submitting = asyncio.create_task(board.submit("work", {"do": "succeed"}))
+    await hung_up(submitting, disk)
+    (job,) = board.all()
+    assert await over(job) == "succeeded"
+    assert disk.records[job.record.id].state == "succeeded"
+
+
+async def test_a_job_whose_client_went_away_while_it_was_resumed_goes_on() -> None:
+    slow, job_id = SlowDisk(), "1"
+    record = JobRecord(job_id, "work", "failed", {"do": "fail", "then": "succeed"}, 0.0)
+    board = JobBoard({"work": Scripted()}, slow.save)
+    board.restore([record])
+    await hung_up(asyncio.create_task(board.resume(job_id)), slow)
+    assert await over(board.get(job_id)) == "succeeded"
+
+
+async def hung_up(asking: asyncio.Task[Running], disk: SlowDisk) -> None:
+    """`asking` is cancelled while the disk is slow; the disk comes to its end."""
+    await disk.asked.wait()
+    asking.cancel()
+    await asyncio.wait([asking])
+    assert asking.cancelled()
+    disk.let.set()
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_stop_waits_until_a_job_that_is_being_accepted_is_saved() -> None:
+    disk = SlowDisk()
+    board = JobBoard({"work": Scripted()}, disk.save)
+    submitting = asyncio.create_task(board.submit("work", {"do": "succeed"}))
+    await disk.asked.wait()
+    stopping = asyncio.create_task(board.stop(10.0))
+    await asyncio.sleep(0)
+    assert not stopping.done()
+    disk.let.set()
+    await stopping
+    assert disk.records[(await submitting).record.id].state == "queued"

@@ -1,0 +1,45 @@
+"""Batch jobs are accepted as a whole, whoever goes away meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from aiaas_async.errors import OverloadedError
+from tests.service.conftest import Start
+from tests.service.test_batch import begin, check, over, prepare
+
+
+@pytest.mark.parametrize("refused", [False, True])
+async def test_a_client_that_goes_away_while_its_job_is_saved_leaves_all_or_nothing(
+    start: Start, monkeypatch: pytest.MonkeyPatch, refused: bool
+) -> None:
+    async with start() as platform:
+        values = await prepare(platform, 20)
+        saving, saved, save = asyncio.Event(), asyncio.Event(), platform.jobs._save
+
+        async def slow(records: Any, forgotten: Any) -> None:
+            saving.set()
+            await saved.wait()
+            if refused:
+                raise OverloadedError("changes wait for the disk already")
+            await save(records, forgotten)
+
+        monkeypatch.setattr(platform.jobs, "_save", slow)
+        asking = asyncio.create_task(begin(platform))
+        await saving.wait()
+        asking.cancel()
+        await asyncio.wait([asking])
+        saved.set()
+        async with asyncio.timeout(20):
+            while platform.batch._claimed:  # noqa: ASYNC110 - nobody is told
+                await asyncio.sleep(0)
+        if refused:
+            assert platform.jobs.all() == []
+            assert [each["name"] for each in await platform.datasets.list_all()] == ["things"]
+            return
+        (job,) = platform.jobs.all()
+        await over(job)
+        await check(platform, values)
