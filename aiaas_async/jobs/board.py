@@ -202,12 +202,23 @@ class JobBoard:
         job.events.add("end" if record.over else "state", outcome(job))
 
     async def _forget_old(self) -> None:
-        finished = [job.record for job in self._jobs.values() if job.record.over]
-        old = sorted(finished, key=lambda r: r.finished_at or 0.0)[: -MAX_FINISHED or None]
-        for record in old if len(finished) > MAX_FINISHED else []:
-            await self._save([], [record.id])
-            self._runners[record.kind].forget(record.id)
+        """Forget the oldest of too many that are over, with what they left."""
+        over = [job.record for job in self._jobs.values() if job.record.over]
+        free = [record for record in over if record.id not in self._resuming]
+        count = max(0, len(over) - MAX_FINISHED)
+        old = sorted(free, key=lambda r: r.finished_at or 0.0)[:count]
+        if not old:
+            return
+        for record in old:  # at once: while the disk is waited for, others forget and resume
             del self._jobs[record.id]
+        try:
+            await self._save([], [record.id for record in old])
+        except AiaasError as error:
+            told = "%d old jobs are not forgotten, and back at the next start: %s"
+            logger.error(told, len(old), error.message)  # noqa: TRY400
+            return
+        for record in old:
+            await asyncio.to_thread(self._runners[record.kind].forget, record.id)
 
     def get(self, job_id: str) -> Running:
         try:
