@@ -19,6 +19,7 @@ import msgspec
 
 from aiaas_async.compute.base import WorkerSource
 from aiaas_async.compute.jobs import ArtifactFiles, Train
+from aiaas_async.data.source import Source
 from aiaas_async.errors import (
     ConflictError,
     InvalidError,
@@ -38,6 +39,7 @@ from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.datasets import Datasets
 from aiaas_async.service.distributed import CrewRun
 from aiaas_async.service.models import Models
+from aiaas_async.service.trainitems import items_of
 from aiaas_async.service.trainrequest import (
     TrainRequest,
     alias_of,
@@ -197,7 +199,8 @@ class Training:
         request, folder = request_of(job.record.request), self._workshop.folder / job.record.id
         parent = self._parent_of(job.record.request)
         artifact = self._artifact(request, parent)
-        facts = await self._train(job, artifact, folder)
+        source = await items_of(self._datasets, job.record.id, job.record.request)
+        facts = await self._train(job, artifact, folder, source)
         lineage = _lineage(job, facts)
         files = {label: folder / name for label, name in facts["files"].items()}
         network = await asyncio.to_thread(_network_in, files)
@@ -229,7 +232,9 @@ class Training:
         files = {label: path for label, path in found.files.items() if label != GRAPH_FILE}
         return ArtifactFiles(found.runtime, files, request.graph)
 
-    async def _train(self, job: Running, artifact: ArtifactFiles, folder: Path) -> dict[str, Any]:
+    async def _train(
+        self, job: Running, artifact: ArtifactFiles, folder: Path, source: Source
+    ) -> dict[str, Any]:
         """Run the task in a worker; one that dies is replaced and goes on from its checkpoint.
 
         Raises `WorkerDiedError` for a run in which `MAX_DEATHS` in a row came no further.
@@ -238,7 +243,7 @@ class Training:
         reached = await asyncio.to_thread(newest_step, folder)
         while True:
             try:
-                return await self._attempt(job, artifact, folder)
+                return await self._attempt(job, artifact, folder, source)
             except WorkerDiedError as error:
                 restarts += 1
                 logger.warning("job %s: %s (%d)", job.record.id, error.message, restarts)
@@ -250,11 +255,13 @@ class Training:
                     raise _given_up(error, kept) from error
                 job.events.add("progress", {"restarted": restarts})
 
-    async def _attempt(self, job: Running, artifact: ArtifactFiles, folder: Path) -> dict[str, Any]:
+    async def _attempt(
+        self, job: Running, artifact: ArtifactFiles, folder: Path, source: Source
+    ) -> dict[str, Any]:
         request, shop = job.record.request, self._workshop
         task = {
             "plan": request["plan"],
-            "data": request["_manifest"],
+            "data": source.manifest(),
             "start": _start(request),
             # A restarted server has forgotten the events of the run before it.
             "recall": not job.events.progress(),
