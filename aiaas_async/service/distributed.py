@@ -85,7 +85,7 @@ class CrewRun:
         finally:
             cancelled.cancel()
             for answer in answers:
-                answer.add_done_callback(_heard)
+                answer.add_done_callback(heard)
 
     def _stop_all(self) -> None:
         """Ask for a checkpoint and the end; the first worker decides after which step."""
@@ -137,7 +137,7 @@ def _raise_failure(answers: Sequence[asyncio.Future[Answer]]) -> None:
             raise error
 
 
-def _heard(answer: asyncio.Future[Answer]) -> None:
+def heard(answer: asyncio.Future[Answer]) -> None:
     """So that nobody complains of an error that came too late to matter."""
     if not answer.cancelled():
         answer.exception()

@@ -35,6 +35,7 @@ from aiaas_async.node.cores import Cores
 from aiaas_async.registry.records import VersionRecord
 from aiaas_async.registry.signature import agreed
 from aiaas_async.service.adoption import Adoption, Promotion
+from aiaas_async.service.alone import run_alone
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.datasets import Datasets
 from aiaas_async.service.distributed import CrewRun
@@ -56,7 +57,6 @@ logger = logging.getLogger(__name__)
 
 KIND = "train"
 MAX_DEATHS = 3
-_LONGEST_RUN_S = 7 * 86_400.0
 _RESULT = ("metrics", "epochs", "steps", "samples", "history", "nodes", "verified")
 
 
@@ -271,22 +271,8 @@ class Training:
             if nodes:
                 run = CrewRun(job, nodes, request["plan"]["step_timeout_s"])
                 return await run.run(shop.workers, shop.nice, artifact, task, str(folder))
-            return await self._alone(job, Train(artifact, task, str(folder)))
-
-    async def _alone(self, job: Running, order: Train) -> dict[str, Any]:
-        worker = await self._workshop.workers.spawn(self._workshop.nice)
-        cancelled = asyncio.create_task(job.cancel.wait())
-        try:
-            answer = worker.submit(order, (), lambda facts: job.events.add("progress", facts))
-            waited: list[asyncio.Future[Any]] = [answer, cancelled]
-            # A run of a week is stopped like a cancelled one: at a checkpoint.
-            await asyncio.wait(waited, timeout=_LONGEST_RUN_S, return_when=asyncio.FIRST_COMPLETED)
-            if not answer.done():
-                worker.request_stop()
-            return (await answer).facts
-        finally:
-            cancelled.cancel()
-            worker.kill()
+            order = Train(artifact, task, str(folder))
+            return await run_alone(job, shop.workers, shop.nice, order)
 
     def forget(self, job_id: str) -> None:
         shutil.rmtree(self._workshop.folder / job_id, ignore_errors=True)

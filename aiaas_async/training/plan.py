@@ -50,8 +50,9 @@ class TrainingPlan(msgspec.Struct, frozen=True, kw_only=True):
     items at a time; sgd: a step for each `accumulate` batches; distributed: as sgd, each batch
     divided over `nodes`. None stands for what the graph, or the ring, says. `verify`: train the
     first steps again on one node and compare. `trainable`: only what these names or patterns fit
-    is trained ("head", "block?.*"), as `Network.training_only` says; None: everything. A node
-    that shows no sign of life for `step_timeout_s` is replaced."""
+    is trained ("head", "block?.*"), as `Network.training_only` says; None: everything. A node of
+    a distributed run that shows no sign of life for `step_timeout_s` is replaced; gd and sgd
+    have no use for it: their worker is ended when the job is cancelled and it does not stop."""
 
     method: Method
     epochs: int
