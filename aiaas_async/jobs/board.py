@@ -62,7 +62,7 @@ class Runner(Protocol):
         """
 
     def forget(self, job_id: str) -> None:
-        """Delete what the job left on disk."""
+        """Delete what the job left on disk: its record says that it succeeded, or is gone."""
 
 
 Save = Callable[[Sequence[JobRecord], Sequence[str]], Awaitable[None]]
@@ -173,6 +173,7 @@ class JobBoard:
                 await self._failed(job, InternalError("the job met a defect of the server"))
             else:
                 await self._move(job, "succeeded", finished_at=time.time(), result=result)
+                await asyncio.to_thread(self._runners[job.record.kind].forget, job.record.id)
 
     async def _end_unstarted(self, job: Running) -> None:
         if job.cancelled_by_user:

@@ -82,6 +82,24 @@ class Adoption:
             for entry in taken:
                 self._artifacts.release(entry.sha256)
 
+    def adopted(self, ref: ModelRef, job_id: str) -> VersionRecord | None:
+        """The version `ref` if it is what job `job_id` came to: the server was killed before the
+        job's record said so."""
+        model = self._models.catalog.find(ref.name)
+        record = None if model is None else model.versions.get(ref.version)
+        if record is None or record.committed_at is None:
+            return None
+        return record if (record.metadata.lineage or {}).get("job") == job_id else None
+
+    def why_not(self, alias: str, record: VersionRecord) -> str | None:
+        """Why `alias` did not move to `record` when it was adopted; None: it did."""
+        if record.candidate is not None:
+            return record.candidate.reason
+        known = self._models.catalog.model(record.ref.name).aliases.get(alias)
+        if known is not None and record.ref.version in (known.version, *known.previous):
+            return None
+        return f"alias {record.ref.name}:{alias} was changed by somebody else meanwhile"
+
     async def _commit(
         self, metadata: Metadata, files: Sequence[FileEntry], promotion: Promotion | None
     ) -> tuple[VersionRecord, str | None]:

@@ -29,12 +29,12 @@ from aiaas_async.formats.graphfile import FILE_NAME as GRAPH_FILE
 from aiaas_async.jobs.board import JobBoard, Running
 from aiaas_async.jobs.record import JobRecord
 from aiaas_async.messages import Metadata
-from aiaas_async.names import LATEST, clip
+from aiaas_async.names import LATEST, ModelRef, clip
 from aiaas_async.nn.network import Network
 from aiaas_async.node.cores import Cores
 from aiaas_async.registry.records import VersionRecord
 from aiaas_async.registry.signature import agreed
-from aiaas_async.service.adoption import Adoption, Promotion
+from aiaas_async.service.adoption import Adoption
 from aiaas_async.service.alone import run_alone
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.datasets import Datasets
@@ -43,21 +43,21 @@ from aiaas_async.service.models import Models
 from aiaas_async.service.trainitems import items_of
 from aiaas_async.service.trainrequest import (
     TrainRequest,
+    alias_asked,
     alias_of,
     metadata_of,
     parse_request,
     request_of,
 )
+from aiaas_async.service.trainresult import lineage_of, promotion_of, result_of
 from aiaas_async.training.checkpoint import newest_step
 from aiaas_async.training.distributed import check_divisible
-from aiaas_async.training.gate import parse_gate
 from aiaas_async.training.plan import TrainingPlan, parse_plan, render_plan
 
 logger = logging.getLogger(__name__)
 
 KIND = "train"
 MAX_DEATHS = 3
-_RESULT = ("metrics", "epochs", "steps", "samples", "history", "nodes", "verified")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,25 +197,25 @@ class Training:
     async def run(self, job: Running) -> dict[str, Any]:
         """Train, then commit. Resumes from the checkpoint of an earlier run of the same job."""
         request, folder = request_of(job.record.request), self._workshop.folder / job.record.id
+        if (record := self._adoption.adopted(_ref(request), job.record.id)) is not None:
+            return self._adopted_before(request, record)
         parent = self._parent_of(job.record.request)
         artifact = self._artifact(request, parent)
         source = await items_of(self._datasets, job.record.id, job.record.request)
         facts = await self._train(job, artifact, folder, source)
-        lineage = _lineage(job, facts)
+        lineage = lineage_of(job.record, facts)
         files = {label: folder / name for label, name in facts["files"].items()}
         network = await asyncio.to_thread(_network_in, files)
         metadata = metadata_of(request, network.inputs, network.outputs, facts["metrics"], lineage)
-        promotion = _promotion(request, job.record.request, facts)
+        promotion = promotion_of(request, job.record.request, facts)
         record, reason = await self._adoption.adopt(metadata, files, promotion)
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-        return {
-            "model": record.ref.name,
-            "version": record.ref.version,
-            "alias": promotion.alias if promotion and reason is None else None,
-            **({} if promotion is None else _promoted(reason, record)),
-            "digest": record.digest,
-            **{name: facts[name] for name in _RESULT if name in facts},
-        }
+        return result_of(record, alias_asked(request), reason, facts)
+
+    def _adopted_before(self, request: TrainRequest, record: VersionRecord) -> dict[str, Any]:
+        """The result of a job that the server left between adoption and the job's record."""
+        alias = alias_asked(request)
+        reason = None if alias is None else self._adoption.why_not(alias, record)
+        return result_of(record, alias, reason, record.metadata.lineage or {})
 
     def _parent_of(self, facts: Mapping[str, Any]) -> VersionRecord | None:
         if facts["parent"] is None:
@@ -296,50 +296,8 @@ def _given_up(error: WorkerDiedError, kept: int) -> WorkerDiedError:
     )
 
 
-def _promotion(
-    given: TrainRequest, request: Mapping[str, Any], facts: Mapping[str, Any]
-) -> Promotion | None:
-    """Which alias shall move, and why it must not after all, by the run's final `facts`."""
-    asked, refusal = given.register_as, _unverified(facts.get("verified"))
-    if asked is None:
-        return None if given.alias is None else Promotion(given.alias, refusal=refusal)
-    if refusal is None and asked.gate is not None:
-        gate = parse_gate(asked.gate, request["plan"]["validation"])
-        refusal = gate.refusal(facts["metrics"])
-    return Promotion(asked.alias, request["_revision"], refusal)
-
-
-def _unverified(found: Mapping[str, Any] | None) -> str | None:
-    """Why a run that was to be verified is not to be trusted, if so."""
-    if found is None or found["passed"]:
-        return None
-    return (
-        f"after {found['steps']} steps its weights differ from those of one node by "
-        f"{found['largest_difference']:.3g}; {found['tolerance']:g} is rounding"
-    )
-
-
-def _promoted(reason: str | None, record: VersionRecord) -> dict[str, Any]:
-    if reason is None:
-        return {"promoted": True}
-    return {"promoted": False, "reason": reason, "candidate": record.candidate is not None}
-
-
-def _lineage(job: Running, facts: Mapping[str, Any]) -> dict[str, Any]:
-    request = job.record.request
-    return {
-        "job": job.record.id,
-        "dataset": request["dataset"],
-        "dataset_digest": request["dataset_digest"],
-        "parent": request["parent"],
-        "method": request["plan"]["method"],
-        "seed": request["plan"]["seed"],
-        "plan": request["plan"],
-        "epochs": facts["epochs"],
-        "steps": facts["steps"],
-        "samples": facts["samples"],
-        "metrics": facts["metrics"],
-    }
+def _ref(request: TrainRequest) -> ModelRef:
+    return ModelRef(request.model, request.version)
 
 
 def _start(request: Mapping[str, Any]) -> str:

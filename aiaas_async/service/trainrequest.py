@@ -89,8 +89,13 @@ def metadata_of(
     return msgspec.structs.replace(given, metrics={**given.metrics, **metrics})
 
 
+def alias_asked(request: TrainRequest) -> str | None:
+    """The alias that the result may take."""
+    return request.alias if request.register_as is None else request.register_as.alias
+
+
 def alias_of(request: TrainRequest, plan: TrainingPlan) -> str | None:
-    """The alias that the result may take, with its gate checked."""
+    """`alias_asked`, with its gate checked."""
     asked = request.register_as
     if asked is None:
         return request.alias

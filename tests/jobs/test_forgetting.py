@@ -109,8 +109,8 @@ async def test_a_disk_that_forgets_nothing_refuses_no_job_and_is_told_in_the_log
     caplog.set_level(logging.ERROR, "aiaas_async.jobs.board")
     disk, runner = FullDisk(), Noting()
     board = of_old(disk, runner)
-    job = await board.submit("work", {"do": "succeed"})
-    assert await over(job) == "succeeded"
+    job = await board.submit("work", {"do": "fail"})
+    assert await over(job) == "failed"
     assert runner.forgotten == []
     assert caplog.messages == [
         "1 old jobs are not forgotten, and back at the next start: the disk is full"
