@@ -62,15 +62,18 @@ async def resume_job(request: web.Request) -> web.StreamResponse:
 
 
 async def follow_job(request: web.Request) -> web.StreamResponse:
-    """Server-sent events (WHATWG HTML, section 9.2); Last-Event-ID resumes."""
+    """Server-sent events (WHATWG HTML, section 9.2); Last-Event-ID resumes. Who has had the end is
+    told 204, which keeps a browser from asking again."""
     job = request.app[PLATFORM].jobs.get(request.match_info["id"])
     after = _last_event(request)
+    if job.events.has_ended_by(after):
+        return web.Response(status=204)
     response = web.StreamResponse(
         headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
     )
     await response.prepare(request)
     events = job.events.follow(after)
-    pending = asyncio.ensure_future(anext(events))
+    pending = asyncio.ensure_future(anext(events, None))
     stopping = asyncio.ensure_future(request.app[PLATFORM].stopping.wait())
     try:
         while not stopping.done():
@@ -84,12 +87,14 @@ async def follow_job(request: web.Request) -> web.StreamResponse:
                 await response.write(b": still running\n\n")
                 continue
             event = pending.result()
+            if event is None:
+                break
             data = json.dumps(event.data, allow_nan=False)
             text = f"id: {event.number}\nevent: {event.kind}\ndata: {data}\n\n"
             await response.write(text.encode())
             if event.kind == "end":
                 break
-            pending = asyncio.ensure_future(anext(events))
+            pending = asyncio.ensure_future(anext(events, None))
     finally:
         pending.cancel()
         stopping.cancel()

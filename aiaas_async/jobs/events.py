@@ -54,13 +54,17 @@ class EventLog:
         """The data of all remembered progress, oldest first."""
         return [event.data for event in self._events if event.kind == "progress"]
 
+    def has_ended_by(self, number: int) -> bool:
+        """Whether nothing comes after event `number`: the end is that one, or before it."""
+        last = self._events[-1] if self._events else None
+        return last is not None and last.kind == "end" and last.number <= number
+
     async def follow(self, after: int = 0) -> AsyncIterator[Event]:
         """Events numbered above `after`, then new ones as they come, up to the end."""
-        while True:
+        while not self.has_ended_by(after):
             news = self._news
             for event in [e for e in self._events if e.number > after]:
                 yield event
-                if event.kind == "end":
-                    return
                 after = event.number
-            await news.wait()
+            if not self.has_ended_by(after):
+                await news.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -74,6 +75,38 @@ async def test_events_go_on_after_the_last_one_seen(served: Served) -> None:
     everything = await events(api, job)
     later = await events(api, job, **{"Last-Event-ID": everything[0]["id"]})
     assert later == everything[1:]
+
+
+async def test_who_has_had_the_end_is_told_to_ask_no_more(served: Served) -> None:
+    api = served.api
+    await store(api)
+    job = (await succeed(api.post("/train", ORDER))).value["job"]
+    end = int((await events(api, job))[-1]["id"])
+    for last in (end, end + 1):
+        headers = {"Last-Event-ID": str(last)}
+        async with (
+            asyncio.timeout(5),
+            api.session.get(f"{api.url}/jobs/{job}/events", headers=headers) as response,
+        ):
+            assert response.status == 204
+            assert await response.read() == b""
+
+
+async def test_who_follows_from_beyond_the_end_comes_to_an_end_with_the_job(
+    served: Served,
+) -> None:
+    api = served.api
+    await store(api)
+    order = {**ORDER, "plan": {**PLAN, "epochs": 9999}}
+    job = (await succeed(api.post("/train", order))).value["job"]
+    headers = {"Last-Event-ID": "9" * 12}
+    async with (
+        asyncio.timeout(20),
+        api.session.get(f"{api.url}/jobs/{job}/events", headers=headers) as response,
+    ):
+        await succeed(api.delete(f"/jobs/{job}"))
+        assert response.status == 200
+        assert await response.read() == b""
 
 
 async def test_a_distributed_run_tells_of_each_node_its_gradients_and_its_speed(
