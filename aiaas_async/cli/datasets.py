@@ -7,6 +7,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import click
 
@@ -201,12 +202,13 @@ def _read(file: Path) -> tuple[dict[str, Any], list[str] | None]:
     piped = str(file) == "-"
     where = "standard input" if piped else str(file)
     try:
-        source = io.BytesIO(sys.stdin.buffer.read()) if piped else file
-        with np.load(source, allow_pickle=False) as arrays:
+        # numpy would leave a file open that it cannot read.
+        opened = io.BytesIO(sys.stdin.buffer.read()) if piped else file.open("rb")
+        with opened as source, np.load(source, allow_pickle=False) as arrays:
             columns = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, TypeError, AttributeError, EOFError):
+    except (OSError, ValueError, TypeError, AttributeError, EOFError, BadZipFile):
         raise InvalidError(
-            f"{where} is no .npz file of number arrays: make one with numpy.savez"
+            f"{where} is no .npz file of number arrays, or it is damaged: make one with numpy.savez"
         ) from None
     keys = columns.pop("keys", None)
     if not columns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -51,3 +52,28 @@ async def test_fewer_copies_than_were_asked_for_are_told(scratch: Path) -> None:
         assert "2 of 5" in (await shell("datasets")).stdout
         plain = await shell(f"ingest e {scratch / 'd.npz'} --replication 2")
         assert "replication" not in plain.output
+
+
+def _cut(whole: bytes) -> bytes:
+    return whole[: len(whole) // 2]
+
+
+def _damaged(whole: bytes) -> bytes:
+    """With another byte among the values: their checksum does not fit."""
+    return whole[:300] + bytes([whole[300] ^ 255]) + whole[301:]
+
+
+@pytest.mark.parametrize("harm", [_cut, _damaged])
+async def test_a_file_that_is_cut_or_damaged_is_told_as_none_and_makes_no_data_set(
+    scratch: Path, harm: Callable[[bytes], bytes]
+) -> None:
+    file = scratch / "d.npz"
+    np.savez(file, x=np.zeros((1000, 10)))
+    file.write_bytes(harm(file.read_bytes()))
+    async with serving(scratch / "data") as served:
+        said = (await Shell(served)(f"ingest d {file}", status=1)).stderr
+        assert said == (
+            f"error: {file} is no .npz file of number arrays, or it is damaged: make one with "
+            "numpy.savez\n"
+        )
+        assert (await served.api.get("/datasets")).value["datasets"] == []
