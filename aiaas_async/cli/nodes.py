@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from aiaas_async.cli.arguments import at_most_one, needs
-from aiaas_async.cli.options import connected, json_option
+from aiaas_async.cli.options import REFUSED, connected, json_option
 from aiaas_async.cli.output import ended, print_json, print_table, size
 
 if TYPE_CHECKING:
@@ -60,9 +61,23 @@ def _change(client: Client, node_id: str | None, *, join: bool, force: bool, as_
     facts = client.join_node(node_id) if join else client.remove_node(node_id or "", force=force)
     if as_json:
         print_json(facts)
-        return
-    what = "joined" if join else "left"
-    click.echo(f"{facts['id']} {what}; {facts['moved'].get('copies', 0)} items moved")
+    else:
+        _tell_change(facts, "joined" if join else "left")
+    if "error" in facts["moved"]:
+        sys.exit(REFUSED)
+
+
+def _tell_change(facts: dict[str, Any], what: str) -> None:
+    moved = facts["moved"]
+    unmoved = moved.get("error")
+    how_many = "" if unmoved else f"; {moved['copies']} items moved"
+    click.echo(f"{facts['id']} {what}{how_many}")
+    if unmoved:
+        click.echo(
+            f"error: its data could not move: {unmoved}; it is read where it is, and follows when "
+            "the next node joins or leaves, or at the next start",
+            err=True,
+        )
     if reason := facts.get("forgotten_at_restart"):
         click.echo(f"the next start will not know of it: {reason}", err=True)
     for deployment, reason in facts.get("failed", {}).items():
