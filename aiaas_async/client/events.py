@@ -49,13 +49,3 @@ def _event(fields: Mapping[str, list[str]]) -> Event:
         return Event(int(fields["id"][-1]), fields["event"][-1], dict(data))
     except (KeyError, ValueError, TypeError) as error:
         raise UnexpectedAnswerError(f"this is no event of a job: {clip(dict(fields))}") from error
-
-
-def resume_point(before: Mapping[str, Any], now: Mapping[str, Any], last: int) -> int:
-    """The event to resume after, when the job looked like `before` and looks like `now`.
-
-    A server that was restarted counts a job's events from 1 again. A job that waits again, or was
-    started again, has lived through that.
-    """
-    same_life = before.get("starts") == now.get("starts") and now.get("state") != "queued"
-    return last if same_life else 0

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Any, Final
 
 from aiaas_async.client.address import check_timeout, path
-from aiaas_async.client.events import EventReader, resume_point
+from aiaas_async.client.events import EventReader
 from aiaas_async.client.failures import DisconnectedError, UnreachableError, job_error
 from aiaas_async.client.request import Request
 from aiaas_async.client.surface import Surface, field_of, object_of
@@ -88,9 +88,10 @@ class JobMethods(Surface):
         """A job's events from its first to its end.
 
         A broken connection is resumed where it broke, and a server that restarts is waited for,
-        for as long as the client's timeout; then `UnreachableError` is raised.
+        for as long as the client's timeout; then `UnreachableError` is raised. It numbers events
+        higher than before, and tells what it knows of the run until then again.
         """
-        life = await self.job(job_id)
+        await self.job(job_id)  # an unknown one is told at once
         last, fruitless = 0, 0
         while True:
             try:
@@ -100,15 +101,13 @@ class JobMethods(Surface):
                         yield event
                         if event.kind == "end":
                             return
-                        if event.kind == "state":
-                            life = await self.job(job_id)
             except (DisconnectedError, UnreachableError, StoppingError):
                 pass
             now = await self._seen_again(job_id, fruitless)
             if now["state"] in _OVER:
                 yield Event(last + 1, "end", {name: now[name] for name in _END if name in now})
                 return
-            last, life, fruitless = resume_point(life, now, last), now, fruitless + 1
+            fruitless += 1
 
     async def _events(self, job_id: str, after: int) -> AsyncGenerator[Event, None]:
         """Events after number `after`, until the connection ends."""

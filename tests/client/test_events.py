@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiaas_async.client.events import EventReader, resume_point
+from aiaas_async.client.events import EventReader
 from aiaas_async.client.failures import UnexpectedAnswerError
 from aiaas_async.jobs.events import Event
 
@@ -48,17 +47,3 @@ def test_an_event_that_is_cut_short_is_no_event() -> None:
 def test_an_event_of_something_else_is_refused(stream: bytes) -> None:
     with pytest.raises(UnexpectedAnswerError):
         EventReader().feed(stream)
-
-
-@pytest.mark.parametrize(
-    ("before", "now", "after"),
-    [
-        ({"starts": 1, "state": "running"}, {"starts": 1, "state": "running"}, 50),
-        ({"starts": 1, "state": "running"}, {"starts": 2, "state": "running"}, 0),
-        ({"starts": 1, "state": "running"}, {"starts": 1, "state": "queued"}, 0),
-    ],
-)
-def test_a_restarted_server_is_asked_for_its_events_from_the_first(
-    before: dict[str, Any], now: dict[str, Any], after: int
-) -> None:
-    assert resume_point(before, now, 50) == after
