@@ -84,7 +84,7 @@ async def test_a_version_too_large_for_a_node_fails_the_job_where_it_is_not_depl
     async with start(InLoopWorkers(), **SMALL) as platform:
         await prepare(platform, tmp_path, 5)
         error = await error_of(await platform.batch.start(platform.jobs, ASKED))
-        assert error["code"] == "memory_budget"
+        assert error["code"] == "unplaceable"
 
 
 async def test_a_resumed_job_waits_until_its_version_is_placed_again(
