@@ -25,7 +25,7 @@ from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.deployments import Deployments
 from aiaas_async.service.models import Models
 from aiaas_async.service.seating import Seating
-from aiaas_async.service.sequences import Sequences
+from aiaas_async.service.sequences import Sequences, sequence_of
 from aiaas_async.service.statistics import VersionStatistics
 from aiaas_async.service.streams import Part, Streams
 from aiaas_async.service.traffic import Shadows, choose
@@ -164,7 +164,7 @@ class Calls:
         """The version that answers; `alias` is the one that the call names, if it does."""
         catalog = self._models.catalog
         if request.model is not None:
-            version = request.version if alias is None else choose(alias, request.key)
+            version = request.version if alias is None else self._side(alias, request)
             return catalog.version(request.model, version)
         found = by_inputs(catalog, request.inputs.keys())
         if len(found) > 1:
@@ -175,6 +175,14 @@ class Calls:
                 {"candidates": candidates},
             )
         return found[0]
+
+    def _side(self, alias: AliasRecord, request: CallRequest) -> str:
+        """The version of `alias` that a call goes to: one of a sequence follows those before it,
+        since what is known of the sequence lies with their version."""
+        if request.key or alias.traffic.canary is None:
+            return choose(alias, request.key)
+        specs = self._models.catalog.version(alias.name, alias.version).metadata.inputs
+        return choose(alias, sequence_of(request.inputs, specs))
 
     def _alias_of(self, request: CallRequest) -> AliasRecord | None:
         """The alias a call names, if it names one."""

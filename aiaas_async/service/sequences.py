@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -25,10 +25,12 @@ from aiaas_async.errors import (
     StoppingError,
     WorkerError,
 )
+from aiaas_async.messages import TensorSpec
 from aiaas_async.node.work import Call, Result, Servable, WorkItem, cost_of
 from aiaas_async.schedule.origin import Origin
 from aiaas_async.service.seating import Seat, Seating
-from aiaas_async.wire.sequences import Mark, mark_of
+from aiaas_async.wire.arrays import read_inputs
+from aiaas_async.wire.sequences import ID, Mark, mark_of, split_controls
 
 MAX_SEQUENCES: Final = 10_000
 MAX_WAITING: Final = 64  # calls of one sequence
@@ -109,6 +111,19 @@ class Sequences:
             if oldest.waiting or now - oldest.used < IDLE_S:
                 return
             del self._known[key]
+
+
+def sequence_of(raw: Mapping[str, Any], specs: Sequence[TensorSpec]) -> str | None:
+    """The id in the raw inputs of a call of a version that takes `specs`; None where there is none
+    that can be read: the version called says what is wrong with it."""
+    _, controls = split_controls(specs)
+    spec = next((spec for spec in controls if spec.name == ID), None)
+    if spec is None or ID not in raw:
+        return None
+    try:
+        return str(mark_of(read_inputs({ID: raw[ID]}, (spec,)).arrays).id)
+    except InputError:
+        return None
 
 
 @asynccontextmanager

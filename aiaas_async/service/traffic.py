@@ -1,7 +1,8 @@
 """Traffic of an alias: which version a call goes to, and who gets a copy.
 
-A call with a key always goes to the same side; others are drawn. Copies for a shadow run with what
-the nodes have to spare, a bounded number at a time, and their answers are only counted.
+A call with a key always goes to the same side, and so do the calls of a sequence; others are drawn.
+Copies for a shadow run with what the nodes have to spare, a bounded number at a time, and their
+answers are only counted.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from aiaas_async.service import sequences
 from aiaas_async.service.calls import CallRequest
 from tests.http.conftest import Served
 from tests.http.examples import EXAMPLES, RUNTIMES, stateful
+from tests.http.models import succeed
 from tests.http.v2asking import Answer, ask
 from tests.http.v2server import serving
 
@@ -28,10 +29,12 @@ async def summing(scratch: Path) -> AsyncIterator[Served]:
         yield served
 
 
-async def add(served: Served, value: int, sequence: int | str, **more: Any) -> Answer:
+async def add(
+    served: Served, value: int, sequence: int | str, model: str = NAME, /, **more: Any
+) -> Answer:
     given = {"name": "INPUT", "datatype": "INT32", "shape": [1, 1], "data": [value]}
     body = {"inputs": [given], "parameters": {"sequence_id": sequence, **more}}
-    return await ask(served, "POST", f"/v2/models/{NAME}/infer", body)
+    return await ask(served, "POST", f"/v2/models/{model}/infer", body)
 
 
 def value_of(answer: Answer) -> int:
@@ -270,3 +273,41 @@ async def test_a_shadow_gets_no_copies_of_sequences(scratch: Path) -> None:
         assert await total("live", 100, start=True) == 100
         assert await total("live", 100, start=False) == 200
         assert await total("2", 1, start=False) == 2
+
+
+@pytest.mark.parametrize("key", [None, ""], ids=["no key", "an empty key"])
+async def test_a_canary_gets_whole_sequences(scratch: Path, key: str | None) -> None:
+    first = stateful(NAME, "accumulator", "string")
+    async with serving(scratch, RUNTIMES, first, {**first, "version": "2"}, nodes=1) as served:
+        alias = {"version": first["version"], "canary": "2", "weight": 0.5}
+        await succeed(served.api.put(f"/models/{NAME}/aliases/live", alias))
+
+        async def called(sequence: str, value: int) -> tuple[str, int]:
+            marks = {"sequence_id": sequence, "sequence_start": value == 1, "sequence_end": False}
+            call = CallRequest({"INPUT": [value], **marks}, NAME, "live", key)
+            answer = await served.platform.calls.call(call)
+            return answer.version, answer.outputs["OUTPUT"].tolist()[0]
+
+        versions = set()
+        for sequence in map(str, range(1, 20)):
+            answers = [await called(sequence, value) for value in (1, 2, 3)]
+            assert [total for _, total in answers] == [1, 3, 6]
+            (version,) = {version for version, _ in answers}
+            by_protocol = await add(served, 4, sequence, f"{NAME}/versions/live")
+            assert (by_protocol.value["model_version"], value_of(by_protocol)) == (version, 10)
+            versions.add(version)
+        assert versions == {first["version"], "2"}
+
+
+async def test_a_canary_leaves_it_to_its_version_to_refuse_what_is_no_sequence(
+    scratch: Path,
+) -> None:
+    first = stateful(NAME, "accumulator", "string")
+    async with serving(scratch, RUNTIMES, first, {**first, "version": "2"}, nodes=1) as served:
+        alias = {"version": first["version"], "canary": "2", "weight": 0.5}
+        await succeed(served.api.put(f"/models/{NAME}/aliases/live", alias))
+        inputs = {"INPUT": [1], "sequence_start": True, "sequence_end": False}
+        for wrong in ({}, {"sequence_id": [1, 2]}, {"sequence_id": {"no": "tensor"}}):
+            call = CallRequest({**inputs, **wrong}, NAME, "live")
+            with pytest.raises(InputError, match="sequence_id"):
+                await served.platform.calls.call(call)
