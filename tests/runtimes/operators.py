@@ -66,6 +66,26 @@ class Echo:
         return self.gives
 
 
+class Keeper:
+    """Answers from what it was given the call before."""
+
+    def load(self, files: Mapping[str, Path], graph: Mapping[str, Any] | None) -> None:
+        self.kept: Array | None = None
+
+    def predict(self, arrays: Arrays) -> dict[str, Array]:
+        before, self.kept = self.kept, arrays["x"]
+        return {"y": arrays["x"] if before is None else before}
+
+    def loss(self, inputs: Arrays, targets: Arrays, loss: str | None, output: str | None) -> float:
+        before, self.kept = self.kept, targets["y"]
+        return 0.0 if before is None else float(before.mean())
+
+    def gradient(
+        self, inputs: Arrays, targets: Arrays, loss: str | None, output: str | None, wrt: str
+    ) -> tuple[float, dict[str, Array], dict[str, Array]]:
+        return self.loss(inputs, targets, loss, output), {}, {}
+
+
 class Silent:
     """Lacks what a runtime must have."""
 

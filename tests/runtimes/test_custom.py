@@ -13,12 +13,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
-from aiaas_async.compute.frames import whole
+from aiaas_async.compute.frames import Pieces, whole
 from aiaas_async.compute.inloop import InLoopWorkers
 from aiaas_async.compute.jobs import ArtifactFiles, Differentiate, Infer, Inspect, Load, Unload
 from aiaas_async.compute.pool import WorkerForks
@@ -106,6 +106,29 @@ async def test_losses_and_gradients_are_asked_of_the_class(tmp_path: Path) -> No
     for wrt in ("nothing", "both"):
         with pytest.raises(InputError, match="'x' is missing"):
             await worker.submit(Differentiate("poly", wrt), arrays[1:])
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("width", [4, 150_000], ids=["in the datagram", "in the slot"])
+async def test_what_a_class_keeps_of_its_inputs_stays_as_it_was(width: int) -> None:
+    forks = WorkerForks(runtimes={"keeper": f"{HERE}:Keeper"})
+    worker = await forks.spawn()
+    x, y = TensorSpec("x", "float32", (width,)), TensorSpec("y", "float32", (width,))
+    await worker.submit(Load("m", ArtifactFiles("keeper", {}, None, (x,), (y,))))
+
+    def filled(value: int, *names: str) -> list[Pieces]:
+        return whole({name: np.full((1, width), value, np.float32) for name in names})
+
+    predicted = []
+    for value in (1, 2, 3, 4, 5):
+        answer = await worker.submit(Infer("m", 1), filled(value, "x"))
+        predicted.append(answer.arrays["y"][0, 0])
+    assert predicted == [1, 1, 2, 3, 4]
+    asked: list[Literal["nothing", "both"]] = ["nothing", "nothing", "both", "both"]
+    for value, wrt in enumerate(asked, 6):
+        pair = filled(value, "inputs/x", "targets/y")
+        assert (await worker.submit(Differentiate("m", wrt), pair)).facts["loss"] == value - 1
+    await forks.close()
 
 
 @pytest.mark.real
