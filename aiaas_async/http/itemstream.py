@@ -16,7 +16,7 @@ from aiaas_async.http.body import stream_body
 from aiaas_async.http.budget import Share
 from aiaas_async.http.exchange import BUDGET, PLATFORM, as_object
 from aiaas_async.wire.codecs import MSGPACK, Codec, decode_msgpack
-from aiaas_async.wire.skim import measure
+from aiaas_async.wire.skim import Measure
 
 
 def is_stream(request: web.Request, codec: Codec) -> bool:
@@ -33,21 +33,21 @@ async def raw_values(request: web.Request) -> AsyncIterator[bytearray]:
     """
     settings = request.app[PLATFORM].settings
     cap, share = settings.max_body_mb << 20, Share(request.app[BUDGET])
-    held, needed = bytearray(), 1
+    held, needed, look = bytearray(), 1, Measure()
     try:
         async for chunk in stream_body(
             request, settings.max_file_mb << 20, settings.read_timeout_s, request.app[BUDGET].pace
         ):
             held += chunk
             while held and len(held) >= needed:
-                needed = measure(held, [])
+                needed = look.of(held, [])
                 if needed > cap:
                     raise _too_large(needed, cap)
                 share.grow_to(2 * needed)
                 if len(held) >= needed:
                     value, held = held, held[needed:]
                     del value[needed:]
-                    needed = 1
+                    needed, look = 1, Measure()
                     yield value
         if held:
             raise MalformedError("the MessagePack body is cut short")

@@ -74,44 +74,62 @@ def first_binary(begin: bytes) -> int:
     return binaries[0].start if binaries else 0
 
 
-def measure(body: Body, binaries: list[LongBinary]) -> int:  # noqa: C901 - calls would double its time
-    """Where the value ends that `body` begins with; when that is beyond the body, at least so many
-    bytes are needed to tell. Raises what `check_structure` does.
+def measure(body: Body, binaries: list[LongBinary]) -> int:
+    """What a `Measure` that has seen nothing finds."""
+    return Measure().of(body, binaries)
 
-    The long binaries met on the way are added to `binaries`."""
-    at = payload = 0
-    outer: list[int] = []  # values still to come: in each open array or map around the innermost
-    left = 1  # in the innermost
-    try:
-        while True:
-            while left:
-                left -= 1
-                first = body[at]
-                if step := _STEPS[first]:
-                    at += step
-                    continue
-                kind, width, size = _TABLE[first]
-                head, at = at, at + 1 + width
-                if width:
-                    if at > len(body):
-                        return at
-                    size = int.from_bytes(body[at - width : at], "big")
-                if kind >= _ARRAY:
-                    outer.append(left)
-                    left = _values(kind, size, at, len(outer))
-                else:
-                    if kind == _BINARY:
-                        payload += size
-                        if size >= LEAST:
-                            binaries.append(LongBinary(head, at, at + size))
-                    at += size
-            if at - payload > MAX_STRUCTURE:
-                raise _too_long()
-            if not outer:
-                return at
-            left = outer.pop()
-    except IndexError:
-        return at + 1
+
+class Measure:
+    """A look over one value that goes on where it stood when more of the body has come: from the
+    start each time, a body that comes byte by byte would be looked at once a byte."""
+
+    __slots__ = ("_at", "_left", "_outer", "_payload")
+
+    def __init__(self) -> None:
+        self._at = self._payload = 0
+        self._outer: list[int] = []  # values still to come: in each open array or map around
+        self._left = 1  # in the innermost
+
+    def of(self, body: Body, binaries: list[LongBinary]) -> int:  # noqa: C901, PLR0912 - calls would double its time
+        """Where the value ends that `body` begins with; when that is beyond the body, at least so
+        many bytes are needed to tell. Raises what `check_structure` does. `body` begins as it did
+        the time before.
+
+        The long binaries met on the way are added to `binaries`."""
+        at, payload, outer, left = self._at, self._payload, self._outer, self._left
+        try:
+            while True:
+                while left:
+                    first = body[at]
+                    left -= 1
+                    if step := _STEPS[first]:
+                        at += step
+                        continue
+                    kind, width, size = _TABLE[first]
+                    head, at = at, at + 1 + width
+                    if width:
+                        if at > len(body):
+                            needed, at, left = at, head, left + 1
+                            return needed
+                        size = int.from_bytes(body[at - width : at], "big")
+                    if kind >= _ARRAY:
+                        outer.append(left)
+                        left = _values(kind, size, at, len(outer))
+                    else:
+                        if kind == _BINARY:
+                            payload += size
+                            if size >= LEAST:
+                                binaries.append(LongBinary(head, at, at + size))
+                        at += size
+                if at - payload > MAX_STRUCTURE:
+                    raise _too_long()
+                if not outer:
+                    return at
+                left = outer.pop()
+        except IndexError:
+            return at + 1
+        finally:
+            self._at, self._payload, self._left = at, payload, left
 
 
 def _too_long() -> TooLargeError:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Any
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
+from aiohttp import web
 
 from aiaas_async import AsyncClient
 from aiaas_async.client import datasets
 from aiaas_async.data.dataset import Dataset
+from aiaas_async.http import itemstream
+from aiaas_async.http.budget import BodyBudget
+from aiaas_async.http.exchange import BUDGET, PLATFORM
 from aiaas_async.service.datasets import InOrder
+from aiaas_async.wire import skim
+from aiaas_async.wire.codecs import encode_msgpack
 from tests.http.conftest import Served
 
 ITEMS, ITEM_BYTES, VALUE_BYTES = 60_000, 1024, 1 << 20
@@ -30,6 +38,36 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     monkeypatch.setattr(Dataset, "put", slow)
     monkeypatch.setattr(datasets, "VALUE_BYTES", VALUE_BYTES)
     return free
+
+
+class Counted(list[int]):
+    """How often values of a body were looked up."""
+
+    looks = 0
+
+    def __getitem__(self, first: Any) -> Any:
+        self.looks += 1
+        return super().__getitem__(first)
+
+
+async def test_a_value_that_comes_byte_by_byte_is_looked_over_once(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = [{"x": [[0] * 90] * 40}, {"texts": ["a" * 300, "b"], "data": bytes(2000)}, {}]
+    body = b"".join(map(encode_msgpack, values))
+
+    async def trickled(*_: Any) -> AsyncIterator[bytes]:
+        for byte in body:
+            yield bytes([byte])
+
+    counted = Counted(skim._STEPS)
+    monkeypatch.setattr(skim, "_STEPS", counted)
+    monkeypatch.setattr(itemstream, "stream_body", trickled)
+    app = {PLATFORM: served.platform, BUDGET: BodyBudget(1 << 20)}
+    request = cast(web.Request, SimpleNamespace(app=app))
+    found = [bytes(raw) async for raw in itemstream.raw_values(request)]
+    assert found == [encode_msgpack(value) for value in values]
+    assert counted.looks < len(body)
 
 
 class Taken:

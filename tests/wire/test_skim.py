@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from aiaas_async.errors import AiaasError, MalformedError, TooLargeError
 from aiaas_async.wire.codecs import decode_msgpack
-from aiaas_async.wire.skim import MAX_ARRAY, MAX_DEPTH, MAX_MAP, MAX_STRUCTURE, check_structure
+from aiaas_async.wire.longbinary import LongBinary
+from aiaas_async.wire.skim import (
+    MAX_ARRAY,
+    MAX_DEPTH,
+    MAX_MAP,
+    MAX_STRUCTURE,
+    Measure,
+    check_structure,
+    measure,
+)
 
 scalars = (
     st.none()
@@ -44,6 +53,19 @@ def test_a_body_cut_short_is_malformed(value: Any, cut: int) -> None:
 def test_trailing_bytes_are_malformed(value: Any) -> None:
     with pytest.raises(MalformedError, match="trailing"):
         check_structure(msgpack.packb(value) + b"\xc0")
+
+
+@given(values, st.lists(st.integers(0, 1000), max_size=30))
+def test_a_look_that_goes_on_finds_what_one_from_the_start_does(
+    value: Any, steps: list[int]
+) -> None:
+    body, look, end = msgpack.packb(value), Measure(), 0
+    met: list[LongBinary] = []
+    for step in [*steps, 70_000 * 20]:
+        end += step
+        known: list[LongBinary] = []
+        assert look.of(body[:end], met) == measure(body[:end], known)
+        assert met == known
 
 
 @given(st.binary(max_size=400))
