@@ -14,7 +14,7 @@ from aiohttp import web
 from aiaas_async.errors import AiaasError, InvalidError, NotFoundError, NotReadyError
 from aiaas_async.http.exchange import PLATFORM
 from aiaas_async.http.v2config import limits_for, platform_of
-from aiaas_async.http.v2statistics import render
+from aiaas_async.http.v2statistics import loaded_by, render
 from aiaas_async.messages import Metadata, TensorSpec
 from aiaas_async.names import LATEST, ModelRef
 from aiaas_async.registry.records import ModelRecord, VersionRecord
@@ -131,9 +131,9 @@ def statistics_of(app: web.Application, asked: Mapping[str, str]) -> list[dict[s
         model = ready_version(app, asked["name"], None).ref.name
         records = list(app[PLATFORM].models.catalog.model(model).ordered())
     platform = app[PLATFORM]
-    nodes = list(platform.cluster.nodes.values())
+    loaded = loaded_by(platform.cluster.nodes.values())
     return [
-        render(platform.models.statistics.seen(record.ref), record, nodes)
+        render(platform.models.statistics.seen(record.ref), record, loaded)
         for record in records
         if app[V2].is_ready(record)
     ]

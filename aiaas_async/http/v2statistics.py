@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from aiaas_async.node.node import Node
 from aiaas_async.registry.records import VersionRecord
 from aiaas_async.service.statistics import Duration, VersionStatistics
 
+Loaded = Sequence[frozenset[str]]
 
-def render(
-    statistics: VersionStatistics, record: VersionRecord, nodes: Iterable[Node]
-) -> dict[str, Any]:
+
+def loaded_by(nodes: Iterable[Node]) -> Loaded:
+    """What each node holds: asked once for all versions that a reply shows."""
+    return [frozenset(node.status()["loaded"]) for node in nodes]
+
+
+def render(statistics: VersionStatistics, record: VersionRecord, loaded: Loaded) -> dict[str, Any]:
     """The statistics of one version; every field that the load generators read is there."""
     return {
         "name": record.ref.name,
@@ -26,7 +31,7 @@ def render(
             for size, (count, ns) in sorted(statistics.batches.items())
         ],
         "response_stats": {},
-        "memory_usage": _memory(record, nodes),
+        "memory_usage": _memory(record, loaded),
     }
 
 
@@ -59,11 +64,10 @@ def _batch(size: int, count: int, ns: int) -> dict[str, Any]:
     }
 
 
-def _memory(record: VersionRecord, nodes: Iterable[Node]) -> list[dict[str, Any]]:
+def _memory(record: VersionRecord, loaded: Loaded) -> list[dict[str, Any]]:
     """The weights, on each node that holds them."""
-    statuses = [node.status() for node in nodes]
     return [
         {"type": "CPU", "id": number, "byte_size": record.nbytes}
-        for number, status in enumerate(statuses)
-        if str(record.ref) in status["loaded"]
+        for number, versions in enumerate(loaded)
+        if str(record.ref) in versions
     ]
