@@ -58,6 +58,13 @@ def match(catalog: Catalog, query: Query) -> Matches:
     return Matches(best, len(found))
 
 
+def candidates(catalog: Catalog, query: Query) -> int:
+    """How many versions `match` looks at, at most."""
+    named = None if query.name is None else catalog.find(query.name)
+    models = catalog.models() if named is None else (named,)
+    return sum(len(model.versions) for model in models)
+
+
 def by_inputs(catalog: Catalog, names: Collection[str]) -> list[VersionRecord]:
     """The versions a call with just these inputs can mean: of each model the latest, if it takes
     exactly `names`; those that can serve hide those that cannot. Raises `NoMatchError`."""

@@ -34,7 +34,7 @@ async def register(request: web.Request) -> web.StreamResponse:
 
 async def discover(request: web.Request) -> web.StreamResponse:
     body, codec = await read_object(request, CONTROL_BYTES)
-    matches = request.app[PLATFORM].models.discover(Query.parse(body))
+    matches = await request.app[PLATFORM].models.discover(Query.parse(body))
     standings = request.app[PLATFORM].cluster.standings()
     best = render_metadata(matches.ranked[0].record.metadata)
     best["matches"] = [
