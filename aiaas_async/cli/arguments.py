@@ -71,12 +71,20 @@ def read_json(text: str, what: str) -> dict[str, Any]:
         except UnicodeDecodeError:
             raise InvalidError(f"{what}: {text[1:]} is no text; JSON is expected") from None
     try:
-        value = json.loads(text)
+        value = parsed(text)
     except ValueError as error:
         raise InvalidError(f"{what} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise InvalidError(f"{what} must be a JSON object, got {clip(value)}")
     return value
+
+
+def parsed(text: str | bytes) -> Any:
+    """JSON. Raises `ValueError`, of which `UnicodeDecodeError` is one."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def amounts(pairs: tuple[str, ...], what: str) -> dict[str, float]:

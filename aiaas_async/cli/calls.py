@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from aiaas_async.cli.arguments import apart, model_of, required
+from aiaas_async.cli.arguments import apart, model_of, parsed, required
 from aiaas_async.cli.options import connected, json_option
 from aiaas_async.cli.output import print_json
 from aiaas_async.errors import InvalidError
@@ -44,7 +44,7 @@ def _from_file(name: str, place: str) -> Any:
     where = "standard input" if place == "-" else place
     try:
         data = sys.stdin.buffer.read() if place == "-" else Path(place).read_bytes()
-        return _array(data) if data.startswith(_NPY) else json.loads(data)
+        return _array(data) if data.startswith(_NPY) else parsed(data)
     except OSError as error:
         raise InvalidError(f"input {name}: {where} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
@@ -60,14 +60,20 @@ def _from_file(name: str, place: str) -> Any:
 
 
 def _array(data: bytes) -> Any:
+    """A .npy array. Raises `ValueError`."""
     import numpy as np  # noqa: PLC0415 - only for arrays
 
-    return np.load(io.BytesIO(data), allow_pickle=False)
+    try:
+        return np.load(io.BytesIO(data), allow_pickle=False)
+    except MemoryError:
+        raise ValueError("its header announces more than fits into memory") from None
+    except Exception as error:  # of a broken header numpy raises a dozen kinds, tokenize's as well
+        raise ValueError(str(error)) from error
 
 
 def _json(text: str, name: str) -> Any:
     try:
-        return json.loads(text)
+        return parsed(text)
     except ValueError as error:
         hint = ""
         if text[:1].isalpha() and len(text) <= _SHORT:

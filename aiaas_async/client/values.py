@@ -46,10 +46,10 @@ def pack_texts(texts: list[str], what: str) -> dict[str, Any]:
         raise InputError(f"{what} must all be texts") from None
 
 
-def _lists(value: Any) -> Any:
-    """`value` with lists in place of the arrays and ranges in it."""
-    if isinstance(value, list | tuple | range):
-        return [_lists(each) for each in value]
+def _lists(value: Any, depth: int = 64) -> Any:
+    """`value` with lists in place of the arrays and ranges in it, to the depth that arrays have."""
+    if depth and isinstance(value, list | tuple | range):
+        return [_lists(each, depth - 1) for each in value]
     return value.tolist() if hasattr(value, "tolist") else value
 
 

@@ -105,6 +105,12 @@ def test_a_name_and_a_version_may_be_one_word() -> None:
             model_of(wrong)
 
 
+def npy(dtype: str, shape: str, end: str = "") -> bytes:
+    """A .npy file of no numbers, whose header says this."""
+    head = f"{{'descr': {dtype}, 'fortran_order': False, 'shape': {shape}}}{end}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
@@ -112,6 +118,11 @@ def test_a_name_and_a_version_may_be_one_word() -> None:
         ("x.png", b"\x89PNG\xff", "a .npy file (numpy.save)"),
         ("x.txt", b"hello", "neither JSON nor a .npy array"),
         ("x.npy", b"\x93NUMPY", "neither JSON nor a .npy array"),
+        ("x.npy", npy("'<f4'", "(99999999999, 2)"), "announces more than fits into memory"),
+        ("x.npy", npy("'<f4'", f"({10**30},)"), "nor a .npy array: Python int too large"),
+        ("x.npy", npy("'<f4'", "(2,)", end="("), "nor a .npy array: ('EOF in multi-line"),
+        ("x.npy", npy("()", "(2,)"), "nor a .npy array: tuple index out of range"),
+        ("x.json", b"[" * 100_000, "nor a .npy array: it is nested too deeply"),
     ],
 )
 def test_a_file_that_is_no_input_says_what_is_accepted(
@@ -120,6 +131,26 @@ def test_a_file_that_is_no_input_says_what_is_accepted(
     (tmp_path / name).write_bytes(content)
     line = ["call", "m", f"x=@{tmp_path / name}", "--url", NOBODY]
     result = CliRunner().invoke(main, line)
+    assert said in result.output
+    assert result.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("call m x=DEEP", "input x is not JSON: it is nested too deeply"),
+        ("call m x=NESTED", "input 'x' has lists within lists more than 9 deep"),
+        ("push m 1.0 . --metadata DEEP", "--metadata is not JSON: it is nested too deeply"),
+        ("push m 1.0 . --metadata @FILE", "--metadata is not JSON: it is nested too deeply"),
+        ("train m 1.0 --dataset d --plan DEEP", "--plan is not JSON: it is nested too deeply"),
+    ],
+)
+def test_json_that_is_nested_too_deeply_says_so(tmp_path: Path, line: str, said: str) -> None:
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    filled = line.replace("FILE", str(tmp_path / "deep.json")).replace("DEEP", "[" * 100_000)
+    filled = filled.replace("NESTED", "[" * 900 + "]" * 900)
+    result = CliRunner().invoke(main, [*filled.split(), "--url", NOBODY])
+    assert result.output.startswith("error: ")
     assert said in result.output
     assert result.exit_code == 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
@@ -83,6 +84,7 @@ def test_lists_and_scalars_become_arrays() -> None:
         (b"raw", " is binary data"),
         (object(), " holds what is neither a number of 64 bits nor a text"),
         (np.array([1 + 2j]), " has dtype complex128: give numbers or texts"),
+        (json.loads("[" * 900 + "]" * 900), " has lists within lists more than 9"),
     ],
 )
 def test_what_is_no_array_is_refused_by_name_in_words_that_are_not_numpy_s(
