@@ -105,12 +105,17 @@ def _listen(host: str, port: int) -> socket.socket:
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((host, port))
-    except OSError as error:
+    except (OSError, TypeError) as error:  # TypeError: of a text that is no name of a host
         found.close()
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        hint = "; choose another with --port" if error.errno == errno.EADDRINUSE else ""
-        raise InvalidError(f"cannot listen on {host}:{port}: {reason}{hint}") from error
+        raise InvalidError(f"cannot listen on {host}:{port}: {_why(error)}") from error
     return found
+
+
+def _why(error: OSError | TypeError) -> str:
+    if not isinstance(error, OSError):
+        return str(error)
+    hint = "; choose another with --port" if error.errno == errno.EADDRINUSE else ""
+    return f"{error.strerror or error}{hint}"  # numbers of the resolver's are none of the system's
 
 
 def _address(listening: socket.socket) -> str:

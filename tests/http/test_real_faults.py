@@ -289,6 +289,7 @@ def test_a_busy_port_exits_with_2_and_one_line(there: Remote, tmp_path: Path) ->
         (["--log-level", "loud"], "log_level"),
         (["--config", "/nowhere/x.toml"], "cannot be read"),
         (["--data-dir", "/proc/none"], "data directory"),
+        (["--host", "a..b", "--allow-remote"], "a..b:0: Name or service not known"),
     ],
 )
 def test_a_bad_setting_exits_with_2_and_one_line(flags: list[str], told: str) -> None:
