@@ -208,13 +208,18 @@ def timeout_of(request: web.Request, body: Mapping[str, Any]) -> float:
     """Seconds this request may take: `timeout_ms` of the body or the X-Deadline-Ms header,
     else the default; never above the server's maximum."""
     settings = request.app[PLATFORM].settings
-    asked: Any = body.get("timeout_ms", request.headers.get("X-Deadline-Ms"))
+    asked: Any
+    if "timeout_ms" in body:
+        what, asked = "timeout_ms must be a positive number", body["timeout_ms"]
+    else:
+        what = "X-Deadline-Ms must be a positive whole number"
+        asked = request.headers.get("X-Deadline-Ms")
     if asked is None:
         return settings.timeout_ms / 1000
     if isinstance(asked, str) and asked.isascii() and asked.isdigit():
         asked = int(asked[:12])
     if isinstance(asked, bool) or not isinstance(asked, int | float) or not asked > 0:
-        raise InvalidError(f"timeout_ms must be a positive number, got {clip(asked)}")
+        raise InvalidError(f"{what}, got {clip(asked)}")
     return float(min(asked, settings.max_timeout_ms)) / 1000
 
 

@@ -318,10 +318,14 @@ async def test_arrays_as_msgpack_numpy_writes_them_are_taken(served: Served) -> 
     assert reply.value["outputs"]["doubled"]["data"] == np.full(4, 2, "<f4").tobytes()
 
 
-async def test_a_bad_deadline_header_is_422(served: Served) -> None:
+async def test_a_bad_deadline_header_is_422_and_named(served: Served) -> None:
     await commit_doubler(served.api)
     for value in ("0", "-1", "x", "1e3", "٣", ""):
         reply = await served.api.post("/call", CALL, headers={"X-Deadline-Ms": value})
         assert reply.status == 422, value
+        assert reply.detail.startswith("X-Deadline-Ms must be a positive whole number, got ")
+    body = {"model": "doubler", "inputs": CALL, "timeout_ms": -1}
+    wrong = await served.api.post("/call", body, headers={"X-Deadline-Ms": "20"})
+    assert wrong.detail == "timeout_ms must be a positive number, got -1"
     long = {"X-Deadline-Ms": "9" * 5000}
     assert (await served.api.post("/call", CALL, headers=long)).status == 200
