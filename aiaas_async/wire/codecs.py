@@ -42,8 +42,8 @@ def decode_json(body: bytes) -> Any:
     # A shorter body cannot hold so many; counting takes 0.6 ms a MiB.
     if len(body) > 2 * MAX_CONTAINERS and body.count(b"[") + body.count(b"{") > MAX_CONTAINERS:
         raise TooLargeError(
-            f"the JSON body has over {MAX_CONTAINERS} arrays and objects; send arrays as "
-            "{dtype, shape, data} with base64 data, or use MessagePack"
+            f"the JSON body has over {MAX_CONTAINERS} arrays and objects; use MessagePack, "
+            "with arrays as {dtype, shape, data}"
         )
     try:
         value = decode(body)

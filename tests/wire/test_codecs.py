@@ -61,7 +61,7 @@ def test_a_body_that_is_empty_is_called_so(body: bytes) -> None:
 
 
 def test_json_with_too_many_containers_is_refused_before_they_are_built() -> None:
-    with pytest.raises(TooLargeError, match="500000"):
+    with pytest.raises(TooLargeError, match=r"500000 .* use MessagePack, with arrays as"):
         decode_json(b"[" + b"[]," * 500_000 + b"[]]")
 
 
