@@ -57,7 +57,7 @@ def discover(client: Client, /, as_json: bool, **conditions: Any) -> None:
 
 def _bound(pair: str) -> tuple[str, str]:
     """`accuracy>=0.9`, or `accuracy=>=0.9`."""
-    found = re.fullmatch(r"([\w.-]+)\s*=?\s*([<>]=?|==)\s*(\S+)", pair)
+    found = re.fullmatch(r"([\w.-]+)\s*=?\s*([<>]=?|[=!]=)\s*(\S+)", pair)
     if found is None:
         raise InvalidError(f"a metric is bounded as 'accuracy>=0.9', got {clip(pair)}")
     return found[1], found[2] + found[3]

@@ -10,6 +10,8 @@ from click.testing import CliRunner
 
 from aiaas_async.cli.arguments import apart, model_of
 from aiaas_async.cli.main import main
+from aiaas_async.cli.models import _bound
+from aiaas_async.discovery.query import Query
 from aiaas_async.errors import InvalidNameError
 
 NOBODY = "http://127.0.0.1:9"  # discard: nothing listens there
@@ -103,6 +105,15 @@ def test_a_name_and_a_version_may_be_one_word() -> None:
     for wrong in ("m:", ":1"):
         with pytest.raises(InvalidNameError):
             model_of(wrong)
+
+
+@pytest.mark.parametrize("compare", [">=", "<=", "==", "!=", ">", "<"])
+def test_a_metric_is_bounded_by_whatever_a_query_may_say(compare: str) -> None:
+    for given in (f"acc{compare}0.9", f"acc={compare}0.9", f"acc {compare} 0.9"):
+        assert _bound(given) == ("acc", f"{compare}0.9")
+        assert (
+            str(Query.parse({"metrics": dict([_bound(given)])}).metrics["acc"]) == f"{compare}0.9"
+        )
 
 
 def npy(dtype: str, shape: str, end: str = "") -> bytes:
