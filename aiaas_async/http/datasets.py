@@ -78,9 +78,7 @@ async def get_items(request: web.Request) -> web.StreamResponse:
         start = whole_query(request, "start", 0, _FARTHEST)
         stop = whole_query(request, "stop", start + _PAGE, _FARTHEST)
         if stop - start > _MOST:
-            raise InvalidError(
-                f"?start= to ?stop= may be {_MOST} items at most, got {stop - start}"
-            )
+            raise InvalidError(f"start to stop may be {_MOST} items at most, got {stop - start}")
         return reply(codec, await datasets.range(name, start, stop))
     limit = whole_query(request, "limit", _PAGE, _MOST)
     after = request.query.get("after")

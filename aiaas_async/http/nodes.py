@@ -48,5 +48,5 @@ async def explain_ring(request: web.Request) -> web.StreamResponse:
     """Where ?key= goes and why, and what would move if a node left."""
     key = request.query.get("key", "")
     if not 1 <= len(key) <= 256:
-        raise InvalidError("?key= must be 1 to 256 characters")
+        raise InvalidError(f"a key has 1 to 256 characters, got {len(key)}")
     return reply(answer_codec(request), await request.app[PLATFORM].membership.explain(key))

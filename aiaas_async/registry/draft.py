@@ -267,7 +267,7 @@ class Draft:
                 return self._put_alias(model, earlier)
         raise ConflictError(
             f"alias {alias} of {name} has no earlier version to go back to; it is at "
-            f"{known.version}: point it at another with PUT"
+            f"{known.version}: point it at another version"
         )
 
     def _put_alias(self, model: ModelRecord, given: AliasRecord) -> AliasRecord:

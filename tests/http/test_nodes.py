@@ -30,6 +30,10 @@ async def test_a_node_joins_is_shown_and_leaves(tmp_path: Path) -> None:
         async with session.get("/ring?key=a") as response:
             facts = await response.json()
             assert set(facts["would_move"]) == {"node-0", "node-1", "node-2", "big-one"}
+        for key in ("", "k" * 257):
+            async with session.get("/ring", params={"key": key}) as response:
+                said = f"a key has 1 to 256 characters, got {len(key)}"
+                assert (response.status, (await response.json())["detail"]) == (422, said)
         async with session.delete("/nodes/node-0") as response:
             assert (response.status, (await response.json())["state"]) == (200, "left")
         async with session.get("/nodes") as response:
