@@ -130,9 +130,11 @@ def _delete_version(client: Client, name: str, version: str, as_json: bool) -> N
 
 
 def _delete_model(client: Client, name: str, yes: bool, as_json: bool) -> None:
+    if not yes and not _asks():
+        raise click.UsageError(f"nobody is there to be asked: to delete all of {name}, give --yes")
     versions = [each["version"] for each in client.model(name)["versions"]]
     count = "1 version" if len(versions) == 1 else f"{len(versions)} versions"
-    if not yes and _asks():
+    if not yes:
         click.confirm(f"Delete {name}, all of it: {count}?", abort=True, err=True)
     client.delete_model(name)
     if as_json:

@@ -49,6 +49,7 @@ NOBODY = "http://127.0.0.1:9"  # discard: nothing listens there
         ("jobs j --follow --detach", "--detach needs --resume"),
         ("models --delete", "--delete needs a NAME"),
         ("models m --yes", "--yes needs --delete"),
+        ("models m --delete", "to delete all of m, give --yes"),
         ("models m --release", "--release needs a VERSION"),
         ("models m 1 --release --delete", "--release and --delete exclude each other"),
         ("models m:1.0 1.1", "one too many"),
