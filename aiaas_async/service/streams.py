@@ -36,8 +36,8 @@ class Streams:
         """
         node, servable = await self._seating.seat(call.servable, call.servable.id, deadline)
         stream = _Stream(node, servable, deadline, origin)
-        await stream.open(call)
         try:
+            await stream.open(call)
             stream.ask_next()
             while (part := await stream.part()) is not None:
                 stream.ask_next()
@@ -47,8 +47,8 @@ class Streams:
 
 
 class _Stream:
-    """The server's end of a stream on a node. `_ahead` is the part that was asked for; None after
-    the last."""
+    """The server's end of a stream on a node. `_ahead` is the step that was asked for last: to open
+    it, or for a part; None before the first and after the last part."""
 
     def __init__(self, node: Node, servable: Servable, deadline: float, origin: Origin) -> None:
         self._node, self._servable = node, servable
@@ -59,7 +59,8 @@ class _Stream:
     async def open(self, call: Call) -> None:
         seconds = self._deadline - asyncio.get_running_loop().time()
         job = OpenStream(self._servable.id, self._id, call.outputs, seconds)
-        await self._submit(job, call.arrays).reply
+        self._ahead = self._submit(job, call.arrays)
+        await self._ahead.reply
 
     def ask_next(self) -> None:
         self._ahead = self._submit(NextPart(self._id))
@@ -74,7 +75,8 @@ class _Stream:
         return None
 
     def close(self) -> None:
-        """Give up what was asked for and would follow, unless the end was reached."""
+        """Give up what was asked for and would follow, unless the end was reached. Who leaves while
+        the stream is opened does not hear that it is."""
         if self._ahead is None:
             return
         if not self._ahead.reply.cancel():
