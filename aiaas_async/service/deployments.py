@@ -31,13 +31,13 @@ from aiaas_async.errors import (
     OverloadedError,
     StoppingError,
 )
-from aiaas_async.formats.files import replacing
 from aiaas_async.names import ModelRef, clip
 from aiaas_async.node.work import Call, Result
 from aiaas_async.registry.records import VersionRecord
 from aiaas_async.schedule.origin import A_CALL, CALLS, Origin
 from aiaas_async.service.caching import ResponseCache
 from aiaas_async.service.cluster import Cluster
+from aiaas_async.service.deploymentfile import DeploymentFile, Stored
 from aiaas_async.service.deploymentspec import DeploymentSpec, parse_spec
 from aiaas_async.service.models import Models
 from aiaas_async.service.placement import Placement, place_balanced
@@ -106,7 +106,7 @@ class Deployments:
     """`file` remembers what is deployed."""
 
     def __init__(self, models: Models, cluster: Cluster, file: Path) -> None:
-        self._models, self._cluster, self._file = models, cluster, file
+        self._models, self._cluster, self._file = models, cluster, DeploymentFile(file)
         self._by_ref: dict[ModelRef, Deployment] = {}
         self._changing = asyncio.Lock()
         self._draining: set[asyncio.Task[None]] = set()
@@ -183,12 +183,18 @@ class Deployments:
             logger.info("deployment %s of %s has ended", found.id, found.ref)
             self._retire(found.placement)
 
+    async def recall(self) -> None:
+        """Know again what was deployed when the server stopped, before anything else is: a change
+        writes down all that is known. Raises `StorageError`."""
+        for each in await asyncio.to_thread(self._file.read):
+            self._by_ref[each.ref] = Deployment(each.id, each.ref, each.spec)
+
     async def restore(self) -> None:
-        """Place again what was deployed when the server stopped."""
-        for ref, spec, deployment_id in await asyncio.to_thread(_stored, self._file):
+        """Place what was recalled; what was ended or deployed anew meanwhile is let be."""
+        for recalled in self.all():
             async with self._changing:
-                self._by_ref[ref] = Deployment(deployment_id, ref, spec)
-                await self._replace(self._by_ref[ref])
+                if self._by_ref.get(recalled.ref) is recalled:
+                    await self._replace(recalled)
         self.restored.set()
 
     async def revive(self) -> None:
@@ -331,11 +337,8 @@ class Deployments:
             task.add_done_callback(self._draining.discard)
 
     async def _save(self) -> None:
-        stored = [
-            {"id": each.id, "spec": msgspec.to_builtins(each.spec)}
-            for each in self._by_ref.values()
-        ]
-        await asyncio.to_thread(_write, self._file, msgspec.json.encode(stored))
+        stored = [Stored(each.id, each.spec) for each in self._by_ref.values()]
+        await asyncio.to_thread(self._file.write, stored)
 
     async def settled(self) -> None:
         """Wait for what drains."""
@@ -376,20 +379,3 @@ def _tell(deployment: Deployment) -> None:
         way = how.split if how.mode == "distributed" else "whole"
         said = "deployment %s of %s is placed (%s) on %s"
         logger.info(said, deployment.id, deployment.ref, way, nodes)
-
-
-def _write(file: Path, data: bytes) -> None:
-    with replacing(file) as out:
-        out.write(data)
-
-
-def _stored(file: Path) -> list[tuple[ModelRef, DeploymentSpec, str]]:
-    if not file.exists():
-        return []
-    try:
-        raw = msgspec.json.decode(file.read_bytes())
-        specs = [(msgspec.convert(each["spec"], DeploymentSpec), each["id"]) for each in raw]
-    except (OSError, msgspec.MsgspecError, TypeError, KeyError) as error:
-        logger.error("what was deployed cannot be read and is left alone: %s", error)  # noqa: TRY400
-        return []
-    return [(ModelRef(spec.model, spec.version), spec, found) for spec, found in specs]

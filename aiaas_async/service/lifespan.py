@@ -88,6 +88,7 @@ async def running_platform(settings: Settings, workers: WorkerSource) -> AsyncIt
         stack.callback(platform.loop.stop)
         check = asyncio.create_task(platform.models.check_all(), name="check of the artifacts")
         stack.push_async_callback(_cancel, check)
+        await platform.deployments.recall()
         placing = asyncio.create_task(platform.deployments.restore(), name="deployments")
         stack.push_async_callback(_cancel, placing)
         stack.callback(platform.stopping.set)

@@ -1,0 +1,122 @@
+"""What is deployed stays so, over restarts and whatever fails, until it is ended on purpose."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiaas_async.names import ModelRef
+from aiaas_async.service.deployments import Deployment, Deployments
+from aiaas_async.service.platform import Platform
+from tests.runtimes.artifacts import BARE
+from tests.service.conftest import Start
+
+
+async def committed(platform: Platform, versions: str) -> None:
+    body = {"name": "double", "inputs": ["x"], "outputs": ["doubled"], "graph": BARE}
+    for version in versions:
+        await platform.models.register({**body, "version": version})
+        await platform.models.commit(ModelRef("double", version))
+
+
+def asked(version: str = "1", **more: Any) -> dict[str, Any]:
+    return {"model": "double", "version": version, **more}
+
+
+def states(platform: Platform) -> dict[str, str]:
+    """By version."""
+    return {each.ref.version: each.state for each in platform.deployments.all()}
+
+
+class Held:
+    """Placing again what was deployed waits until it is `free`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.reached, self.free = asyncio.Event(), asyncio.Event()
+        whole = Deployments._replace
+
+        async def held(deployments: Deployments, deployment: Deployment) -> None:
+            self.reached.set()
+            await self.free.wait()
+            await whole(deployments, deployment)
+
+        monkeypatch.setattr(Deployments, "_replace", held)
+
+
+async def test_what_is_deployed_while_others_are_placed_again_forgets_none_of_them(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with start() as platform:
+        await committed(platform, "1234")
+        for version in "123":
+            await platform.deployments.deploy(asked(version))
+    with monkeypatch.context() as patch:
+        held = Held(patch)
+        async with start() as platform:
+            await held.reached.wait()
+            fourth = asyncio.create_task(platform.deployments.deploy(asked("4")))
+            assert platform.deployments.uses(ModelRef("double", "3")) is not None
+            held.free.set()
+            await fourth
+    async with start() as platform:
+        await platform.deployments.restored.wait()
+        assert states(platform) == dict.fromkeys("1234", "ready")
+
+
+async def test_a_deployment_before_any_other_is_placed_again_forgets_none_of_them(
+    start: Start,
+) -> None:
+    async with start() as platform:
+        await committed(platform, "12")
+        await platform.deployments.deploy(asked("1"))
+    async with start() as platform:
+        await platform.deployments.deploy(asked("2"))  # its first step comes before the restoring
+    async with start() as platform:
+        await platform.deployments.restored.wait()
+        assert states(platform) == dict.fromkeys("12", "ready")
+
+
+async def test_one_that_is_ended_before_it_is_placed_again_stays_ended(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with start() as platform:
+        await committed(platform, "12")
+        first = await platform.deployments.deploy(asked("1"))
+        second = await platform.deployments.deploy(asked("2"))
+    held = Held(monkeypatch)
+    async with start() as platform:
+        await held.reached.wait()
+        ending = asyncio.create_task(platform.deployments.delete(second.id))
+        held.free.set()
+        await ending
+        await platform.deployments.restored.wait()
+        assert [each.id for each in platform.deployments.all()] == [first.id]
+
+
+async def test_what_cannot_be_placed_at_a_restart_is_kept_and_says_why(start: Start) -> None:
+    async with start(nodes=2) as platform:
+        await committed(platform, "12")
+        await platform.deployments.deploy(asked("1", replicas=2))
+    async with start(nodes=1) as platform:
+        await platform.deployments.restored.wait()
+        await platform.deployments.deploy(asked("2"))
+        assert states(platform) == {"1": "failed", "2": "ready"}
+        assert "2" in (platform.deployments.all()[0].reason or "")
+    async with start(nodes=2) as platform:
+        await platform.deployments.restored.wait()
+        assert states(platform) == dict.fromkeys("12", "ready")
+
+
+async def test_a_file_that_cannot_be_read_is_put_aside_and_not_overwritten(
+    start: Start, scratch: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with start() as platform:
+        await committed(platform, "1")
+    (scratch / "deployments.json").write_bytes(b"[{")
+    async with start() as platform:
+        await platform.deployments.deploy(asked("1"))
+    assert (scratch / "deployments.json.damaged").read_bytes() == b"[{"
+    assert "is put aside as deployments.json.damaged" in caplog.text
