@@ -57,8 +57,8 @@ class Residency:
         """
         if nbytes > self.budget:
             raise UnplaceableError(
-                f"{nbytes} bytes do not fit: the node's whole budget is {self.budget} bytes; deploy "
-                "the version in parts over several nodes, or raise node_memory_mb",
+                f"{nbytes} bytes do not fit: the node's whole budget is {self.budget} bytes; "
+                "deploy the version in parts over several nodes, or raise node_memory_mb",
                 {"needed": nbytes, "budget": self.budget},
             )
         missing = self.used + nbytes - self.budget
