@@ -21,16 +21,19 @@ class Envelope(Generic[M, R]):
     loop's clock, which uvloop reads in milliseconds; `arrived` is of `time.perf_counter`, for
     measuring. `expected_s` is how many seconds it takes by itself, `work_s` how many it adds to
     what its owner has to do, as far as is known. `taken`: the owner has come to it, and does it
-    even if nobody waits any more. Who watches its deadline keeps it in `watched_in`, until it is
-    answered or dropped."""
+    even if nobody waits any more; it comes to one that is `owed` in any case. One that is not
+    `bounded` is taken however full the mailbox is. Who watches its deadline keeps it in
+    `watched_in`, until it is answered or dropped."""
 
     __slots__ = (
         "arrived",
+        "bounded",
         "cost",
         "deadline",
         "enqueued_at",
         "expected_s",
         "message",
+        "owed",
         "reply",
         "taken",
         "watched_in",
@@ -44,7 +47,8 @@ class Envelope(Generic[M, R]):
         self.cost = cost
         self.deadline = deadline
         self.expected_s = self.work_s = 0.0
-        self.taken = False
+        self.taken = self.owed = False
+        self.bounded = True
         self.enqueued_at = loop.time()
         self.arrived = time.perf_counter()
         self.reply: asyncio.Future[R] = loop.create_future()
@@ -52,8 +56,9 @@ class Envelope(Generic[M, R]):
 
     @property
     def abandoned(self) -> bool:
-        """Whether nobody waits any more: answered, expired, or the caller went away."""
-        return self.reply.done()
+        """Whether nobody waits any more, answered, expired, or the caller went away; and it is not
+        owed."""
+        return self.reply.done() and not self.owed
 
     def expire(self) -> None:
         """Answer that the deadline passed; the work is dropped where it is next looked at."""

@@ -71,7 +71,8 @@ class Mailbox(Generic[E]):
         return self._shedding.active
 
     def put_nowait(self, item: E) -> None:
-        """Queue `item`; raises `OverloadedError` when full, `StoppingError` when closed.
+        """Queue `item`; raises `OverloadedError` when full, unless `item` is not bounded, and
+        `StoppingError` when closed.
 
         What its discipline says must make room for `item` is answered with `QuotaError`."""
         self._check(item)
@@ -83,6 +84,8 @@ class Mailbox(Generic[E]):
     def _check(self, item: E) -> None:
         if self._closed:
             raise StoppingError("no new work is taken: shutting down", retry_after=1.0)
+        if not item.bounded:
+            return
         while not self.can_put(item.cost):
             if not self._send_away_for(item):
                 raise self._refusal(
@@ -107,6 +110,9 @@ class Mailbox(Generic[E]):
         """Answer what has less of a right to wait than `item`, if anything has."""
         sent = self._queue.give_way(item)
         if sent is None:
+            return False
+        if not sent.bounded:  # of those there are few, and no caller can send one again
+            self._queue.push(sent)
             return False
         self._bytes -= sent.cost
         self._work_s -= sent.work_s

@@ -128,8 +128,8 @@ class Node:
         """It has nothing loaded. What is pinned is loaded before anybody asks for it."""
         self._residency.clear()
         for servable in self._pinned.values():
-            with suppress(AiaasError):  # no room to wait, or in quarantine: a call that comes will
-                again = self.submit(Hold(servable, pin=True), 0, None)
+            with suppress(AiaasError):  # the node ends, or in quarantine: a call that comes will
+                again = self.submit(Hold(servable, pin=True, again=True), 0, None)
                 again.reply.add_done_callback(asyncio.Future.exception)  # nobody waits for it
 
     def submit(
@@ -262,6 +262,8 @@ class Node:
 
     async def _hold(self, asked: Hold) -> Result:
         servable = asked.servable
+        if asked.again and servable.id not in self._pinned:  # released while this waited
+            return Result(self.id)
         await self._loading.ensure(servable)
         if asked.pin:
             self._residency.pin(servable.id)

@@ -112,10 +112,11 @@ class Differentiation:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Load `servable`; a pinned one is never evicted."""
+    """Load `servable`; a pinned one is never evicted. `again`: only if it is pinned still."""
 
     servable: Servable
     pin: bool = False
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,14 @@ class Release:
 
 
 Message = Call | Scanning | StreamStep | Differentiation | Hold | Release
+
+
+def _is_bounded(message: Message) -> bool:
+    """Whether callers can send any number of such. A deployment has a piece held once, each new
+    worker what is pinned, and both are released once: refused, its memory would be lost."""
+    if isinstance(message, Hold):
+        return not (message.again or message.servable.piece)
+    return not isinstance(message, Release)
 
 
 class Result(msgspec.Struct, frozen=True, gc=False):
@@ -157,6 +166,7 @@ class WorkItem(Envelope[Message, Result]):
         origin: Origin = A_CALL,
     ) -> None:
         super().__init__(message, cost, deadline, loop)
+        self.bounded, self.owed = _is_bounded(message), isinstance(message, Release)
         self.attempts = 0
         self.alone = False
         self.flow, self.tenant, self.priority = origin

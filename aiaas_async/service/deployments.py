@@ -334,7 +334,12 @@ class Deployments:
         if placement is not None:
             task = asyncio.create_task(placement.drain())
             self._draining.add(task)
-            task.add_done_callback(self._draining.discard)
+            task.add_done_callback(self._on_drained)
+
+    def _on_drained(self, task: asyncio.Task[None]) -> None:
+        self._draining.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("what was replaced could not be freed", exc_info=error)
 
     async def _save(self) -> None:
         stored = [Stored(each.id, each.spec) for each in self._by_ref.values()]

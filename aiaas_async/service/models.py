@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -234,10 +235,17 @@ class Models:
             await self._writer.mutate(lambda draft: draft.delete_version(records[0].ref))
         logger.info("deleted: %s", ", ".join(str(record.ref) for record in records))
         for record in records:
-            await self.unload(record.ref)
+            await self._let_go(record.ref)
             self.statistics.forget(record.ref)
             self._cluster.quarantine.forget(str(record.ref))
         await self._sweep()
+
+    async def _let_go(self, ref: ModelRef) -> None:
+        """Unload a version that is deleted already, whatever comes of it."""
+        try:
+            await self.unload(ref)
+        except AiaasError as error:
+            logger.warning("%s is deleted and not unloaded everywhere: %s", ref, error.message)
 
     async def _sweep(self) -> None:
         """Delete the files that no version holds any more."""
@@ -254,9 +262,12 @@ class Models:
         """Free the version on every node that holds it."""
         self._servables.pop(ref, None)
         deadline = asyncio.get_running_loop().time() + _INSPECT_TIMEOUT_S
-        nodes = [self._cluster.node(node_id) for node_id in self._cluster.ring.members]
-        items = [node.submit(Release(str(ref)), 0, deadline) for node in nodes]
-        for done in await asyncio.gather(*(item.reply for item in items), return_exceptions=True):
+        replies = []
+        for node_id in self._cluster.ring.members:
+            with suppress(StoppingError):
+                node = self._cluster.node(node_id)
+                replies.append(node.submit(Release(str(ref)), 0, deadline).reply)
+        for done in await asyncio.gather(*replies, return_exceptions=True):
             # A node that left meanwhile holds nothing any more.
             if isinstance(done, BaseException) and not isinstance(done, StoppingError):
                 raise done

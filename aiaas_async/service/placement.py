@@ -83,7 +83,7 @@ class Placement:
         await self.release()
 
     async def release(self) -> None:
-        """Free the pieces on their nodes."""
+        """Free the pieces on their nodes, which do it also when nobody waits any more."""
         if self.passes is not None:
             await self.passes.stop()
         waiting = []
@@ -92,7 +92,9 @@ class Placement:
                 waiting.append(_ask(node, Release(servable.id)))
             except StoppingError:
                 continue  # the node ends, and all it holds with it
-        await asyncio.gather(*waiting, return_exceptions=True)
+        for done in await asyncio.gather(*waiting, return_exceptions=True):
+            if isinstance(done, AiaasError) and not isinstance(done, StoppingError):
+                logger.warning("a piece was not freed in time: %s", done.message)
 
 
 async def place(plan: Plan, whole: Servable, nodes: Mapping[str, Node]) -> Placement:

@@ -57,6 +57,32 @@ async def test_an_empty_mailbox_takes_one_envelope_of_any_size() -> None:
     assert len(box) == 1
 
 
+async def test_what_is_not_bounded_is_taken_however_full_the_mailbox_is() -> None:
+    box = mailbox(items=1, size=10)
+    box.put_nowait(mail("a", cost=10))
+    order = mail("order", cost=10)
+    order.bounded = False
+    box.put_nowait(order)
+    assert [e.message for e in box] == ["a", "order"]
+    box.refuse_new()
+    with pytest.raises(StoppingError):
+        box.put_nowait(order)
+
+
+async def test_what_is_owed_is_come_to_though_nobody_waits_any_more() -> None:
+    box = mailbox()
+    for owed in (False, True):
+        order = mail("owed" if owed else "not owed")
+        order.owed = owed
+        box.put_nowait(order)
+        order.reply.cancel()
+    taken = box.take_nowait(0.0)
+    assert taken is not None
+    assert taken.message == "owed"
+    taken.answer("done")
+    assert taken.reply.cancelled()
+
+
 async def test_the_retry_time_follows_the_measured_drain_rate() -> None:
     box = mailbox(items=4)
     for text in "abcd":

@@ -6,13 +6,16 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from aiaas_async.names import ModelRef
+from aiaas_async.node.work import Call, WorkItem
 from aiaas_async.service.deployments import Deployment, Deployments
 from aiaas_async.service.platform import Platform
 from tests.runtimes.artifacts import BARE
 from tests.service.conftest import Start
+from tests.service.gate import Gate
 
 
 async def committed(platform: Platform, versions: str) -> None:
@@ -29,6 +32,13 @@ def asked(version: str = "1", **more: Any) -> dict[str, Any]:
 def states(platform: Platform) -> dict[str, str]:
     """By version."""
     return {each.ref.version: each.state for each in platform.deployments.all()}
+
+
+def check_freed(platform: Platform) -> None:
+    """Nothing is pinned, and all memory is to be had."""
+    for node in platform.cluster.nodes.values():
+        assert node.status()["pinned"] == []
+        assert node.free_bytes == node.budget_bytes
 
 
 class Held:
@@ -120,3 +130,45 @@ async def test_a_file_that_cannot_be_read_is_put_aside_and_not_overwritten(
         await platform.deployments.deploy(asked("1"))
     assert (scratch / "deployments.json.damaged").read_bytes() == b"[{"
     assert "is put aside as deployments.json.damaged" in caplog.text
+
+
+async def crowd(platform: Platform, version: str) -> list[WorkItem]:
+    """Calls that wait at the only node, whose mailbox takes one, and that the worker holds."""
+    node = platform.cluster.nodes["node-0"]
+    model = await platform.models.servable(platform.models.catalog.version("double", version))
+    deadline = asyncio.get_running_loop().time() + 60
+    x, calls = np.ones((1, 4), np.float32), list[WorkItem]()
+    while len(calls) < 2:
+        calls.append(node.submit(Call(model, {"x": x}, 1), 0, deadline))
+        while len(calls) < 2 and node.waiting():  # noqa: ASYNC110 - it has no event of its own
+            await asyncio.sleep(0)
+    return calls
+
+
+async def test_one_that_ends_while_its_nodes_mailbox_is_full_is_freed(start: Start) -> None:
+    gate = Gate(after=0)
+    async with start(gate, nodes=1, mailbox_items=1) as platform:
+        await committed(platform, "12")
+        deployed = await platform.deployments.deploy(asked("1"))
+        calls = await crowd(platform, "2")
+        await platform.deployments.delete(deployed.id)
+        gate.open.set()
+        await platform.deployments.settled()
+        check_freed(platform)
+        await asyncio.gather(*(each.reply for each in calls))
+
+
+async def test_a_version_is_deleted_whole_while_mailboxes_are_full(start: Start) -> None:
+    gate = Gate(after=0)
+    async with start(gate, nodes=1, mailbox_items=1) as platform:
+        await committed(platform, "12")
+        await platform.calls.load("double", "1", pin=True, timeout_s=60)
+        calls = await crowd(platform, "2")
+        deleting = asyncio.create_task(platform.models.delete("double", "1"))
+        while "1" in platform.models.catalog.model("double").versions:
+            await asyncio.sleep(0)
+        assert not deleting.done()
+        gate.open.set()
+        await deleting
+        check_freed(platform)
+        await asyncio.gather(*(each.reply for each in calls))
