@@ -96,7 +96,7 @@ async def test_a_version_larger_than_any_node_runs_when_it_is_split(
     api = served.api
     await push(api, scratch)  # 4.2 MB of weights
     refused = await call(api)
-    assert (refused.status, refused.code) == (507, "memory_budget")
+    assert (refused.status, refused.code) == (507, "unplaceable")
     whole = await api.post("/deployments", {"model": "deep"})
     assert (whole.status, whole.code) == (507, "unplaceable")
     assert "it would fit with" in whole.detail
