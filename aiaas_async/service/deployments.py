@@ -41,6 +41,7 @@ from aiaas_async.service.deploymentfile import DeploymentFile, Stored
 from aiaas_async.service.deploymentspec import DeploymentSpec, parse_spec
 from aiaas_async.service.models import Models
 from aiaas_async.service.placement import Placement, place_balanced
+from aiaas_async.service.unbroken import to_its_end
 from aiaas_async.wire.sequences import is_stateful
 
 logger = logging.getLogger(__name__)
@@ -156,8 +157,8 @@ class Deployments:
         """Place a version; one that is deployed already is placed anew beside itself first.
 
         Raises `InvalidError`, `NotFoundError`, `MemoryBudgetError` saying what would fit
-        (`UnplaceableError` where that is nothing, whatever else is ended), and
-        leaves everything as it was when a piece cannot be loaded.
+        (`UnplaceableError` where that is nothing, whatever else is ended), `StorageError`, and
+        leaves everything as it was when a piece cannot be loaded or the file not be written.
         """
         spec = parse_spec(body)
         record = self._models.catalog.version(spec.model, spec.version)
@@ -168,20 +169,31 @@ class Deployments:
             fresh = Deployment(known.id if known else secrets.token_hex(4), record.ref, spec)
             fresh.cache = await self._cache(record, spec)
             fresh.placement = await self._place(record, spec)
-            self._by_ref[record.ref] = fresh
-            await self._save()
-            _tell(fresh)
-            self._retire(known.placement if known else None)
+            await to_its_end(self._switch(known, fresh, fresh.placement))
             return fresh
 
+    async def _switch(self, known: Deployment | None, fresh: Deployment, placed: Placement) -> None:
+        """Written down first; from then on memory and file cannot disagree."""
+        try:
+            await self._save({**self._by_ref, fresh.ref: fresh})
+        except BaseException:
+            await placed.release()
+            raise
+        self._by_ref[fresh.ref] = fresh
+        _tell(fresh)
+        self._retire(known.placement if known else None)
+
     async def delete(self, deployment_id: str) -> None:
-        """End a deployment; the version answers as any other again. Raises `NotFoundError`."""
+        """End a deployment; the version answers as any other again. Raises `NotFoundError`, and
+        `StorageError`: then it goes on."""
         async with self._changing:
-            found = self.get(deployment_id)
-            del self._by_ref[found.ref]
-            await self._save()
-            logger.info("deployment %s of %s has ended", found.id, found.ref)
-            self._retire(found.placement)
+            await to_its_end(self._end(self.get(deployment_id)))
+
+    async def _end(self, found: Deployment) -> None:
+        await self._save({ref: each for ref, each in self._by_ref.items() if each is not found})
+        del self._by_ref[found.ref]
+        logger.info("deployment %s of %s has ended", found.id, found.ref)
+        self._retire(found.placement)
 
     async def recall(self) -> None:
         """Know again what was deployed when the server stopped, before anything else is: a change
@@ -341,8 +353,8 @@ class Deployments:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("what was replaced could not be freed", exc_info=error)
 
-    async def _save(self) -> None:
-        stored = [Stored(each.id, each.spec) for each in self._by_ref.values()]
+    async def _save(self, deployed: Mapping[ModelRef, Deployment]) -> None:
+        stored = [Stored(each.id, each.spec) for each in deployed.values()]
         await asyncio.to_thread(self._file.write, stored)
 
     async def settled(self) -> None:

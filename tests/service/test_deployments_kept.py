@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from aiaas_async.errors import StorageError
 from aiaas_async.names import ModelRef
 from aiaas_async.node.work import Call, WorkItem
+from aiaas_async.service.deploymentfile import DeploymentFile, Stored
 from aiaas_async.service.deployments import Deployment, Deployments
 from aiaas_async.service.platform import Platform
 from tests.runtimes.artifacts import BARE
@@ -32,6 +36,12 @@ def asked(version: str = "1", **more: Any) -> dict[str, Any]:
 def states(platform: Platform) -> dict[str, str]:
     """By version."""
     return {each.ref.version: each.state for each in platform.deployments.all()}
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not holds():  # noqa: ASYNC110 - whatever holds has no event of its own
+            await asyncio.sleep(0)
 
 
 def check_freed(platform: Platform) -> None:
@@ -140,8 +150,8 @@ async def crowd(platform: Platform, version: str) -> list[WorkItem]:
     x, calls = np.ones((1, 4), np.float32), list[WorkItem]()
     while len(calls) < 2:
         calls.append(node.submit(Call(model, {"x": x}, 1), 0, deadline))
-        while len(calls) < 2 and node.waiting():  # noqa: ASYNC110 - it has no event of its own
-            await asyncio.sleep(0)
+        if len(calls) < 2:
+            await until(lambda: not node.waiting())
     return calls
 
 
@@ -165,10 +175,89 @@ async def test_a_version_is_deleted_whole_while_mailboxes_are_full(start: Start)
         await platform.calls.load("double", "1", pin=True, timeout_s=60)
         calls = await crowd(platform, "2")
         deleting = asyncio.create_task(platform.models.delete("double", "1"))
-        while "1" in platform.models.catalog.model("double").versions:
-            await asyncio.sleep(0)
+        await until(lambda: "1" not in platform.models.catalog.model("double").versions)
         assert not deleting.done()
         gate.open.set()
         await deleting
         check_freed(platform)
         await asyncio.gather(*(each.reply for each in calls))
+
+
+def pinned(platform: Platform) -> list[str]:
+    return [one for node in platform.cluster.nodes.values() for one in node.status()["pinned"]]
+
+
+async def test_a_deployment_that_cannot_be_written_down_leaves_all_as_it_was(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: DeploymentFile, __: Sequence[Stored]) -> None:
+        raise StorageError("no space left")
+
+    async with start() as platform:
+        await committed(platform, "12")
+        first = await platform.deployments.deploy(asked("1"))
+        before = pinned(platform)
+        with monkeypatch.context() as patch:
+            patch.setattr(DeploymentFile, "write", full)
+            for version in "12":
+                with pytest.raises(StorageError):
+                    await platform.deployments.deploy(asked(version))
+            with pytest.raises(StorageError):
+                await platform.deployments.delete(first.id)
+        await platform.deployments.settled()
+        assert platform.deployments.all() == [first]
+        assert (first.state, pinned(platform)) == ("ready", before)
+    async with start() as platform:
+        await platform.deployments.restored.wait()
+        assert [each.id for each in platform.deployments.all()] == [first.id]
+
+
+class SlowFile:
+    """The file is written when the test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.reached, self.free = asyncio.Event(), threading.Event()
+        loop, whole = asyncio.get_running_loop(), DeploymentFile.write
+
+        def write(file: DeploymentFile, deployed: Sequence[Stored]) -> None:
+            loop.call_soon_threadsafe(self.reached.set)
+            assert self.free.wait(5)
+            whole(file, deployed)
+
+        monkeypatch.setattr(DeploymentFile, "write", write)
+
+    async def hang_up(self, asking: asyncio.Task[Any]) -> None:
+        """Who asked goes away, twice, while the file is written."""
+        await self.reached.wait()
+        for _ in range(2):
+            asking.cancel()
+            await asyncio.sleep(0)
+        self.free.set()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        self.reached.clear()
+        self.free.clear()
+
+
+async def test_who_hangs_up_while_it_is_written_down_leaves_no_change_half_done(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with start(nodes=1) as platform:
+        await committed(platform, "1")
+        deployments = platform.deployments
+        first = await deployments.deploy(asked("1"))
+        with monkeypatch.context() as patch:
+            slow = SlowFile(patch)
+            await slow.hang_up(asyncio.create_task(deployments.deploy(asked("1", max_delay_ms=1))))
+            await deployments.settled()
+            (second,) = deployments.all()
+            assert (second.id, second.spec.max_delay_ms) == (first.id, 1)
+            assert second.placement is not None
+            assert pinned(platform) == [each.id for each in second.placement.servables]
+            await slow.hang_up(asyncio.create_task(deployments.delete(first.id)))
+        await deployments.settled()
+        assert deployments.all() == []
+        check_freed(platform)
+    async with start() as platform:
+        await platform.deployments.restored.wait()
+        assert platform.deployments.all() == []

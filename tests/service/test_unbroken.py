@@ -1,0 +1,63 @@
+"""What is begun comes to its end, and whoever asked hears of it then."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from aiaas_async.errors import StorageError
+from aiaas_async.service.unbroken import to_its_end
+
+
+async def test_work_gives_its_result_or_its_error() -> None:
+    async def work() -> int:
+        return 7
+
+    async def fails() -> int:
+        raise StorageError("no space left")
+
+    assert await to_its_end(work()) == 7
+    with pytest.raises(StorageError):
+        await to_its_end(fails())
+
+
+async def test_who_is_cancelled_holds_a_lock_until_the_work_is_done() -> None:
+    lock, free, done = asyncio.Lock(), asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        await free.wait()
+        done.set()
+
+    async def ask() -> None:
+        async with lock:
+            await to_its_end(work())
+
+    asking = asyncio.create_task(ask())
+    for _ in range(3):
+        await asyncio.sleep(0)
+        asking.cancel()
+        assert lock.locked()
+    free.set()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert done.is_set()
+    assert not lock.locked()
+
+
+async def test_what_failed_for_one_who_went_away_is_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    free = asyncio.Event()
+
+    async def fails() -> None:
+        await free.wait()
+        raise StorageError("no space left")
+
+    asking = asyncio.create_task(to_its_end(fails()))
+    await asyncio.sleep(0)
+    asking.cancel()
+    free.set()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert "failed: no space left" in caplog.text
