@@ -9,7 +9,7 @@ from aiohttp import web
 from aiaas_async.errors import InvalidError
 from aiaas_async.http.exchange import CONTROL_BYTES, PLATFORM, answer_codec, read_object, reply
 from aiaas_async.names import clip
-from aiaas_async.service.deployments import Deployment, render
+from aiaas_async.service.deployment import Deployment, render
 from aiaas_async.service.standing import Standings
 
 

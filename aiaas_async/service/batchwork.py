@@ -13,7 +13,8 @@ from aiaas_async.node.work import Call, Result, Servable
 from aiaas_async.schedule.divide import Task
 from aiaas_async.schedule.origin import Origin
 from aiaas_async.service.batchdata import Reader, Results
-from aiaas_async.service.deployments import Deployment, Deployments
+from aiaas_async.service.deployment import Deployment
+from aiaas_async.service.deployments import Deployments
 
 _MESSAGE_BYTES: Final = 1024  # what a task weighs in a mailbox: the items stay where they are
 _THROUGH_PARTS_S: Final = 600.0  # for one task, where the job has all the time

@@ -14,7 +14,7 @@ import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,12 +24,9 @@ from aiaas_async.deploy.plan import ModelFacts, NodePlan, Plan, PlanRequest, pla
 from aiaas_async.errors import (
     AiaasError,
     ConflictError,
-    DeadlineError,
     InvalidError,
     MemoryBudgetError,
     NotFoundError,
-    OverloadedError,
-    StoppingError,
 )
 from aiaas_async.names import ModelRef, clip
 from aiaas_async.node.work import Call, Result
@@ -37,6 +34,7 @@ from aiaas_async.registry.records import VersionRecord
 from aiaas_async.schedule.origin import A_CALL, CALLS, Origin
 from aiaas_async.service.caching import ResponseCache
 from aiaas_async.service.cluster import Cluster
+from aiaas_async.service.deployment import Deployment, tell
 from aiaas_async.service.deploymentfile import DeploymentFile, Stored
 from aiaas_async.service.deploymentspec import DeploymentSpec, parse_spec
 from aiaas_async.service.models import Models
@@ -46,61 +44,7 @@ from aiaas_async.wire.sequences import is_stateful
 
 logger = logging.getLogger(__name__)
 
-_MAX_WAITING: Final = 1024  # calls, while a deployment moves
 _DEFECT: Final = "the server met a defect of its own, which its log tells"
-
-
-@dataclass(slots=True)
-class Deployment:
-    """`placement` is None until the first one is ready; `reason` says why the last try failed;
-    `arrived` is there while the pieces move with no placement in between: calls wait for it."""
-
-    id: str
-    ref: ModelRef
-    spec: DeploymentSpec
-    placement: Placement | None = None
-    reason: str | None = None
-    arrived: asyncio.Event | None = None
-    waiting: int = 0
-    cache: ResponseCache | None = None
-
-    @property
-    def state(self) -> str:
-        if self.placement is not None:
-            return "ready"
-        if self.arrived is not None:
-            return "moving"
-        return "failed" if self.reason else "loading"
-
-    @property
-    def waiting_here(self) -> int:
-        """Calls that no node has yet: they wait for a pass, or for the move to end."""
-        passes = None if self.placement is None else self.placement.passes
-        return self.waiting + (0 if passes is None else passes.waiting())
-
-    async def placed(self, deadline: float) -> Placement:
-        """Where it is, once it is anywhere. Raises `DeadlineError`, `OverloadedError`, or
-        `StoppingError` where it could not be placed."""
-        if self.placement is None and self.arrived is not None:
-            await self._wait(self.arrived, deadline)
-        if self.placement is None:
-            raise StoppingError(f"deployment {self.id} is not ready", retry_after=1.0)
-        return self.placement
-
-    async def _wait(self, arrived: asyncio.Event, deadline: float) -> None:
-        if self.waiting >= _MAX_WAITING:
-            raise OverloadedError(
-                f"{_MAX_WAITING} calls wait already while deployment {self.id} moves",
-                retry_after=1.0,
-            )
-        self.waiting += 1
-        try:
-            async with asyncio.timeout_at(deadline):
-                await arrived.wait()
-        except TimeoutError:
-            raise DeadlineError(f"deployment {self.id} was moving all the time") from None
-        finally:
-            self.waiting -= 1
 
 
 class Deployments:
@@ -180,7 +124,7 @@ class Deployments:
             await placed.release()
             raise
         self._by_ref[fresh.ref] = fresh
-        _tell(fresh)
+        tell(fresh)
         self._retire(known.placement if known else None)
 
     async def delete(self, deployment_id: str) -> None:
@@ -267,7 +211,7 @@ class Deployments:
                 deployment.cache = await self._cache(record, deployment.spec)
             deployment.placement = await self._place_again(record, deployment)
             deployment.reason = None
-            _tell(deployment)
+            tell(deployment)
         except AiaasError as error:
             deployment.placement, deployment.reason = None, error.message
             said = "deployment %s of %s failed: %s"
@@ -369,30 +313,3 @@ class Deployments:
         for found in self.all():
             if found.placement is not None and found.placement.passes is not None:
                 await found.placement.passes.stop()
-
-
-def render(deployment: Deployment) -> dict[str, Any]:
-    """The JSON-like form of a deployment."""
-    placement, cache = deployment.placement, deployment.cache
-    passes = None if placement is None else placement.passes
-    return {
-        "id": deployment.id,
-        "model": deployment.ref.name,
-        "version": deployment.ref.version,
-        "state": deployment.state,
-        "reason": deployment.reason,
-        "max_delay_ms": deployment.spec.max_delay_ms,
-        "cache_mb": deployment.spec.cache_mb,
-        "cache": None if cache is None else msgspec.to_builtins(cache.statistics()),
-        "mailbox": None if passes is None else asdict(passes.statistics()),
-        "plan": None if placement is None else placement.plan.to_data(),
-    }
-
-
-def _tell(deployment: Deployment) -> None:
-    if deployment.placement is not None:
-        nodes = ", ".join(node.id for node in deployment.placement.nodes)
-        how = deployment.placement.plan.request
-        way = how.split if how.mode == "distributed" else "whole"
-        said = "deployment %s of %s is placed (%s) on %s"
-        logger.info(said, deployment.id, deployment.ref, way, nodes)

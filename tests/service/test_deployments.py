@@ -21,7 +21,8 @@ from aiaas_async.nn.network import Network
 from aiaas_async.registry.records import Traffic, VersionRecord
 from aiaas_async.service import placement
 from aiaas_async.service.calls import CallRequest
-from aiaas_async.service.deployments import Deployment, Deployments, render
+from aiaas_async.service.deployment import Deployment, render
+from aiaas_async.service.deployments import Deployments
 from aiaas_async.service.deploymentspec import DeploymentSpec
 from aiaas_async.service.placement import Placement
 from aiaas_async.service.platform import Platform

@@ -14,8 +14,9 @@ import pytest
 from aiaas_async.errors import StorageError
 from aiaas_async.names import ModelRef
 from aiaas_async.node.work import Call, WorkItem
+from aiaas_async.service.deployment import Deployment
 from aiaas_async.service.deploymentfile import DeploymentFile, Stored
-from aiaas_async.service.deployments import Deployment, Deployments
+from aiaas_async.service.deployments import Deployments
 from aiaas_async.service.platform import Platform
 from tests.runtimes.artifacts import BARE
 from tests.service.conftest import Start
