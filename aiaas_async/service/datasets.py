@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -30,6 +30,7 @@ from aiaas_async.errors import (
 from aiaas_async.formats.dtypes import NUMPY
 from aiaas_async.names import check_name, clip
 from aiaas_async.ring.hashring import Ring
+from aiaas_async.service.turns import Turns
 from aiaas_async.wire.arrays import read_array
 from aiaas_async.wire.tensors import Array
 
@@ -51,11 +52,12 @@ class Datasets:
         self.readers: list[Callable[[str], str | None]] = []
         self.users: list[Callable[[str], list[str]]] = []
         self._compacting: dict[str, asyncio.Task[int]] = {}
+        self._turns = Turns()
 
     async def declare(self, name: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
         """Create the data set, or find the same one; the flag says whether it is new."""
         check_name(name, "data set name")
-        return await _thread(self._declare, name, body)
+        return await self._turns.take(name, self._declare, name, body)
 
     def _declare(self, name: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
         dataset, created = self._library.declare(name, body)
@@ -87,12 +89,14 @@ class Datasets:
                 "its end",
                 {"used_by": using},
             )
-        await _thread(self._library.delete, name, only_empty=only_empty)
+        await self._turns.take(name, self._library.delete, name, only_empty=only_empty)
 
     async def put(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Store the items of a body `{keys?, columns}`; durable when it returns."""
         dataset = await _thread(self._library.get, name)
-        facts: dict[str, Any] = msgspec.to_builtins(await _thread(_put, dataset, body))
+        facts: dict[str, Any] = msgspec.to_builtins(
+            await self._turns.take(name, _put, dataset, body)
+        )
         self._consider(dataset)
         return facts
 
@@ -105,7 +109,7 @@ class Datasets:
         stored before it.
         """
         dataset = await _thread(self._library.get, name)
-        storing = InOrder(dataset, decode)
+        storing = InOrder(lambda body: self._turns.take(name, _put, dataset, body), decode)
         try:
             async for raw in bodies:
                 await storing.add(raw)
@@ -123,7 +127,7 @@ class Datasets:
     ) -> None:
         """Store what was computed from items of another data set; `results` brings it together in
         the thread that stores it."""
-        await _thread(lambda: self._library.get(name).put(*results()))
+        await self._turns.take(name, lambda: self._library.get(name).put(*results()))
 
     async def get(self, name: str, key: str) -> dict[str, Any]:
         dataset = await _thread(self._library.get, name)
@@ -141,7 +145,7 @@ class Datasets:
 
     async def delete_item(self, name: str, key: str) -> None:
         dataset = await _thread(self._library.get, name)
-        if not await _thread(dataset.delete, [key]):
+        if not await self._turns.take(name, dataset.delete, [key]):
             raise NotFoundError(f"data set {name} has no item {clip(key)}")
         self._consider(dataset)
 
@@ -158,7 +162,8 @@ class Datasets:
     def _compact(self, dataset: Dataset) -> asyncio.Task[int]:
         name = dataset.spec.name
         if name not in self._compacting:
-            task = asyncio.create_task(_thread(dataset.compact), name=f"compact {name}")
+            compaction = self._turns.take(name, dataset.compact)
+            task = asyncio.create_task(compaction, name=f"compact {name}")
             self._compacting[name] = task
             task.add_done_callback(lambda done: self._on_compacted(dataset, done))
         return self._compacting[name]
@@ -179,9 +184,11 @@ class Datasets:
         return next((why for reader in self.readers if (why := reader(name))), None)
 
     async def stop(self) -> None:
-        """Wait for compactions under way: one shard after the other, they cannot be left half."""
+        """Wait for changes under way; compactions go one shard after the other, they cannot be
+        left half."""
         if self._compacting:
             await asyncio.wait(self._compacting.values())
+        await self._turns.stop()
 
     async def source(self, name: str) -> Source:
         """The items as they are now, for a job to read; after a compaction under way, so that
@@ -200,7 +207,7 @@ class Datasets:
 
     async def follow(self, ring: Ring) -> int:
         """Move items to where `ring` wants them; how many copies moved."""
-        return await _thread(self._library.follow, ring)
+        return await self._turns.beside(self._library.follow, ring)
 
     async def held(self) -> dict[str, dict[str, int]]:
         """Rows and bytes that each node holds, of all data sets together."""
@@ -218,8 +225,10 @@ class Datasets:
 class InOrder:
     """Stores raw bodies one after the other; `count` of them were taken, `stored` is durable."""
 
-    def __init__(self, dataset: Dataset, decode: Callable[[bytearray], Any]) -> None:
-        self._dataset, self._decode = dataset, decode
+    def __init__(
+        self, put: Callable[[Any], Awaitable[PutReport]], decode: Callable[[bytearray], Any]
+    ) -> None:
+        self._put, self._decode = put, decode
         self._storing: asyncio.Task[PutReport] | None = None
         self.stored = PutReport(0, 0, 0, {})
         self.count = 0
@@ -228,10 +237,10 @@ class InOrder:
         """Begin to store a body once the one before is stored. Raises what that one met."""
         await self.settle()
         self.count += 1
-        self._storing = asyncio.create_task(_thread(self._put, raw))
+        self._storing = asyncio.create_task(self._store(raw))
 
-    def _put(self, raw: bytearray) -> PutReport:
-        return _put(self._dataset, self._decode(raw))
+    async def _store(self, raw: bytearray) -> PutReport:
+        return await self._put(await _thread(self._decode, raw))
 
     async def settle(self) -> None:
         """Wait until what was begun is stored. Cancelling the waiter does not stop it."""

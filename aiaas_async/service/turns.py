@@ -1,0 +1,52 @@
+"""Turns: changes of one data set come one after the other, and wait without holding a thread.
+
+They have threads of their own: however many data sets change, move, or wait for their disk, those
+who read have the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Final, ParamSpec, TypeVar
+from weakref import WeakValueDictionary
+
+from aiaas_async.service.unbroken import to_its_end
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_THREADS: Final = 8  # changes are hashed on two cores or more, and wait for one disk
+
+
+class Turns:
+    def __init__(self) -> None:
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._threads = ThreadPoolExecutor(_THREADS, "data set change")
+
+    async def take(self, name: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`work` in a thread, when the earlier ones for `name` are done. Who goes away before
+        that, it is not begun for."""
+        turn = self._turns.get(name)
+        if turn is None:
+            turn = self._turns[name] = asyncio.Lock()
+        async with turn:
+            return await self.beside(work, *args, **kwargs)
+
+    async def beside(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`work` in a thread, whatever else is done meanwhile; once begun it comes to its end."""
+        return await to_its_end(self._run(partial(work, *args, **kwargs)))
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+        return await loop.run_in_executor(self._threads, context.run, work)
+
+    async def stop(self) -> None:
+        """When what waits has had its turn."""
+        for turn in list(self._turns.values()):
+            async with turn:
+                pass
+        await asyncio.to_thread(self._threads.shutdown)
