@@ -14,6 +14,7 @@ from aiaas_async.http.exchange import (
     whole_query,
 )
 from aiaas_async.http.itemstream import decode, is_stream, raw_values
+from aiaas_async.http.longreply import reply_arrays
 from aiaas_async.names import clip
 from aiaas_async.wire.codecs import codec_for, reply_codec
 
@@ -68,21 +69,24 @@ async def post_items(request: web.Request) -> web.StreamResponse:
 
 
 async def get_items(request: web.Request) -> web.StreamResponse:
-    """One item by ?key=; items ?start= to ?stop= in the order of arrival; else a page of them."""
+    """One item by ?key=; items ?start= to ?stop= in the order of arrival; else a page of up to
+    ?limit= (100 where it is left out, 10,000 at most), after the `next` of an earlier one. No
+    answer has more than 8 MiB of values, unless one item does: the rest comes ?after= its
+    `next`."""
     datasets, name = request.app[PLATFORM].datasets, request.match_info["name"]
     codec = answer_codec(request)
     key = request.query.get("key")
     if key is not None:
-        return reply(codec, await datasets.get(name, key))
+        return await reply_arrays(request, codec, await datasets.get(name, key))
     if "start" in request.query or "stop" in request.query:
         start = whole_query(request, "start", 0, _FARTHEST)
         stop = whole_query(request, "stop", start + _PAGE, _FARTHEST)
         if stop - start > _MOST:
             raise InvalidError(f"start to stop may be {_MOST} items at most, got {stop - start}")
-        return reply(codec, await datasets.range(name, start, stop))
+        return await reply_arrays(request, codec, await datasets.range(name, start, stop))
     limit = whole_query(request, "limit", _PAGE, _MOST)
     after = request.query.get("after")
-    return reply(codec, await datasets.page(name, after, limit))
+    return await reply_arrays(request, codec, await datasets.page(name, after, limit))
 
 
 async def delete_items(request: web.Request) -> web.StreamResponse:

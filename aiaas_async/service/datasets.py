@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, ParamSpec, TypeVar
 
 import msgspec
-import numpy as np
 
 from aiaas_async.data.dataset import Dataset
 from aiaas_async.data.keys import Keys
@@ -22,16 +21,14 @@ from aiaas_async.data.source import Source
 from aiaas_async.errors import (
     AiaasError,
     ConflictError,
-    InputError,
     InvalidError,
     MalformedError,
     NotFoundError,
 )
-from aiaas_async.formats.dtypes import NUMPY
 from aiaas_async.names import check_name, clip
 from aiaas_async.ring.hashring import Ring
+from aiaas_async.service.itembodies import put_body
 from aiaas_async.service.turns import Turns
-from aiaas_async.wire.arrays import read_array
 from aiaas_async.wire.tensors import Array
 
 logger = logging.getLogger(__name__)
@@ -40,7 +37,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 WASTE_BYTES: Final = 64 << 20  # below this no data set is compacted by itself
-_TOO_LONG: Final = 2**20  # bytes of a key, whatever larger number was given
+PAGE_BYTES: Final = 8 << 20  # of values; an item may have twice as many
 
 
 class Datasets:
@@ -95,7 +92,7 @@ class Datasets:
         """Store the items of a body `{keys?, columns}`; durable when it returns."""
         dataset = await _thread(self._library.get, name)
         facts: dict[str, Any] = msgspec.to_builtins(
-            await self._turns.take(name, _put, dataset, body)
+            await self._turns.take(name, put_body, dataset, body)
         )
         self._consider(dataset)
         return facts
@@ -109,7 +106,7 @@ class Datasets:
         stored before it.
         """
         dataset = await _thread(self._library.get, name)
-        storing = InOrder(lambda body: self._turns.take(name, _put, dataset, body), decode)
+        storing = InOrder(lambda body: self._turns.take(name, put_body, dataset, body), decode)
         try:
             async for raw in bodies:
                 await storing.add(raw)
@@ -134,13 +131,15 @@ class Datasets:
         return {"key": key, "columns": await _thread(dataset.get, key)}
 
     async def page(self, name: str, after: str | None, limit: int) -> dict[str, Any]:
-        """Items in the order of their arrival, after the cursor of an earlier page."""
+        """Items in the order of their arrival, after the cursor of an earlier page: up to `limit`,
+        and no more than `PAGE_BYTES` of them, but one."""
         dataset = await _thread(self._library.get, name)
-        return _rendered(await _thread(dataset.page, _cursor(after), limit))
+        return _rendered(await _thread(dataset.page, _cursor(after), min(limit, _most(dataset))))
 
     async def range(self, name: str, start: int, stop: int) -> dict[str, Any]:
-        """Items `start` to `stop` - 1 in the order of their arrival."""
+        """Items `start` to `stop` - 1 in the order of their arrival; as few as fit in a page."""
         dataset = await _thread(self._library.get, name)
+        stop = min(stop, start + _most(dataset))
         return _rendered(await _thread(dataset.range, start, stop))
 
     async def delete_item(self, name: str, key: str) -> None:
@@ -264,19 +263,6 @@ def _told(done: asyncio.Task[int]) -> None:
         logger.error("a data set could not be compacted: %s", error)
 
 
-def _put(dataset: Dataset, body: Mapping[str, Any]) -> PutReport:
-    """Store the items of a body `{keys?, columns}`."""
-    unknown = body.keys() - {"keys", "columns"}
-    if unknown:
-        raise InvalidError(
-            f"items come as {{keys?, columns}}; there is no field {clip(min(unknown))}"
-        )
-    columns = body.get("columns")
-    if not isinstance(columns, Mapping) or not columns:
-        raise InvalidError(f"'columns' must be an object of arrays, got {clip(columns)}")
-    return dataset.put(_read_keys(body.get("keys")), _read_columns(dataset, columns))
-
-
 async def _thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     return await asyncio.to_thread(work, *args, **kwargs)
 
@@ -292,56 +278,9 @@ def _facts(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _read_columns(dataset: Dataset, columns: Mapping[str, Any]) -> dict[str, Array]:
-    """Arrays of a body's columns, lists in the column's own dtype. Long lists of JSON have come as
-    arrays; who sends tensors sends them as maps, and they keep their dtype."""
-    arrays = {}
-    for name, raw in columns.items():
-        declared = dataset.spec.columns.get(name)
-        array = read_array(raw, f"column {clip(name)}", declared.dtype if declared else None)
-        given_as_lists = isinstance(raw, list | np.ndarray)
-        if declared is not None and given_as_lists:
-            array = _fitted(array, NUMPY[declared.dtype], name)
-        arrays[name] = array
-    return arrays
-
-
-def _fitted(array: Array, dtype: np.dtype[Any], name: str) -> Array:
-    """Numbers that came without a type, in the column's, if that keeps their values."""
-    if array.dtype == dtype:
-        return array
-    if array.dtype.kind not in "biuf":
-        raise InputError(f"column {clip(name)} takes {dtype.name}, got texts")
-    with np.errstate(invalid="ignore", over="ignore"):
-        fitted = array.astype(dtype)
-    # From 2**53 on floats are too far apart to tell whole numbers.
-    vague = array.dtype.kind == "f" and dtype.kind != "f" and np.abs(array).max(initial=0) >= 2**53
-    if dtype.kind != "f" and (vague or not np.array_equal(fitted, array)):
-        raise InputError(f"column {clip(name)} takes {dtype.name}; some values do not fit it")
-    return fitted
-
-
-def _read_keys(raw: Any) -> Sequence[str] | Keys | None:
-    """Keys as a list of texts, as a tensor of strings, or packed as `{lengths, text}`."""
-    if raw is None or isinstance(raw, list):
-        return raw
-    if isinstance(raw, Mapping) and raw.keys() == {"lengths", "text"}:
-        lengths = read_array(raw["lengths"], "the keys' lengths")
-        if (
-            lengths.dtype.kind != "u"
-            or lengths.ndim != 1
-            or not isinstance(raw["text"], bytes | memoryview)
-        ):
-            raise InvalidError(
-                "packed keys are 'lengths', unsigned numbers of bytes, and 'text', all keys in "
-                "UTF-8 end to end, as binary"
-            )
-        return Keys(bytes(raw["text"]), np.minimum(lengths, np.uint32(_TOO_LONG)))
-    array = read_array(raw, "keys")
-    if array.dtype.kind != "U" or array.ndim != 1:
-        raise InvalidError("'keys' must be a list of texts, one for each item")
-    keys: list[str] = array.tolist()
-    return keys
+def _most(dataset: Dataset) -> int:
+    """How many items a page of it may have."""
+    return max(1, PAGE_BYTES // dataset.spec.item_bytes)
 
 
 def _rendered(page: Page) -> dict[str, Any]:

@@ -81,3 +81,28 @@ async def test_messagepack_needs_no_reader(api: Api, written: list[Job]) -> None
     body = {"model": "doubler", "inputs": {"x": np.array(rows(ROWS + 1), np.float32)}}
     await succeed(api.post("/call", body))
     assert len(written) == (api.codec.name == "json")
+
+
+@pytest.mark.parametrize(("count", "by_reader"), [(ROWS, 0), (ROWS + 1, 1)])
+async def test_items_of_a_data_set_too(
+    served: Served, written: list[Job], count: int, by_reader: int
+) -> None:
+    api, x = served.api, np.array(rows(count), np.float32)
+    await succeed(api.put("/datasets/d", {"columns": {"x": {"dtype": "float32", "shape": [4]}}}))
+    keys = [f"k{n}" for n in range(count)]
+    await succeed(api.post("/datasets/d/items", {"keys": keys, "columns": {"x": rows(count)}}))
+    for query in ("limit=10000", "start=0&stop=10000"):
+        page = (await api.get(f"/datasets/d/items?{query}")).value
+        assert (page["keys"], page["columns"]["x"], page["next"]) == (keys, x.tolist(), None)
+    assert len(written) == 2 * by_reader
+
+
+async def test_one_long_item_too(served: Served, written: list[Job]) -> None:
+    api = served.api
+    column = {"dtype": "int32", "shape": [MANY + 1]}
+    await succeed(api.put("/datasets/d", {"columns": {"x": column, "y": {"dtype": "int8"}}}))
+    x = list(range(MANY + 1))
+    await succeed(api.post("/datasets/d/items", {"keys": ["k"], "columns": {"x": [x], "y": [7]}}))
+    item = (await api.get("/datasets/d/items?key=k")).value
+    assert item == {"key": "k", "columns": {"x": x, "y": 7}}
+    assert len(written) == 1

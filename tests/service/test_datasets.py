@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from aiaas_async.data.library import Library
-from aiaas_async.service.datasets import Datasets
+from aiaas_async.service.datasets import PAGE_BYTES, Datasets
 from tests.data.build import BODY, columns, ring_of
 from tests.service.movement import HeldMove
 
@@ -51,3 +52,37 @@ async def test_writers_who_wait_for_one_data_set_stop_no_reader(
     held.free.set()
     await asyncio.gather(moving, *changes)
     assert len(await datasets.source("one")) == 20 + 8 - 4
+
+
+async def pages(datasets: Datasets, name: str) -> list[list[str]]:
+    """The keys of all pages, none of which has more bytes than it may."""
+    found, after = list[list[str]](), None
+    while after is not None or not found:
+        page = await datasets.page(name, after, 10_000)
+        keys, after = page["keys"], page["next"]
+        assert len(keys) == 1 or page["columns"]["x"].nbytes <= PAGE_BYTES
+        found.append(keys)
+    return found
+
+
+async def test_a_page_of_large_items_is_full_before_its_limit_and_the_next_goes_on(
+    datasets: Datasets,
+) -> None:
+    await datasets.declare("large", {"columns": {"x": {"dtype": "uint8", "shape": [1 << 20]}}})
+    keys, x = [f"k{n}" for n in range(20)], np.zeros((20, 1 << 20), np.uint8)
+    await datasets.put("large", {"keys": keys, "columns": {"x": x}})
+    found = await pages(datasets, "large")
+    assert sum(found, []) == keys  # noqa: RUF017 - three lists
+    assert [len(each) for each in found] == [8, 8, 4]
+    part = await datasets.range("large", 2, 19)
+    assert part["keys"] == keys[2:10]
+    rest = await datasets.page("large", part["next"], 100)
+    assert rest["keys"] == keys[10:18]
+
+
+async def test_an_item_larger_than_a_page_is_a_page_of_its_own(datasets: Datasets) -> None:
+    size = PAGE_BYTES + 1
+    await datasets.declare("huge", {"columns": {"x": {"dtype": "uint8", "shape": [size]}}})
+    x = np.zeros((2, size), np.uint8)
+    await datasets.put("huge", {"keys": ["a", "b"], "columns": {"x": x}})
+    assert await pages(datasets, "huge") == [["a"], ["b"]]
