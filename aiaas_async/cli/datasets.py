@@ -102,9 +102,17 @@ def _list(found: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    rows = [(f["name"], f["count"], _copies(f), _columns(f)) for f in found]
+    rows = [(f["name"], *_how_many(f), _columns(f)) for f in found]
     empty = "no data sets yet; `aiaas ingest NAME FILE.npz` makes one"
     print_table(("data set", "items", "copies", "columns"), rows, empty)
+    for facts in found:
+        if "error" in facts:
+            click.echo(f"{facts['name']} is damaged: {facts['error']}", err=True)
+
+
+def _how_many(facts: dict[str, Any]) -> tuple[str, str]:
+    """Items and copies; none is known of a data set that is damaged."""
+    return ("?", "?") if "error" in facts else (str(facts["count"]), _copies(facts))
 
 
 def _copies(facts: dict[str, Any]) -> str:

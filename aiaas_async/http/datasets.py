@@ -32,6 +32,7 @@ async def put_dataset(request: web.Request) -> web.StreamResponse:
 
 
 async def list_datasets(request: web.Request) -> web.StreamResponse:
+    """All data sets; one that is damaged says so in `error`."""
     facts = await request.app[PLATFORM].datasets.list_all()
     return reply(answer_codec(request), {"datasets": facts})
 

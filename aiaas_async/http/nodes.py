@@ -45,7 +45,7 @@ async def remove_node(request: web.Request) -> web.StreamResponse:
 
 
 async def explain_ring(request: web.Request) -> web.StreamResponse:
-    """Where ?key= goes and why, and what would move if a node left."""
+    """Where ?key= goes and why, and what would move if a node left: not what is `damaged`."""
     key = request.query.get("key", "")
     if not 1 <= len(key) <= 256:
         raise InvalidError(f"a key has 1 to 256 characters, got {len(key)}")

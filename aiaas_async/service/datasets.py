@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -17,6 +17,7 @@ from aiaas_async.data.dataset import Dataset
 from aiaas_async.data.keys import Keys
 from aiaas_async.data.library import Library
 from aiaas_async.data.reports import Known, Page, PutReport
+from aiaas_async.data.schema import DatasetSpec
 from aiaas_async.data.source import Source
 from aiaas_async.errors import (
     AiaasError,
@@ -61,10 +62,24 @@ class Datasets:
         return {**_facts(dataset), "created": created}, created
 
     async def list_all(self) -> list[dict[str, Any]]:
+        """Facts of each; of one that cannot be opened its `error`, and what was declared."""
         return await _thread(self._listed)
 
     def _listed(self) -> list[dict[str, Any]]:
-        return [_facts(self._library.get(spec.name)) for spec in self._library.specs()]
+        return [
+            _facts(found) if isinstance(found, Dataset) else _damage(spec, found)
+            for spec, found in self._each()
+        ]
+
+    def _each(self) -> Iterator[tuple[DatasetSpec, Dataset | AiaasError]]:
+        """All there are, or why one cannot be opened: which is no matter of the others."""
+        for spec in self._library.specs():
+            try:
+                yield spec, self._library.get(spec.name)
+            except NotFoundError:  # deleted since
+                continue
+            except AiaasError as error:
+                yield spec, error
 
     async def describe(self, name: str) -> dict[str, Any]:
         """Columns, count, placement, and the digest of the content."""
@@ -208,17 +223,22 @@ class Datasets:
         """Move items to where `ring` wants them; how many copies moved."""
         return await self._turns.beside(self._library.follow, ring)
 
-    async def held(self) -> dict[str, dict[str, int]]:
-        """Rows and bytes that each node holds, of all data sets together."""
+    async def held(self) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
+        """Rows and bytes that each node holds, of all data sets together; and by name why one of
+        them cannot be opened, and counts for nothing."""
         return await _thread(self._held)
 
-    def _held(self) -> dict[str, dict[str, int]]:
+    def _held(self) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
         total: dict[str, dict[str, int]] = {}
-        for spec in self._library.specs():
-            for node, facts in self._library.get(spec.name).placement()["nodes"].items():
+        damaged: dict[str, str] = {}
+        for spec, found in self._each():
+            if not isinstance(found, Dataset):
+                damaged[spec.name] = found.message
+                continue
+            for node, facts in found.placement()["nodes"].items():
                 known = total.get(node, {"rows": 0, "bytes": 0})
                 total[node] = {name: known[name] + facts[name] for name in known}
-        return total
+        return total, damaged
 
 
 class InOrder:
@@ -268,13 +288,18 @@ async def _thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 def _facts(dataset: Dataset) -> dict[str, Any]:
-    spec = dataset.spec
+    return {**_declared(dataset.spec), "copies": dataset.copies, "count": dataset.count}
+
+
+def _damage(spec: DatasetSpec, error: AiaasError) -> dict[str, Any]:
+    return {**_declared(spec), "copies": None, "count": None, "error": error.message}
+
+
+def _declared(spec: DatasetSpec) -> dict[str, Any]:
     return {
         "name": spec.name,
         "columns": msgspec.to_builtins(spec.columns),
         "replication": spec.replication,
-        "copies": dataset.copies,
-        "count": dataset.count,
     }
 
 

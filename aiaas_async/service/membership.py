@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from aiaas_async.errors import AiaasError, OverloadedError
@@ -122,13 +122,15 @@ class Membership:
         return await asyncio.shield(task)
 
     async def explain(self, key: str) -> dict[str, Any]:
-        """Where `key` goes and why; and, as a dry run, what each node's leaving would move."""
-        return {**self._cluster.explain(key), "would_move": await self._would_move()}
+        """Where `key` goes and why; and, as a dry run, what each node's leaving would move. Data
+        sets that are `damaged` would not, and are not counted."""
+        held, damaged = await self._datasets.held()
+        would_move = await self._would_move(held)
+        return {**self._cluster.explain(key), "would_move": would_move, "damaged": damaged}
 
-    async def _would_move(self) -> dict[str, Any]:
+    async def _would_move(self, held: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
         """By node: its share of the key space, its rows and bytes of data, its waiting work."""
-        held, shares = await self._datasets.held(), await self._key_shares()
-        nothing = {"rows": 0, "bytes": 0}
+        shares, nothing = await self._key_shares(), {"rows": 0, "bytes": 0}
         return {
             node_id: {
                 "keys": shares.get(node_id, 0.0),

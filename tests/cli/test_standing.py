@@ -43,3 +43,22 @@ async def test_tables_show_a_candidate_and_release_makes_it_latest(scratch: Path
         told = (await shell("models m:2.0 --release")).output
         assert told == "m:2.0 was no candidate; latest is 2.0\n"
         assert "candidate" not in (await shell("models m")).output
+
+
+async def test_the_table_shows_a_damaged_data_set_and_the_others(scratch: Path) -> None:
+    async with serving(scratch) as served:
+        for name in ("one", "two"):
+            columns = {"x": {"dtype": "int64", "shape": []}}
+            await succeed(served.api.put(f"/datasets/{name}", {"columns": columns}))
+            body = {"keys": ["a", "b"], "columns": {"x": [1, 2]}}
+            await succeed(served.api.post(f"/datasets/{name}/items", body))
+    for spec in (scratch / "datasets").glob("*/spec.json"):
+        if b'"one"' in spec.read_bytes():
+            (spec.parent / "commit.bin").write_bytes(b"")
+    async with serving(scratch) as served:
+        output = (await Shell(served)("datasets")).output
+        assert [line.split()[:3] for line in output.splitlines()[-3:-1]] == [
+            ["one", "?", "?"],
+            ["two", "2", "1"],
+        ]
+        assert "one is damaged: " in output

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from aiaas_async.data.library import Library
+from aiaas_async.data.schema import DatasetSpec
+from aiaas_async.errors import CorruptError
 from aiaas_async.service.datasets import PAGE_BYTES, Datasets
 from tests.data.build import BODY, columns, ring_of
 from tests.service.movement import HeldMove
@@ -86,3 +88,49 @@ async def test_an_item_larger_than_a_page_is_a_page_of_its_own(datasets: Dataset
     x = np.zeros((2, size), np.uint8)
     await datasets.put("huge", {"keys": ["a", "b"], "columns": {"x": x}})
     assert await pages(datasets, "huge") == [["a"], ["b"]]
+
+
+async def damaged(folder: Path, name: str) -> Datasets:
+    """The same data sets after a restart, `name` without what was committed."""
+    library = Library(folder, ring_of(2))
+    (library.get(name).folder / "commit.bin").write_bytes(b"")
+    return Datasets(Library(folder, ring_of(2)))
+
+
+async def test_a_damaged_data_set_is_listed_with_its_damage_and_counts_for_nothing(
+    datasets: Datasets, scratch: Path
+) -> None:
+    await datasets.stop()
+    again = await damaged(scratch / "datasets", "one")
+    first, second = await again.list_all()
+    assert (first["name"], first["count"], first["replication"]) == ("one", None, 1)
+    assert set(first["columns"]) == set(BODY["columns"])
+    with pytest.raises(CorruptError) as caught:
+        await again.describe("one")
+    assert first["error"] == caught.value.message
+    assert (second["name"], second["count"]) == ("two", 20)
+    assert "error" not in second
+    held, left_out = await again.held()
+    assert sum(each["rows"] for each in held.values()) == 20
+    assert left_out == {"one": caught.value.message}
+
+
+async def test_a_data_set_that_is_deleted_while_all_are_listed_is_left_out(
+    scratch: Path,
+) -> None:
+    class Deleting(Library):
+        """One goes whenever somebody asks what there is."""
+
+        def specs(self) -> list[DatasetSpec]:
+            found = super().specs()
+            if found:
+                self.delete(found[0].name)
+            return found
+
+    library = Deleting(scratch, ring_of(2))
+    for name in ("one", "two", "three"):
+        library.declare(name, BODY)
+    datasets = Datasets(library)
+    assert [facts["name"] for facts in await datasets.list_all()] == ["three", "two"]
+    held, left_out = await datasets.held()
+    assert (left_out, sum(each["rows"] for each in held.values())) == ({}, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +24,7 @@ from aiaas_async.service.calls import CallRequest
 from aiaas_async.service.platform import Platform
 from tests.runtimes.artifacts import BARE, rows
 from tests.service.conftest import Start
+from tests.service.movement import HeldMove
 
 
 async def with_doubler(platform: Platform) -> None:
@@ -159,20 +160,73 @@ async def test_two_who_remove_the_last_two_nodes_cannot_both_succeed(start: Star
         assert [type(each) for each in outcomes] == [dict, ConflictError]
 
 
+async def filled(platform: Platform, *names: str) -> None:
+    for name in names:
+        await platform.datasets.declare(name, {"columns": {"x": {"dtype": "int64"}}})
+        keys = [f"key {number}" for number in range(100)]
+        await platform.datasets.put(name, {"keys": keys, "columns": {"x": np.arange(100)}})
+
+
+async def check_readable(platform: Platform, *names: str) -> None:
+    async with asyncio.timeout(5):
+        for name in names:
+            for number in range(100):
+                item = await platform.datasets.get(name, f"key {number}")
+                assert item["columns"]["x"] == number
+            page = await platform.datasets.page(name, None, 1000)
+            assert sorted(page["columns"]["x"].tolist()) == list(range(100))
+
+
+async def test_data_is_readable_while_it_moves(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with start() as platform:
+        await filled(platform, "moving", "other")
+        held = HeldMove(monkeypatch)
+        joining = asyncio.create_task(platform.membership.join("c"))
+        await held.reached.wait()
+        await check_readable(platform, "moving", "other")
+        assert not joining.done()
+        held.free.set()
+        assert (await joining)["moved"]["copies"] > 0
+        await check_readable(platform, "moving", "other")
+        assert "c" in (await platform.datasets.describe("moving"))["nodes"]
+
+
 async def test_data_that_cannot_move_stays_readable_and_is_reported(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with start() as platform:
-        await declared(platform, 100)
-
-        async def full(_: Any) -> int:
-            raise StorageError("the disk is full", {"copies": 7})
-
+        await filled(platform, "moving", "other")
         with monkeypatch.context() as patch:
-            patch.setattr(platform.datasets, "follow", full)
-            joined = await platform.membership.join("c")
-        assert joined["moved"] == {"copies": 7, "error": "the disk is full"}
-        assert (await platform.datasets.get("points", "key 7"))["columns"]["x"] == 7
+            held = HeldMove(patch, StorageError("the disk is full"))
+            joining = asyncio.create_task(platform.membership.join("c"))
+            await held.reached.wait()
+            await check_readable(platform, "moving", "other")
+            held.free.set()
+            joined = await joining
+        assert joined["moved"] == {"copies": 0, "error": "the disk is full"}
+        await check_readable(platform, "moving", "other")
+        nodes = (await platform.datasets.describe("moving"))["nodes"]
+        assert sum(facts["rows"] for node, facts in nodes.items() if node != "c") == 100
+        left = await platform.membership.leave("c")
+        assert "error" not in left["moved"]
+        await check_readable(platform, "moving", "other")
+
+
+async def test_a_damaged_data_set_is_not_counted_in_what_would_move_and_that_is_said(
+    start: Start, scratch: Path
+) -> None:
+    async with start() as platform:
+        await filled(platform, "one", "two")
+        assert (await platform.membership.explain("key"))["damaged"] == {}
+    for spec in (scratch / "datasets").glob("*/spec.json"):
+        if b'"one"' in spec.read_bytes():
+            (spec.parent / "commit.bin").write_bytes(b"")
+    async with start() as platform:
+        facts = await platform.membership.explain("key")
+        assert set(facts["damaged"]) == {"one"}
+        assert sum(each["rows"] for each in facts["would_move"].values()) == 100
 
 
 async def test_the_explanation_says_who_holds_what(start: Start) -> None:
