@@ -10,11 +10,12 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
+from aiaas_async.actors.unbroken import Unbroken
 from aiaas_async.errors import (
     AiaasError,
     CancelledJobError,
@@ -29,7 +30,6 @@ from aiaas_async.names import clip
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
 
 MAX_WAITING = 256
 MAX_FINISHED = 1000  # older finished jobs are forgotten
@@ -77,7 +77,7 @@ class JobBoard:
         self._slots = asyncio.Semaphore(max_running)
         self._stopping = False
         self._resuming: set[str] = set()
-        self._accepting: set[asyncio.Task[Any]] = set()
+        self.accepting = Unbroken()  # what is on disk is on the board too
 
     def restore(self, records: Sequence[JobRecord]) -> None:
         """Take up the records of an earlier run, and start again what was not over."""
@@ -94,7 +94,7 @@ class JobBoard:
     async def submit(self, kind: str, request: dict[str, Any]) -> Running:
         """Accept a job, or nothing of it, also when the one who asked goes away. Raises
         `OverloadedError` when too many wait."""
-        return await self.uninterrupted(self._submit(kind, request))
+        return await self.accepting.do(self._submit(kind, request))
 
     async def _submit(self, kind: str, request: dict[str, Any]) -> Running:
         self._check_room()
@@ -118,7 +118,7 @@ class JobBoard:
         Raises what its runner's `resuming` does, `ConflictError` for a job in another state, and
         `OverloadedError` when too many wait.
         """
-        return await self.uninterrupted(self._resume(job_id))
+        return await self.accepting.do(self._resume(job_id))
 
     async def _resume(self, job_id: str) -> Running:
         ended = self.get(job_id)
@@ -140,14 +140,6 @@ class JobBoard:
         logger.info("%s, to go on", _told(record))
         self._begin(job)
         return job
-
-    async def uninterrupted(self, accepting: Coroutine[Any, Any, T]) -> T:
-        """`accepting` to its end, also when the one who asked goes away: what is on disk is on
-        the board too."""
-        task = asyncio.create_task(accepting)
-        self._accepting.add(task)
-        task.add_done_callback(self._accepting.discard)
-        return await asyncio.shield(task)
 
     def _check_room(self) -> None:
         if sum(not job.record.over for job in self._jobs.values()) >= MAX_WAITING:
@@ -248,8 +240,7 @@ class JobBoard:
     async def stop(self, grace_s: float) -> None:
         """Ask running jobs to checkpoint and end; they resume at the next start."""
         self._stopping = True
-        if self._accepting:
-            await asyncio.wait(self._accepting, timeout=grace_s)
+        await self.accepting.settle(grace_s)
         running = [job.task for job in self._jobs.values() if job.task and not job.task.done()]
         for job in self._jobs.values():
             job.cancel.set()

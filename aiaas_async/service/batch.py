@@ -103,7 +103,7 @@ class BatchInference:
             "_digest": record.digest,
             "_end_at": None if request.timeout_s is None else time.time() + request.timeout_s,
         }
-        return await board.uninterrupted(self._accept(board, output, columns, facts))
+        return await board.accepting.do(self._accept(board, output, columns, facts))
 
     @contextmanager
     def _claim(self, board: JobBoard, output: str) -> Iterator[None]:

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import msgspec
 
+from aiaas_async.actors.unbroken import to_its_end
 from aiaas_async.deploy.plan import ModelFacts, NodePlan, Plan, PlanRequest, plan
 from aiaas_async.errors import (
     AiaasError,
@@ -39,7 +40,6 @@ from aiaas_async.service.deploymentfile import DeploymentFile, Stored
 from aiaas_async.service.deploymentspec import DeploymentSpec, parse_spec
 from aiaas_async.service.models import Models
 from aiaas_async.service.placement import Placement, place_balanced
-from aiaas_async.service.unbroken import to_its_end
 from aiaas_async.wire.sequences import is_stateful
 
 logger = logging.getLogger(__name__)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
+from aiaas_async.actors.unbroken import Unbroken
 from aiaas_async.errors import AiaasError, OverloadedError
 from aiaas_async.names import check_name
 from aiaas_async.ring.hashring import Ring
@@ -23,7 +24,6 @@ from aiaas_async.service.roster import free_name
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
 
 MAX_NODES: Final = 256
 _SAMPLES: Final = 4096  # keys that stand for all when shares of the key space are estimated
@@ -44,7 +44,7 @@ class Membership:
         self._cluster, self._datasets, self._grace_s = cluster, datasets, grace_s
         self._deployments, self._remember = deployments, remember
         self._changing = asyncio.Lock()
-        self._changes: set[asyncio.Task[Any]] = set()
+        self._changes = Unbroken()
         self._shares: tuple[Ring | None, dict[str, float]] = (None, {})
 
     async def join(self, node_id: str | None = None) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class Membership:
         """
         if node_id is not None:
             check_name(node_id, "node id")
-        return await self._uninterrupted(self._join(node_id))
+        return await self._changes.do(self._join(node_id))
 
     async def _join(self, node_id: str | None) -> dict[str, Any]:
         async with self._changing:
@@ -73,7 +73,7 @@ class Membership:
         Raises `NotFoundError`, and `ConflictError` for the last node, or for one that a deployment
         cannot do without, unless there is `force`: then that deployment fails.
         """
-        return await self._uninterrupted(self._leave(node_id, force=force))
+        return await self._changes.do(self._leave(node_id, force=force))
 
     async def _leave(self, node_id: str, *, force: bool) -> dict[str, Any]:
         async with self._changing:
@@ -114,13 +114,6 @@ class Membership:
             logger.error("data could not follow the ring: %s", error.message)  # noqa: TRY400
             return {"copies": error.details.get("copies", 0), "error": error.message}
 
-    async def _uninterrupted(self, change: Coroutine[Any, Any, T]) -> T:
-        """`change` to its end, also when the one who asked goes away."""
-        task = asyncio.create_task(change)
-        self._changes.add(task)
-        task.add_done_callback(self._changes.discard)
-        return await asyncio.shield(task)
-
     async def explain(self, key: str) -> dict[str, Any]:
         """Where `key` goes and why; and, as a dry run, what each node's leaving would move. Data
         sets that are `damaged` would not, and are not counted."""
@@ -149,8 +142,7 @@ class Membership:
 
     async def stop(self) -> None:
         """Wait for a change under way."""
-        if self._changes:
-            await asyncio.wait(self._changes)
+        await self._changes.settle()
 
 
 def _shares_of(ring: Ring) -> dict[str, float]:

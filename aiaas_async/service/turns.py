@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
-from aiaas_async.service.unbroken import to_its_end
+from aiaas_async.actors.unbroken import to_its_end
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from aiaas_async.actors.unbroken import Unbroken, to_its_end
 from aiaas_async.errors import StorageError
-from aiaas_async.service.unbroken import to_its_end
 
 
 async def test_work_gives_its_result_or_its_error() -> None:
@@ -61,3 +61,23 @@ async def test_what_failed_for_one_who_went_away_is_in_the_log(
     with pytest.raises(asyncio.CancelledError):
         await asking
     assert "failed: no space left" in caplog.text
+
+
+async def test_who_goes_away_leaves_at_once_and_what_was_begun_is_waited_for() -> None:
+    changes, free, done = Unbroken(), asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        await free.wait()
+        done.set()
+
+    asking = asyncio.create_task(changes.do(work()))
+    await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await changes.settle(0.0)
+    assert not done.is_set()
+    free.set()
+    await changes.settle()
+    assert done.is_set()
+    await changes.settle()

@@ -27,3 +27,22 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
     if not task.cancelled() and (failure := task.exception()) is not None:
         logger.warning("what was begun for one who went away failed: %s", failure)
     raise cancelled
+
+
+class Unbroken:
+    """The same for those who may go at once: what they began is known here until it is done."""
+
+    def __init__(self) -> None:
+        self._under_way: set[asyncio.Task[Any]] = set()
+
+    async def do(self, work: Coroutine[Any, Any, T]) -> T:
+        """What `work` returns; it comes to its end also when the one who asked is cancelled."""
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return await asyncio.shield(task)
+
+    async def settle(self, patience_s: float | None = None) -> None:
+        """Wait for what is under way, so many seconds at most."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=patience_s)
