@@ -12,9 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from aiaas_async.errors import InputError, MalformedError, TooLargeError
 from aiaas_async.messages import TensorSpec
 from aiaas_async.names import clip
+from aiaas_async.wire.numerals import decode
 from aiaas_async.wire.open_inference import Model, check_complete
 from aiaas_async.wire.v2head import check_structure
 from aiaas_async.wire.v2parameters import MAX_PARAMETERS, Terms, read_parameters
@@ -22,6 +25,7 @@ from aiaas_async.wire.v2tensors import DATATYPES, Array, check_shape, from_value
 
 _PARAMETERS: Final = "parameters"
 _ID: Final = "id"
+_UNREADABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
 
 
 class _Fields(list[tuple[str, Any]]):
@@ -60,8 +64,9 @@ def read_generate(body: bytes, model: Model) -> GenerateRequest:
 def _fields(body: bytes) -> _Fields:
     check_structure(body)
     try:
-        found = json.loads(body.decode(), object_pairs_hook=_Fields)
-    except (ValueError, RecursionError) as error:
+        decode(body)  # refuses what `json.loads` lets pass: half characters, NaN, infinity
+        found = json.loads(body, object_pairs_hook=_Fields)
+    except _UNREADABLE as error:
         reason = clip(str(error), 200)
         raise MalformedError(f"failed to parse the request JSON buffer: {reason}") from None
     if not isinstance(found, _Fields):

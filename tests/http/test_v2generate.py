@@ -128,6 +128,10 @@ REFUSALS = [
     ([], "attempt to access JSON non-object as object"),
     (b'{"text_input": "a", "text_input": "b", "repeat": 1}', "input 'text_input' already exists"),
     (b'{"repeat": 1, "text_input": "a", "parameters": {"repeat": 1}}', "input 'repeat' already"),
+    (b'{"text_input": "\\ud800", "repeat": 1}', "failed to parse the request JSON buffer"),
+    (b'{"text_input": "a", "repeat": 1, "id": "\\ud800"}', "failed to parse the request JSON"),
+    (b'{"text_input": "a", "repeat": 1, "\\udfff": 1}', "failed to parse the request JSON buffer"),
+    (b'{"text_input": "a", "repeat": NaN}', "failed to parse the request JSON buffer"),
     (b"{", "failed to parse the request JSON buffer"),
     (b"[" * 101 + b"]" * 101, "JSON nesting depth exceeds maximum allowed limit (100)"),
 ]
