@@ -67,13 +67,19 @@ def found_by(request: web.Request) -> Found[Handler]:
 async def front(request: web.BaseRequest) -> web.StreamResponse:
     """Hand `request` to the handler of its route."""
     assert isinstance(request, Request)
-    raw = request.raw_path
-    # "GET http://host/path" and "OPTIONS *" are HTTP too.
-    path = raw.partition("?")[0] if raw.startswith("/") else f"/{request.rel_url.raw_path}"
+    target = request.raw_path
+    path = target.partition("?")[0] if target.startswith("/") else _path_of(target)
     request.found = found = request.app[ROUTER].find(request.method, path)
     if hdrs.EXPECT in request.headers:
         await _go_on(request)
     return await found.handler(request)
+
+
+def _path_of(target: str) -> str:
+    """The path in a target that does not begin with it: "GET http://host/path" and "OPTIONS *" are
+    HTTP too (RFC 9112, 3.2)."""
+    _, absolute, rest = target.partition("://")
+    return "/" + (rest.partition("?")[0].partition("/")[2] if absolute else target)
 
 
 async def _go_on(request: web.Request) -> None:

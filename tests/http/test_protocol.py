@@ -6,6 +6,8 @@ import asyncio
 import logging
 
 import pytest
+from aiohttp import web_protocol
+from aiohttp.http_parser import HttpRequestParserPy
 
 from aiaas_async.http import protocol
 from tests.http.conftest import IN_COMMON, Served
@@ -120,3 +122,41 @@ async def test_pipelined_requests_are_answered_in_order(served: Served) -> None:
         writer.write(head("GET", "/health/live") * 50)
         for _ in range(50):
             assert b"200 OK" in await reader.readuntil(b"true}")
+
+
+@pytest.fixture(params=["c", "python"])
+def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parser of requests: aiohttp's in C, or what it takes where there is none."""
+    if request.param == "python":
+        monkeypatch.setattr(web_protocol, "HttpRequestParser", HttpRequestParserPy)
+
+
+@pytest.mark.usefixtures("parser")
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("http://127.0.0.1/health/live", 200),
+        ("http://localhost:1/health/live?x=/y", 200),
+        ("HTTP://[::1]/v2/health/live", 200),
+        ("http://127.0.0.1/models?limit=1", 200),
+        ("http://127.0.0.1/nowhere", 404),
+        ("http://127.0.0.1//health/live", 404),
+        ("http://127.0.0.1?x=/health/live", 404),
+        ("http://127.0.0.1", 404),
+        ("/health/live", 200),
+    ],
+)
+async def test_a_target_may_be_a_whole_address(served: Served, target: str, status: int) -> None:
+    assert (await talk(served.port, head("GET", target))).status == status
+
+
+@pytest.mark.usefixtures("parser")
+async def test_the_query_of_a_whole_address_is_read(served: Served) -> None:
+    await commit_doubler(served.api)
+    reply = await talk(served.port, head("GET", "http://127.0.0.1/models?limit=x"))
+    assert (reply.status, reply.code) == (422, "invalid")
+
+
+@pytest.mark.usefixtures("parser")
+async def test_the_server_itself_has_no_options(served: Served) -> None:
+    assert (await talk(served.port, head("OPTIONS", "*"))).status == 404
