@@ -10,6 +10,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, cast
 
 from aiohttp import hdrs, web
@@ -35,6 +36,7 @@ from aiaas_async.service.platform import Platform
 from aiaas_async.wire.codecs import JSON, Codec, codec_for, decode_msgpack, reply_codec
 from aiaas_async.wire.longjson import LONG_BYTES, read_with_arrays
 from aiaas_async.wire.skim import first_binary
+from aiaas_async.wire.weight import LONG_BODY
 
 logger = logging.getLogger(__name__)
 access_logger = logging.getLogger("aiaas.access")
@@ -165,12 +167,19 @@ async def _decode_long(
     pieces: list[bytes], codec: Codec, platform: Platform, *, tensors: bool
 ) -> Any:
     """The value of a body of over `_SHORT_JSON` or `LONG_BYTES` bytes."""
+    size = sum(map(len, pieces))
     if codec is not JSON:
-        begin = pieces[0] if len(pieces[0]) >= _BEGIN else joined(pieces)
-        return decode_msgpack(aligned(pieces, first_binary(begin[:_BEGIN])))
-    if sum(map(len, pieces)) > LONG_BYTES:
+        if size > LONG_BODY:
+            return await platform.readers.in_thread(partial(_decode_msgpack, pieces))
+        return _decode_msgpack(pieces)
+    if size > LONG_BYTES:
         return await platform.readers.read_json(pieces, tensors=tensors)
     return read_with_arrays(joined(pieces)) if tensors else codec.decode(joined(pieces))
+
+
+def _decode_msgpack(pieces: list[bytes]) -> Any:
+    begin = pieces[0] if len(pieces[0]) >= _BEGIN else joined(pieces)
+    return decode_msgpack(aligned(pieces, first_binary(begin[:_BEGIN])))
 
 
 async def read_object(request: web.Request, cap: int | None = None) -> tuple[dict[str, Any], Codec]:

@@ -1,10 +1,13 @@
 """Answers with arrays: JSON of many numbers is written by the readers, so that nobody waits for it.
 
-A million numbers take 40 ms to write, and a thread would hold the interpreter for as long.
+A million numbers take 40 ms to write, and a thread would hold the interpreter for as long. Texts in
+MessagePack a thread writes, in steps between which others run.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
@@ -23,3 +26,14 @@ async def reply_arrays(request: web.Request, codec: Codec, value: Any) -> web.Re
             texts = await readers.write_json({str(n): each for n, each in enumerate(arrays)})
             value = with_texts(value, iter(texts.values()))
     return reply(codec, value)
+
+
+async def reply_call(
+    request: web.Request, codec: Codec, value: Any, outputs: Mapping[str, Any]
+) -> web.Response:
+    """The same of a call's answer, whose arrays are `outputs`."""
+    if codec is not JSON:
+        for array in outputs.values():
+            if array.dtype.kind == "U" and array.size > MANY:
+                return await asyncio.to_thread(reply, codec, value)
+    return await reply_arrays(request, codec, value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import Any, Final
 
 from aiohttp import hdrs, web
@@ -47,6 +48,7 @@ from aiaas_async.service.platform import Platform
 from aiaas_async.wire.open_inference import (
     HEADER_LENGTH,
     InferRequest,
+    Model,
     read_request,
     takes_long,
     tensors_at,
@@ -58,6 +60,7 @@ from aiaas_async.wire.v2reply import (
     write_reply,
     writes_long,
 )
+from aiaas_async.wire.weight import LONG_BODY
 
 EXTENSIONS: Final = (
     "classification",
@@ -176,8 +179,15 @@ async def _asked(request: web.Request, record: VersionRecord) -> InferRequest:
     if pieces is None:
         patience = platform.settings.read_timeout_s
         pieces = await read_pieces(request, limit, app[BUDGET], patience)
-    if takes_long(sum(map(len, pieces)), length, model):
+    size = sum(map(len, pieces))
+    if takes_long(size, length, model):
         return await platform.readers.read_infer(pieces, length, model)
+    if size > LONG_BODY:
+        return await platform.readers.in_thread(partial(_read, pieces, length, model))
+    return _read(pieces, length, model)
+
+
+def _read(pieces: list[bytes], length: str | None, model: Model) -> InferRequest:
     return read_request(aligned(pieces, tensors_at(length)), length, model, lazily=True)
 
 

@@ -17,7 +17,7 @@ from aiaas_async.http.exchange import (
     reply,
     timeout_of,
 )
-from aiaas_async.http.longreply import reply_arrays
+from aiaas_async.http.longreply import reply_call
 from aiaas_async.messages import render_metadata
 from aiaas_async.names import LATEST, clip
 from aiaas_async.service.calls import CallAnswer, CallRequest
@@ -53,7 +53,7 @@ async def discover(request: web.Request) -> web.StreamResponse:
 async def call(request: web.Request) -> web.StreamResponse:
     body, codec = await read_object(request)
     answer = await request.app[PLATFORM].calls.call(_call_request(request, body))
-    return await reply_arrays(request, codec, render_call(answer))
+    return await reply_call(request, codec, render_call(answer), answer.outputs)
 
 
 def _call_request(request: web.Request, body: dict[str, Any]) -> CallRequest:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import msgspec
 
 from aiaas_async.compute.frames import Array
 from aiaas_async.discovery.match import by_inputs
 from aiaas_async.errors import AmbiguousError, InvalidError
+from aiaas_async.messages import TensorSpec
 from aiaas_async.names import LATEST, ModelRef, clip
 from aiaas_async.node.work import Call, Differentiation, Hold, Result, Servable, cost_of
 from aiaas_async.registry.records import AliasRecord, VersionRecord
@@ -31,10 +33,12 @@ from aiaas_async.service.streams import Part, Streams
 from aiaas_async.service.traffic import Shadows, choose
 from aiaas_async.wire.arrays import Batch, check_batch, read_array, read_inputs, squeeze
 from aiaas_async.wire.unread import UnreadError
+from aiaas_async.wire.weight import takes_long
 
 if TYPE_CHECKING:
     from aiaas_async.service.tracing import Tracing
 
+T = TypeVar("T")
 Wrt = Literal["nothing", "inputs", "parameters", "both"]
 
 
@@ -74,7 +78,7 @@ class Calls:
     ) -> None:
         self._models, self._cluster, self._deployments = models, cluster, deployments
         self._tracing = tracing
-        self.shadows = Shadows()
+        self.shadows, self._reading = Shadows(), asyncio.Lock()
         seating = Seating(cluster, deployments)
         self._streams, self.sequences = Streams(seating), Sequences(seating)
 
@@ -89,7 +93,10 @@ class Calls:
             servable = self._models.servable_now(record) or await self._models.servable(record)
             shadow = None if alias is None or servable.stateful else alias.traffic.shadow
             lazily = shadow is None and self._goes_to_a_node(servable)
-            batch, message = _read(servable, request, lazily=lazily)
+            if takes_long(request.inputs, servable.inputs):
+                batch, message = await self._in_thread(partial(_read, servable, request))
+            else:
+                batch, message = _read(servable, request, lazily=lazily)
             if alias is not None and shadow is not None:
                 self._shadow(alias.name, shadow, batch, request.timeout_s)
             try:
@@ -106,6 +113,11 @@ class Calls:
         if self._tracing is not None:
             self._tracing.call(result, answer.model, answer.version, computed)
         return answer
+
+    async def _in_thread(self, read: Callable[[], T]) -> T:
+        """What `read` makes of inputs; one at a time, since only a mailbox counts their bytes."""
+        async with self._reading:
+            return await asyncio.to_thread(read)
 
     def _ask(
         self, request: CallRequest, message: Call, deadline: float
@@ -233,11 +245,13 @@ class Calls:
         deadline = asyncio.get_running_loop().time() + timeout_s
         record = self._models.catalog.version(name, version)
         servable = await self._models.servable(record)
-        inputs = read_inputs(_mapping(body, "inputs"), servable.inputs, servable.allow_nonfinite)
-        arrays: dict[str, Array] = {f"inputs/{n}": a for n, a in inputs.arrays.items()}
-        for target, raw in _mapping(body, "targets").items():
-            value = read_array(raw, f"target {clip(target)}")
-            arrays[f"targets/{target}"] = value if inputs.batched else value[None]
+        inputs, targets = _mapping(body, "inputs"), _mapping(body, "targets")
+        read = partial(_read_pairs, servable, inputs, targets)
+        unknown = list(map(TensorSpec, targets))
+        if takes_long(inputs, servable.inputs) or takes_long(targets, unknown):
+            arrays = await self._in_thread(read)
+        else:
+            arrays = read()
         message = Differentiation(servable, arrays, wrt, _text(body, "loss"), _text(body, "output"))
         cost = cost_of(arrays)
         return record, await self._cluster.ask(servable.id, message, cost, deadline, origin)
@@ -247,6 +261,18 @@ def _read(servable: Servable, request: CallRequest, *, lazily: bool = False) -> 
     batch = read_inputs(request.inputs, servable.inputs, servable.allow_nonfinite, lazily=lazily)
     outputs = _outputs(servable, request.outputs)
     return batch, Call(servable, batch.arrays, batch.count, outputs, batch.unread)
+
+
+def _read_pairs(
+    servable: Servable, inputs: Mapping[str, Any], targets: Mapping[str, Any]
+) -> dict[str, Array]:
+    """What `Differentiation` has for arrays."""
+    batch = read_inputs(inputs, servable.inputs, servable.allow_nonfinite)
+    arrays: dict[str, Array] = {f"inputs/{n}": a for n, a in batch.arrays.items()}
+    for target, raw in targets.items():
+        value = read_array(raw, f"target {clip(target)}")
+        arrays[f"targets/{target}"] = value if batch.batched else value[None]
+    return arrays
 
 
 def _count(

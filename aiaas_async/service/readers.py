@@ -1,5 +1,5 @@
 """Readers: processes that turn long JSON bodies into arrays, beside the event loop and the nodes,
-and the arrays of long answers into JSON.
+and the arrays of long answers into JSON. What is long, but no JSON, a thread reads.
 
 They are workers like any node's, but their jobs need no model. The first job starts them.
 """
@@ -7,8 +7,8 @@ They are workers like any node's, but their jobs need no model. The first job st
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 import msgspec
 import numpy as np
@@ -31,6 +31,7 @@ PATIENCE_S: Final = 10.0
 _MOMENT_S: Final = 0.1
 WRITING_PATIENCE_S: Final = 1.0  # then whoever waits writes the answer itself
 
+T = TypeVar("T")
 _Job = ReadJson | ReadInfer | WriteJson
 
 
@@ -58,7 +59,7 @@ class Readers:
     def __init__(self, source: WorkerSource, count: int) -> None:
         self._source, self._count = source, count
         self._desks: list[_Desk] = []
-        self._opening = asyncio.Lock()
+        self._opening, self._thread = asyncio.Lock(), asyncio.Lock()
         self._stopped = False
 
     async def read_json(self, body: Sequence[bytes], *, tensors: bool = True) -> Any:
@@ -88,6 +89,12 @@ class Readers:
         except OverloadedError:
             return await asyncio.to_thread(_written, arrays)
         return {name: msgspec.Raw(text.data) for name, text in answer.arrays.items()}
+
+    async def in_thread(self, read: Callable[[], T]) -> T:
+        """What `read` gives: a body that is long, but for the most part no JSON. One at a time,
+        since nobody counts the bytes that are made of it."""
+        async with self._thread:
+            return await asyncio.to_thread(read)
 
     async def _do(self, job: _Job, arrays: Sequence[Pieces], time_s: float) -> Answer:
         """Within `time_s` seconds. Raises `OverloadedError`."""

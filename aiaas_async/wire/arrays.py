@@ -115,6 +115,8 @@ def read_array(raw: Any, what: str, dtype: str | None = None) -> Array:
     if isinstance(raw, np.ndarray):  # a long list, or what another protocol has read
         return _as_float(raw, _FLOAT) if dtype is None and raw.dtype.kind == "f" else raw
     if is_tensor(raw):
+        if dtype not in (None, "string") and raw.get("dtype") == "string":
+            raise InputError(f"{what} holds texts")  # before they are read
         return unpack_tensor(raw, what)
     if isinstance(raw, Mapping):
         raise InputError(f"{what}: give nested lists or {{dtype, shape, data}}, got {clip(raw)}")

@@ -10,6 +10,7 @@ import base64
 import binascii
 import math
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
@@ -29,6 +30,7 @@ _LENGTH_BYTES: Final = 4
 MAX_STRINGS: Final = 131_072  # of a tensor: each takes 0.3 us to read
 # An array of texts is as wide as its longest: 10,000 short ones and a long one would be huge.
 MAX_STRING_ARRAY_BYTES: Final = 64 << 20
+_SLICE: Final = 1 << 12  # texts that become an array in one go, while no other thread runs: 1 ms
 _MSGPACK_NUMPY_KEYS: Final = ("nd", "type", "shape", "data")
 
 
@@ -40,7 +42,7 @@ def dtype_name(dtype: np.dtype[Any]) -> str:
 def pack_tensor(array: Array) -> Any:
     """`array` as the contract's map; strings as nested lists."""
     if array.dtype.kind == "U":
-        return array.tolist()
+        return _listed(array)
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("<"))
     return {"dtype": _NAMES[array.dtype], "shape": array.shape, "data": array.tobytes()}
@@ -134,8 +136,29 @@ def _unpack_strings(value: Mapping[str, Any], what: str) -> Array:
         raise InputError(f"{what}: a string is not UTF-8") from None
     if at != len(data):
         raise InputError(f"{what}: data has {len(data) - at} bytes after the last string")
-    check_texts(found, len(found), what)
-    return np.array(found, dtype=np.str_).reshape(shape)
+    return text_array(found, what).reshape(shape)
+
+
+def text_array(texts: list[str], what: str) -> Array:
+    """An array of `texts`. Raises what `check_texts` does."""
+    check_texts(texts, len(texts), what)
+    if len(texts) <= _SLICE:
+        return np.array(texts, dtype=np.str_)
+    found = np.empty(len(texts), f"U{max(map(len, texts)) or 1}")
+    for at in range(0, len(texts), _SLICE):
+        found[at : at + _SLICE] = texts[at : at + _SLICE]
+    return found
+
+
+def _listed(array: Array) -> list[Any]:
+    """Texts as nested lists."""
+    if array.size <= _SLICE:
+        return array.tolist()
+    if array[0].size > _SLICE:
+        return [_listed(each) for each in array]
+    rows = _SLICE // array[0].size
+    parts = (array[at : at + rows].tolist() for at in range(0, len(array), rows))
+    return list(chain.from_iterable(parts))
 
 
 def check_texts(texts: Iterable[str], count: int, what: str) -> None:

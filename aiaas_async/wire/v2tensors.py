@@ -23,7 +23,7 @@ from aiaas_async.names import clip
 from aiaas_async.wire import lists
 from aiaas_async.wire.jsonnumbers import read_floats
 from aiaas_async.wire.numerals import decode
-from aiaas_async.wire.tensors import check_texts
+from aiaas_async.wire.tensors import text_array
 
 Array = NDArray[Any]
 
@@ -83,7 +83,8 @@ def read_binary(
         return _booleans(data).reshape(shape)
     found = np.frombuffer(data, dtype).reshape(shape)
     if datatype == BF16:
-        return (found.astype(np.uint32) << 16).view(np.float32)
+        wide = found.astype(np.uint32)
+        return np.left_shift(wide, 16, out=wide).view(np.float32)
     return found
 
 
@@ -131,8 +132,7 @@ def _text(raw: bytes, name: str) -> str:
 
 
 def _texts(found: list[str], name: str) -> Array:
-    check_texts(found, len(found), f"inference input '{name}'")
-    return np.array(found, dtype=np.str_)
+    return text_array(found, f"inference input '{name}'")
 
 
 def raw_shape(spec: TensorSpec, datatype: str, nbytes: int, model: str) -> list[int]:

@@ -33,7 +33,18 @@ class Simple:
         return {"OUTPUT0": (left + right).astype(str), "OUTPUT1": (left - right).astype(str)}
 
 
-RUNTIMES = {"echo": "tests.http.echo:Echo", "simple": "tests.http.echo:Simple"}
+class Size:
+    """How many values x has, row by row, and how many letters if they are texts."""
+
+    def load(self, files: Mapping[str, Path], graph: Mapping[str, Any] | None) -> None: ...
+
+    def predict(self, arrays: Arrays) -> dict[str, Array]:
+        given = arrays["x"]
+        letters = given.dtype.itemsize // 4 if given.dtype.kind == "U" else 1
+        return {"n": np.full((len(given), 1), given[0].size * letters, np.int64)}
+
+
+RUNTIMES = {name: f"tests.http.echo:{name.capitalize()}" for name in ("echo", "simple", "size")}
 
 
 def echo(dtype: str, *shape: int, name: str = "echo", inputs: int = 1) -> dict[str, Any]:
@@ -52,4 +63,17 @@ def simple(dtype: str, name: str = "simple") -> dict[str, Any]:
         "runtime": "simple",
         "inputs": [{"name": "INPUT0", **one}, {"name": "INPUT1", **one}],
         "outputs": [{"name": "OUTPUT0", **one}, {"name": "OUTPUT1", **one}],
+    }
+
+
+def size(dtype: str, name: str) -> dict[str, Any]:
+    """Metadata of `Size` of lists of any length."""
+    inputs = [{"name": "x", "dtype": dtype, "shape": [-1]}]
+    outputs = [{"name": "n", "dtype": "int64", "shape": [1]}]
+    return {
+        "name": name,
+        "version": "1.0",
+        "runtime": "size",
+        "inputs": inputs,
+        "outputs": outputs,
     }

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+import json
 import zlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import msgpack
+import numpy as np
 import pytest
+import pytest_asyncio
 
+from aiaas_async.wire.open_inference import HEADER_LENGTH
+from tests.folders import in_memory
 from tests.http.api import Reply, check
-from tests.http.conftest import Served
+from tests.http.conftest import IN_COMMON, Served
+from tests.http.echo import RUNTIMES, size
 from tests.http.models import V, commit_doubler, metadata
 from tests.http.raw import (
     chunk,
@@ -22,6 +30,7 @@ from tests.http.raw import (
     stall,
     talk,
 )
+from tests.http.v2server import serving
 
 MIB = 1 << 20
 BIG = 16 * MIB
@@ -54,15 +63,19 @@ MSGPACK_BOMBS: dict[str, Callable[[], bytes]] = {
 }
 
 
+async def write(writer: asyncio.StreamWriter, body: bytes, begin: bytes) -> None:
+    writer.write(begin)
+    for at in range(0, len(body), 65536):
+        writer.write(body[at : at + 65536])
+        await writer.drain()
+
+
 async def sent(served: Served, body: bytes, kind: str, path: str = "/call") -> tuple[Reply, float]:
     """The answer, and the worst stall in ms of CPU."""
     fields = (f"Content-Type: {kind}", f"Content-Length: {len(body)}")
     async with connected(served.port) as (reader, writer):
         with stall() as measured:
-            writer.write(head("POST", path, *fields))
-            for at in range(0, len(body), 65536):
-                writer.write(body[at : at + 65536])
-                await writer.drain()
+            await write(writer, body, head("POST", path, *fields))
             reply = await read_reply(reader)
     return check(reply, b"\0secret"), measured.worst_ms
 
@@ -119,6 +132,90 @@ async def test_a_compressed_bomb_does_not_stall(served: Served) -> None:
         reply = await talk(served.port, json_post("/call", *fields), bomb)
     assert reply.status == 413
     assert measured.worst_ms < 50
+
+
+def call_of(model: str, **tensor: Any) -> tuple[str, str, bytes]:
+    """Path, fields and body of a call in MessagePack that is answered in JSON."""
+    body = msgpack.packb({"model": model, "inputs": {"x": tensor}})
+    return "/call", "Content-Type: application/msgpack\r\nAccept: application/json", body
+
+
+def infer_of(model: str, datatype: str, count: int, data: bytes) -> tuple[str, str, bytes]:
+    """The same of an infer request with one binary tensor of one row."""
+    tensor = {
+        "name": "x",
+        "datatype": datatype,
+        "shape": [1, count],
+        "parameters": {"binary_data_size": len(data)},
+    }
+    head = json.dumps({"inputs": [tensor]}).encode()
+    return f"/v2/models/{model}/infer", f"{HEADER_LENGTH}: {len(head)}", head + data
+
+
+STALL_MS = 16
+TEXTS = 131_072
+TEXT = (100).to_bytes(4, "little") + b"a" * 100
+# Bodies of 20 MiB at most, and how many values each gives its model.
+DEAR: dict[str, tuple[int, Callable[[], tuple[str, str, bytes]]]] = {
+    "bfloat16": (10 * MIB, lambda: infer_of("floats", "BF16", 10 * MIB, bytes(20 * MIB))),
+    "halves": (10 * MIB, lambda: infer_of("halves", "FP16", 10 * MIB, bytes(20 * MIB))),
+    "booleans": (20 * MIB, lambda: infer_of("flags", "BOOL", 20 * MIB, b"\2" * 20 * MIB)),
+    "floats whose squares are infinite": (
+        5 * MIB,
+        lambda: infer_of("floats", "FP32", 5 * MIB, np.full(5 * MIB, 1e30, "<f4").tobytes()),
+    ),
+    "bytes for halves": (
+        20 * MIB,
+        lambda: call_of("halves", dtype="uint8", shape=[20 * MIB], data=bytes(20 * MIB)),
+    ),
+    "floats for halves": (
+        5 * MIB,
+        lambda: call_of("halves", dtype="float32", shape=[5 * MIB], data=bytes(20 * MIB)),
+    ),
+    "texts": (
+        TEXTS * 100,
+        lambda: call_of("texts", dtype="string", shape=[TEXTS], data=TEXT * TEXTS),
+    ),
+}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def taking() -> AsyncIterator[Served]:
+    """As `common` is: of models that take lists of any length."""
+    kinds = {"floats": "float32", "halves": "float16", "flags": "bool", "texts": "string"}
+    models = [size(dtype, name) for name, dtype in kinds.items()]
+    with in_memory() as folder:
+        async with serving(
+            folder, RUNTIMES, *models, stall_ms=60_000.0, max_body_mb=21, nodes=1
+        ) as served:
+            yield served
+
+
+@IN_COMMON
+async def test_texts_for_a_model_of_numbers_are_refused_before_they_are_read(
+    taking: Served,
+) -> None:
+    path, field, body = call_of("floats", dtype="string", shape=[TEXTS], data=b"\xff" * 8 * TEXTS)
+    reply = await talk(taking.port, head("POST", path, field, f"Content-Length: {len(body)}"), body)
+    assert (reply.status, reply.code) == (422, "invalid_input")
+    assert reply.detail == "input 'x' holds texts; expected: x: float32 [-1]"
+
+
+@IN_COMMON
+@pytest.mark.parametrize("name", DEAR)
+async def test_a_body_that_is_dear_to_read_is_taken_without_a_stall(
+    taking: Served, name: str
+) -> None:
+    count, made = DEAR[name]
+    path, field, body = made()
+
+    async def attempt() -> None:
+        async with connected(taking.port) as (reader, writer):
+            await write(writer, body, head("POST", path, field, f"Content-Length: {len(body)}"))
+            outputs = check(await read_reply(reader), b"\0secret").value["outputs"]
+            assert (outputs["n"] if path == "/call" else outputs[0]["data"]) == [count]
+
+    assert await least_stall(STALL_MS, attempt) < STALL_MS
 
 
 END = b"0\r\n\r\n"

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from aiaas_async.compute.inloop import InLoopWorker
 from aiaas_async.compute.jobs import Job, WriteJson
+from aiaas_async.wire.codecs import MSGPACK
 from aiaas_async.wire.longjson import MANY
+from aiaas_async.wire.tensors import pack_strings
+from aiaas_async.wire.weight import MADE_BYTES
 from tests.http.api import Api
 from tests.http.conftest import Served
+from tests.http.echo import RUNTIMES, echo
 from tests.http.models import V, commit_doubler, succeed
 from tests.http.v2asking import INFER, ask, tensor
+from tests.http.v2server import serving
 
 ROWS = MANY // 4
 
@@ -74,6 +81,30 @@ async def test_gradients_too(served: Served, written: list[Job]) -> None:
     reply = await succeed(served.api.post(V.format("doubler") + "/gradient", asked))
     assert np.shape(reply.value["gradients"]["inputs"]["x"]) == (ROWS + 1, 4)
     assert len(written) == 1
+
+
+@pytest.mark.parametrize("count", [1000, MADE_BYTES // 4])
+async def test_the_loss_is_the_same_however_long_the_inputs(served: Served, count: int) -> None:
+    await commit_doubler(served.api)
+    ones = np.ones((count // 4 + 1, 4), np.uint8)
+    body = {"inputs": {"x": ones}, "targets": {"doubled": ones.astype(np.float16)}, "loss": "mse"}
+    api = served.speaking(MSGPACK)
+    reply = await succeed(api.post(V.format("doubler") + "/loss", body))
+    assert reply.value["loss"] == 1.0
+
+
+async def test_texts_of_a_long_answer_are_packed_as_those_of_a_short_one(scratch: Path) -> None:
+    async with serving(scratch, RUNTIMES, echo("string", -1)) as served:
+        for count in (3, MANY + 1):
+            texts = [f"{n}" for n in range(count)]
+            body = {"model": "echo", "inputs": {"x0": pack_strings(texts)}}
+            headers = {"Content-Type": "application/msgpack"}
+            url = served.url + "/call"
+            async with served.api.session.post(
+                url, data=MSGPACK.encode(body), headers=headers
+            ) as answer:
+                value = msgspec.msgpack.decode(await answer.read())
+            assert value["outputs"] == {"out_x0": texts}
 
 
 async def test_messagepack_needs_no_reader(api: Api, written: list[Job]) -> None:

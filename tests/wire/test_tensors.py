@@ -82,6 +82,19 @@ def test_packed_strings_are_read_back(texts: list[str]) -> None:
     assert unpack_tensor(pack_strings(texts), "x").tolist() == texts
 
 
+@pytest.mark.parametrize("shape", [(10_000,), (1, 10_000), (2, 5000), (5000, 2), (2500, 2, 2)])
+def test_many_texts_are_read_and_packed_as_few_are(shape: tuple[int, ...]) -> None:
+    texts = [f"text {number}" for number in range(10_000)]
+    found = unpack_tensor(pack_strings(texts) | {"shape": shape}, "x")
+    assert (found.shape, found.ravel().tolist()) == (shape, texts)
+    assert pack_tensor(found) == found.tolist()
+
+
+def test_many_empty_texts_are_texts() -> None:
+    found = unpack_tensor(pack_strings([""] * 10_000), "x")
+    assert found.tolist() == [""] * 10_000
+
+
 @pytest.mark.parametrize(
     "data", [b"\x05\0\0\0ab", b"\x01\0\0\0ab", b"\xff\xff\xff\xff", b"", b"\x01\0\0\0\xff"]
 )

@@ -1,0 +1,66 @@
+"""Whether reading the inputs of a call takes milliseconds, told from their sizes: then a thread
+does it, so that others are answered meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from aiaas_async.formats.dtypes import NUMPY
+from aiaas_async.messages import TensorSpec
+
+LONG_BODY: Final = 4 << 20  # bytes that are laid end to end, which takes 2 ms
+MADE_BYTES: Final = 1 << 20  # of an array in another dtype, which take 1 ms
+SEEN_BYTES: Final = 16 << 20  # of numbers that are looked at and passed on: 2 ms
+MANY: Final = 1 << 14  # values of lists, and texts: 5 ms
+_LENGTH_BYTES: Final = 4  # before each text
+_SHORT: Final = MADE_BYTES // 8  # whatever they become
+
+
+def takes_long(raw: Mapping[str, Any], specs: Sequence[TensorSpec]) -> bool:
+    """Whether reading `raw` takes long; what has no dtype in `specs` keeps its own."""
+    for spec in specs:
+        value = raw.get(spec.name)
+        kind = type(value)
+        if kind is np.ndarray:
+            if value.nbytes > _SHORT and _converts_long(value.nbytes, value.dtype, spec):
+                return True
+        elif (kind is list and _values(value) > MANY) or (
+            kind is dict and _is_long_tensor(value, spec)
+        ):
+            return True
+    return False
+
+
+def _values(held: list[Any]) -> int:
+    """How many there are in nested lists, if those are even."""
+    count = len(held)
+    while held and type(held[0]) is list:
+        held = held[0]
+        count *= len(held)
+    return count
+
+
+def _is_long_tensor(value: Mapping[Any, Any], spec: TensorSpec) -> bool:
+    """The same of a tensor's map, before it is known to be one."""
+    data, name = value.get("data", value.get(b"data")), value.get("dtype")
+    size = len(data) if isinstance(data, bytes | memoryview | str) else 0
+    if size <= min(_SHORT, MANY * _LENGTH_BYTES):
+        return False
+    if name == "string":
+        return spec.dtype in (None, name)
+    # What msgpack-numpy wrote may be of any dtype: then each byte may be a number.
+    return _converts_long(size, NUMPY.get(name) if isinstance(name, str) else None, spec)
+
+
+def _converts_long(nbytes: int, given: np.dtype[Any] | None, spec: TensorSpec) -> bool:
+    wanted = NUMPY.get(spec.dtype or "")
+    if wanted is None:
+        return False  # of texts that are an array already, or refused
+    if given == wanted:
+        # Whole numbers are not looked at; halves one by one.
+        return wanted.kind == "f" and nbytes > (MADE_BYTES if wanted.itemsize == 2 else SEEN_BYTES)
+    return nbytes * wanted.itemsize > MADE_BYTES * (1 if given is None else given.itemsize)
