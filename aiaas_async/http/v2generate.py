@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
-from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -19,13 +18,19 @@ from aiaas_async.http.v2exchange import (
     control_body,
     count_unread,
     ready_record,
-    reply,
 )
 from aiaas_async.http.v2models import V2
+from aiaas_async.http.wholereply import WholeReply
 from aiaas_async.names import ModelRef
 from aiaas_async.registry.records import VersionRecord
 from aiaas_async.service.streams import Part
-from aiaas_async.wire.v2generate import GenerateRequest, read_generate, write_generated
+from aiaas_async.wire.v2generate import (
+    GenerateRequest,
+    generated_lists,
+    read_generate,
+    write_generated,
+)
+from aiaas_async.wire.v2tensors import Array
 
 
 async def generate(request: web.Request) -> web.StreamResponse:
@@ -35,7 +40,8 @@ async def generate(request: web.Request) -> web.StreamResponse:
     call = call_for(request, record, asked.inputs, asked.terms)
     answer = await request.app[PLATFORM].calls.call(call)
     head = _head(asked, ModelRef(answer.model, answer.version))
-    return await compressed(request, reply(write_generated(head, answer.outputs)))
+    body = await _written(request, head, answer.outputs)
+    return await compressed(request, WholeReply(body, "application/json"))
 
 
 async def generate_stream(request: web.Request) -> web.StreamResponse:
@@ -46,20 +52,34 @@ async def generate_stream(request: web.Request) -> web.StreamResponse:
     call = call_for(request, record, asked.inputs, asked.terms)
     ref, parts = await request.app[PLATFORM].calls.stream(call)
     async with aclosing(parts):
-        return await _send(request, _events(parts, _head(asked, ref)), call.timeout_s)
+        events = _events(request, parts, _head(asked, ref))
+        return await _send(request, events, call.timeout_s)
 
 
-async def _events(parts: AsyncIterator[Part], head: Mapping[str, str]) -> AsyncIterator[bytes]:
+async def _written(
+    request: web.Request, head: Mapping[str, str], outputs: Mapping[str, Array]
+) -> bytes:
+    """The JSON of an answer, or of a part of one."""
+    lists = generated_lists(outputs)
+    if not lists:
+        return write_generated(head, outputs)
+    texts = await request.app[PLATFORM].readers.write_json(lists)
+    return write_generated(head, outputs, texts)
+
+
+async def _events(
+    request: web.Request, parts: AsyncIterator[Part], head: Mapping[str, str]
+) -> AsyncIterator[bytes]:
     """The parts as events. Raises only before the first."""
     begun = False
     try:
         async for part in parts:
-            yield _event(write_generated(head, part))
+            yield _event(await _written(request, head, part))
             begun = True
     except AiaasError as error:
         if not begun:
             raise
-        yield _event({"error": error.message})
+        yield _event(msgspec.json.encode({"error": error.message}))
 
 
 async def _send(
@@ -93,8 +113,8 @@ async def _begun(request: web.Request) -> web.StreamResponse:
     return response
 
 
-def _event(value: Mapping[str, Any]) -> bytes:
-    return b"data: " + msgspec.json.encode(value) + b"\n\n"
+def _event(value: bytes) -> bytes:
+    return b"data: %b\n\n" % value
 
 
 async def _asked(request: web.Request, record: VersionRecord) -> GenerateRequest:

@@ -153,7 +153,8 @@ def text_array(texts: list[str], what: str) -> Array:
 def _listed(array: Array) -> list[Any]:
     """Texts as nested lists."""
     if array.size <= _SLICE:
-        return array.tolist()
+        few: list[Any] = array.tolist()
+        return few
     if array[0].size > _SLICE:
         return [_listed(each) for each in array]
     rows = _SLICE // array[0].size

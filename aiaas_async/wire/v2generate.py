@@ -21,6 +21,7 @@ from aiaas_async.wire.numerals import decode
 from aiaas_async.wire.open_inference import Model, check_complete
 from aiaas_async.wire.v2head import check_structure
 from aiaas_async.wire.v2parameters import MAX_PARAMETERS, Terms, read_parameters
+from aiaas_async.wire.v2reply import NO_LISTS, Asked, long_lists
 from aiaas_async.wire.v2tensors import DATATYPES, Array, check_shape, from_values, to_json
 
 _PARAMETERS: Final = "parameters"
@@ -113,9 +114,25 @@ def _shape(spec: TensorSpec, count: int) -> list[int]:
     return shape
 
 
-def write_generated(head: Mapping[str, Any], outputs: Mapping[str, Array]) -> dict[str, Any]:
-    """The reply's JSON: an output of one value is that value, others are flat lists.
+def generated_lists(outputs: Mapping[str, Array]) -> Mapping[str, Array]:
+    """The outputs that become lists, flat, if writing them takes milliseconds."""
+    found = long_lists(outputs, [Asked(name) for name in outputs])
+    return {name: array for name, array in found.items() if array.size != 1}
+
+
+def write_generated(
+    head: Mapping[str, Any],
+    outputs: Mapping[str, Array],
+    lists: Mapping[str, msgspec.Raw] = NO_LISTS,
+) -> bytes:
+    """The reply's JSON: an output of one value is that value, others are flat lists. `lists` are
+    outputs whose JSON is written already.
 
     Raises `InputError` for what has no JSON form."""
-    values = {name: to_json(array) for name, array in outputs.items()}
-    return {**head, **{n: flat[0] if len(flat) == 1 else flat for n, flat in values.items()}}
+    values = {name: lists.get(name) or _value(array) for name, array in outputs.items()}
+    return msgspec.json.encode({**head, **values})
+
+
+def _value(array: Array) -> Any:
+    flat = to_json(array)
+    return flat[0] if len(flat) == 1 else flat

@@ -23,7 +23,7 @@ _SHORT: Final = MADE_BYTES // 8  # whatever they become
 def takes_long(raw: Mapping[str, Any], specs: Sequence[TensorSpec]) -> bool:
     """Whether reading `raw` takes long; what has no dtype in `specs` keeps its own."""
     for spec in specs:
-        value = raw.get(spec.name)
+        value: Any = raw.get(spec.name)
         kind = type(value)
         if kind is np.ndarray:
             if value.nbytes > _SHORT and _converts_long(value.nbytes, value.dtype, spec):

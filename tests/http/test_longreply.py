@@ -12,7 +12,7 @@ import pytest
 
 from aiaas_async.compute.inloop import InLoopWorker
 from aiaas_async.compute.jobs import Job, WriteJson
-from aiaas_async.wire.codecs import MSGPACK
+from aiaas_async.wire.codecs import JSON, MSGPACK
 from aiaas_async.wire.longjson import MANY
 from aiaas_async.wire.tensors import pack_strings
 from aiaas_async.wire.weight import MADE_BYTES
@@ -71,6 +71,25 @@ async def test_an_infer_request_too(
     (output,) = answer.value["outputs"]
     assert (output["shape"], output["datatype"]) == ([count, 4], "FP32")
     assert output["data"] == np.ravel(doubled(given)).tolist()
+    assert len(written) == by_reader
+
+
+@pytest.mark.parametrize(("count", "by_reader"), [(ROWS, 0), (ROWS + 1, 1)])
+@pytest.mark.parametrize("path", ["generate", "generate_stream"])
+async def test_what_is_generated_too(
+    served: Served, written: list[Job], path: str, count: int, by_reader: int
+) -> None:
+    await commit_doubler(served.api)
+    given = [float(n % 7) for n in range(4 * count)]
+    url = f"{served.url}/v2/models/doubler/{path}"
+    async with served.api.session.post(url, data=JSON.encode({"x": given, "id": "a"})) as answer:
+        said = (await answer.read()).removeprefix(b"data: ")
+    assert JSON.decode(said) == {
+        "id": "a",
+        "model_name": "doubler",
+        "model_version": "1.0",
+        "doubled": [2 * number for number in given],
+    }
     assert len(written) == by_reader
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from aiaas_async.errors import InputError, RequestError
 from aiaas_async.messages import TensorSpec
 from aiaas_async.wire.open_inference import Model
 from aiaas_async.wire.sequences import Mark
-from aiaas_async.wire.v2generate import read_generate, write_generated
+from aiaas_async.wire.v2generate import generated_lists, read_generate, write_generated
 
 TEXT = TensorSpec("text_input", "string", (1,))
 
@@ -97,9 +98,18 @@ def test_whatever_bytes_come_are_refused(body: bytes) -> None:
 
 def test_one_value_stands_by_itself_and_several_are_a_list() -> None:
     outputs = {"a": np.array([["x"]]), "b": np.array([[1, 2]]), "c": np.array([True])}
-    assert write_generated({"model_name": "m"}, outputs) == {
+    assert json.loads(write_generated({"model_name": "m"}, outputs)) == {
         "model_name": "m",
         "a": "x",
         "b": [1, 2],
         "c": True,
     }
+
+
+def test_lists_that_are_long_together_are_written_elsewhere_but_for_single_values() -> None:
+    long, one = np.zeros((1, 1 << 14), np.float32), np.array([[7]])
+    assert not generated_lists({"a": long})
+    assert not generated_lists({"a": one, "b": one})
+    assert generated_lists({"a": long, "b": one}).keys() == {"a"}
+    written = write_generated({}, {"a": long, "b": one}, {"a": msgspec.Raw(b"[0]")})
+    assert json.loads(written) == {"a": [0], "b": 7}
