@@ -9,6 +9,7 @@ import numpy as np
 
 from aiaas_async.errors import InputError
 from aiaas_async.formats.dtypes import NUMPY
+from aiaas_async.formats.texts import nul_at_end
 from aiaas_async.names import clip
 from aiaas_async.wire.tensors import Array, is_tensor, pack_strings, pack_tensor
 from aiaas_async.wire.tensors import unpack_tensor as unpack_one
@@ -63,8 +64,12 @@ def as_array(value: Any, what: str) -> Array:
     except (ValueError, TypeError, OverflowError) as error:
         raise _no_array(_lists(value), what) from error
     if array.dtype.kind in "OT" and all(isinstance(each, str) for each in array.flat):
+        _check_ends(array, what)
         array = array.astype(np.str_)  # as pandas and numpy's StringDType hold texts
-    if array.dtype.kind == "U" and (isinstance(value, np.ndarray) or _only_text(value)):
+    if array.dtype.kind == "U" and isinstance(value, np.ndarray):
+        return array
+    if array.dtype.kind == "U" and _only_text(value):
+        _check_ends(np.asarray(value, object), what)
         return array
     if array.dtype.name not in NUMPY:
         if not hasattr(value, "dtype"):
@@ -74,6 +79,12 @@ def as_array(value: Any, what: str) -> Array:
             f"{', '.join((*NUMPY, 'string'))}"
         )
     return array
+
+
+def _check_ends(texts: Array, what: str) -> None:
+    """Raise `InputError` for texts that an array would cut."""
+    if (fault := nul_at_end(texts.ravel().tolist())) is not None:
+        raise InputError(f"{what}: {fault}")
 
 
 def _no_array(value: Any, what: str) -> InputError:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from aiaas_async.errors import ArtifactError, InputError
+from aiaas_async.formats.texts import nul_at_end
 from aiaas_async.messages import DTYPES, TensorSpec
 from aiaas_async.names import clip
 from aiaas_async.nn.graph import near
@@ -105,6 +106,8 @@ def texts(array: Array, name: str) -> Array:
         items = array.ravel().tolist()
         if not all(isinstance(item, str) for item in items):
             raise ArtifactError(f"output {name!r} holds something else than strings")
+        if (fault := nul_at_end(items)) is not None:
+            raise ArtifactError(f"output {name!r}: {fault}")
         width = max(map(len, items), default=0) or 1
         if 4 * width * array.size > MAX_STRING_ARRAY_BYTES:
             raise InputError(

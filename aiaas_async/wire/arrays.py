@@ -134,9 +134,9 @@ def read_array(raw: Any, what: str, dtype: str | None = None) -> Array:
 
 
 def _check_leaves(raw: Any, what: str) -> None:
-    """Raise `InputError` for texts that numpy would make too large an array of, `TypeError` for
-    binaries, whose views are numbers to it. What is uneven is left to it: it makes no array of
-    that."""
+    """Raise `InputError` for texts of which numpy would make too large an array, or other texts;
+    `TypeError` for binaries, whose views are numbers to it. What is uneven is left to it: it makes
+    no array of that."""
     flat, kinds = [raw], {type(raw)}
     while kinds == {list}:
         flat = list(chain.from_iterable(flat))
@@ -144,7 +144,7 @@ def _check_leaves(raw: Any, what: str) -> None:
     if memoryview in kinds:
         raise TypeError("binaries")
     if str in kinds:
-        check_texts((leaf for leaf in flat if type(leaf) is str), len(flat), what)
+        check_texts([leaf for leaf in flat if type(leaf) is str], len(flat), what)
 
 
 def _is_text(raw: Any) -> bool:

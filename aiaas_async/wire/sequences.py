@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from aiaas_async.errors import InputError
 from aiaas_async.formats.dtypes import NUMPY
+from aiaas_async.formats.texts import nul_at_end
 from aiaas_async.messages import TensorSpec
 
 Array = NDArray[Any]
@@ -75,6 +76,8 @@ def _filled(spec: TensorSpec, value: int | str, rows: int, model: str) -> Array:
         text = str(value)
         if len(text) > MAX_ID_LENGTH:
             raise InputError(f"the sequence id of model '{model}' has over {MAX_ID_LENGTH} letters")
+        if (fault := nul_at_end([text])) is not None:
+            raise InputError(f"the sequence ids of model '{model}': {fault}")
         return np.full(shape, text)
     wanted = NUMPY[spec.dtype or ""]
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from aiaas_async.errors import InputError
 from aiaas_async.formats.dtypes import NUMPY
+from aiaas_async.formats.texts import nul_at_end
 from aiaas_async.messages import MAX_DIMENSIONS
 from aiaas_async.names import clip
 
@@ -162,15 +163,18 @@ def _listed(array: Array) -> list[Any]:
     return list(chain.from_iterable(parts))
 
 
-def check_texts(texts: Iterable[str], count: int, what: str) -> None:
-    """Raise `InputError` where an array of `count` values, `texts` among them, would be too large.
-    Before it is made: 60 KB of one long text and many short ones would take 640 MB."""
+def check_texts(texts: Sequence[str], count: int, what: str) -> None:
+    """Raise `InputError` where an array of `count` values, `texts` among them, would be too large,
+    or would not keep them as they are. Before it is made: 60 KB of one long text and many short
+    ones would take 640 MB."""
     longest = max(map(len, texts), default=0)
     if 4 * longest * count > MAX_STRING_ARRAY_BYTES:
         raise InputError(
             f"{what}: {count} strings of up to {longest} characters are too large together; send "
             "fewer at once"
         )
+    if (fault := nul_at_end(texts)) is not None:
+        raise InputError(f"{what}: {fault}")
 
 
 def pack_strings(strings: list[str]) -> dict[str, Any]:

@@ -18,8 +18,7 @@ from aiaas_async.formats.dtypes import NUMPY
 from aiaas_async.wire.codecs import MSGPACK
 
 shapes = npst.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
-# numpy drops NULs at the end of a text
-unicode = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
+unicode = st.characters(exclude_categories=["Cs"])
 numbers = st.sampled_from(sorted(NUMPY.values(), key=str)).flatmap(
     lambda dtype: npst.arrays(dtype, shapes)
 )
@@ -45,6 +44,14 @@ def test_texts_survive_in_every_shape(array: np.ndarray[Any, Any]) -> None:
     back = there_and_back(array)
     assert back.shape == array.shape
     assert back.tolist() == array.tolist()
+
+
+@pytest.mark.parametrize(
+    "value", [["a", "b\0"], [["a"], ["b\0"]], "\0", np.array(["a", "b\0"], dtype=object)]
+)
+def test_texts_that_an_array_would_cut_at_a_nul_are_refused(value: Any) -> None:
+    with pytest.raises(InputError, match=r"a: text . ends in a NUL character"):
+        as_array(value, "a")
 
 
 def test_more_texts_than_a_list_may_have_are_sent() -> None:

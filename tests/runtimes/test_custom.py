@@ -237,6 +237,9 @@ def test_other_floats_lists_and_python_strings_are_taken(monkeypatch: pytest.Mon
     monkeypatch.setattr(Echo, "gives", {"label": np.array(["a", None], object)})
     with pytest.raises(ArtifactError, match="something else than strings"):
         model.predict({"x": column(1, 2)}, ["label"])
+    monkeypatch.setattr(Echo, "gives", {"label": np.array(["a\0b", "a\0"], object)})
+    with pytest.raises(ArtifactError, match="output 'label': text 1 ends in a NUL character"):
+        model.predict({"x": column(1, 2)}, ["label"])
 
 
 async def test_what_the_class_raises_is_logged_and_not_told(

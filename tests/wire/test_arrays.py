@@ -105,6 +105,14 @@ def test_texts_are_read_as_strings() -> None:
     assert found.arrays["x"].tolist() == ["a", "bc"]
 
 
+def test_a_list_of_texts_of_which_one_ends_in_a_nul_is_refused() -> None:
+    spec = TensorSpec("x", "string", (2,))
+    assert read([["a\0b", "c"]], spec).arrays["x"].tolist() == [["a\0b", "c"]]
+    said = "^input 'x': text 3 ends in a NUL character, which arrays of texts do not keep; expected"
+    with pytest.raises(InputError, match=said):
+        read([["a\0b", "c"], ["d", "\0"]], spec)
+
+
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),

@@ -241,11 +241,16 @@ def strings(data: bytes, shape: list[int]) -> tuple[bytes, str]:
 TEXTS = model(TensorSpec("x", "string", (-1,)))
 
 
-@given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))))
-def test_texts_come_back_as_they_went(texts: list[str]) -> None:
-    data = pack(np.array([texts], dtype=np.str_))
-    body, length = strings(bytes(data), [1, len(texts)])
-    assert read_request(body, length, TEXTS).inputs["x"].tolist() == [texts]
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])) | st.just("a\0")))
+def test_texts_come_back_as_they_went_or_are_refused(texts: list[str]) -> None:
+    data = b"".join(len(raw).to_bytes(4, "little") + raw for raw in map(str.encode, texts))
+    binary = strings(data, [1, len(texts)])
+    head = {"name": "x", "datatype": "BYTES", "shape": [1, len(texts)], "data": texts}
+    for body, length in (binary, (json.dumps({"inputs": [head]}).encode(), None)):
+        if any(text.endswith("\0") for text in texts):
+            assert "ends in a NUL character" in refused(body, length, TEXTS)
+        else:
+            assert read_request(body, length, TEXTS).inputs["x"].tolist() == [texts]
 
 
 @pytest.mark.parametrize(

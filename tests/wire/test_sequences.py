@@ -67,6 +67,7 @@ def test_only_an_id_of_one_value_a_row_makes_a_version_stateful() -> None:
         (Mark(2**64 - 1), "int64", "takes int64 sequence ids"),
         (Mark("9" * 5000), "uint64", "takes uint64 sequence ids"),
         (Mark("a" * 129), "string", "over 128 letters"),
+        (Mark("a\0"), "string", "text 0 ends in a NUL character"),
     ],
 )
 def test_ids_that_do_not_fit_are_refused(mark: Mark, dtype: str, said: str) -> None:

@@ -77,9 +77,19 @@ def test_maps_of_msgpack_numpy_are_read_and_its_object_kind_is_not() -> None:
         unpack_tensor({**theirs, "type": "|O", "kind": b"O"}, "x")
 
 
-@given(st.lists(st.text(max_size=20).filter(lambda t: not t.endswith("\0"))))
-def test_packed_strings_are_read_back(texts: list[str]) -> None:
-    assert unpack_tensor(pack_strings(texts), "x").tolist() == texts
+@given(st.lists(st.text(max_size=20) | st.sampled_from(["\0", "a\0", "a\0b"])))
+def test_packed_strings_are_read_back_or_refused_for_a_nul_at_an_end(texts: list[str]) -> None:
+    packed = pack_strings(texts)
+    if any(text.endswith("\0") for text in texts):
+        with pytest.raises(InputError, match=r"^x: text \d+ ends in a NUL character, which"):
+            unpack_tensor(packed, "x")
+    else:
+        assert unpack_tensor(packed, "x").tolist() == texts
+
+
+def test_the_first_text_that_ends_in_a_nul_is_named() -> None:
+    with pytest.raises(InputError, match=r"^input 'x': text 2 ends in a NUL character"):
+        unpack_tensor(pack_strings(["a", "b\0c", "d\0", "\0"]), "input 'x'")
 
 
 @pytest.mark.parametrize("shape", [(10_000,), (1, 10_000), (2, 5000), (5000, 2), (2500, 2, 2)])

@@ -28,11 +28,14 @@ def read(value: Any, *inputs: TensorSpec) -> Any:
     return read_generate(json.dumps(value).encode(), model(*inputs))
 
 
-@given(st.lists(st.text(max_size=20), min_size=1, max_size=5))
-def test_texts_arrive_as_they_were_sent(texts: list[str]) -> None:
-    sent = [text.rstrip("\0") for text in texts]  # numpy's arrays of texts end at zeros
-    found = read({"text_input": sent}).inputs["text_input"]
-    assert found.tolist() == [[text] for text in sent]
+@given(st.lists(st.text(max_size=20) | st.just("a\0"), min_size=1, max_size=5))
+def test_texts_arrive_as_they_were_sent_or_are_refused(texts: list[str]) -> None:
+    if any(text.endswith("\0") for text in texts):
+        with pytest.raises(InputError, match=r"'text_input': text . ends in a NUL character"):
+            read({"text_input": texts})
+    else:
+        found = read({"text_input": texts}).inputs["text_input"]
+        assert found.tolist() == [[text] for text in texts]
 
 
 @pytest.mark.parametrize(
