@@ -51,8 +51,7 @@ from aiaas_async.runtimes.base import Artifact, Differentiable, Model, Streaming
 from aiaas_async.runtimes.table import NO_TARGETS, Runtimes
 from aiaas_async.training.part import Place, run_part
 from aiaas_async.training.task import run_task
-from aiaas_async.wire.codecs import encode_json
-from aiaas_async.wire.longjson import read_apart
+from aiaas_async.wire.longjson import read_apart, write_arrays
 from aiaas_async.wire.open_inference import Model as ProtocolModel
 from aiaas_async.wire.open_inference import read_request
 from aiaas_async.wire.unread import read_texts
@@ -116,7 +115,7 @@ class Host:
             case ReadJson() | ReadInfer():
                 yield _read(job, arrays["body"].data)
             case WriteJson():
-                texts = {name: encode_json(array) for name, array in arrays.items()}
+                texts = write_arrays(arrays)
                 yield Part(arrays={n: np.frombuffer(text, np.uint8) for n, text in texts.items()})
 
     def _train(self, job: Train) -> Iterator[Part]:

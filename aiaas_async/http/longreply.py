@@ -14,26 +14,27 @@ from aiohttp import web
 
 from aiaas_async.http.exchange import PLATFORM, reply
 from aiaas_async.wire.codecs import JSON, Codec
-from aiaas_async.wire.longjson import MANY, arrays_in, with_texts
+from aiaas_async.wire.longjson import MANY, long_arrays, numbers_in, with_texts
 
 
 async def reply_arrays(request: web.Request, codec: Codec, value: Any) -> web.Response:
-    """`value`, objects that hold arrays, encoded."""
-    if codec is JSON:
-        arrays = list(arrays_in(value))
-        if sum(array.size for array in arrays) > MANY:
-            readers = request.app[PLATFORM].readers
-            texts = await readers.write_json({str(n): each for n, each in enumerate(arrays)})
-            value = with_texts(value, iter(texts.values()))
-    return reply(codec, value)
+    """`value`, objects that hold arrays, encoded. Raises `InputError` for what JSON has no form
+    of."""
+    numbers = dict(numbers_in(value)) if codec is JSON else {}
+    return await reply_call(request, codec, value, numbers)
 
 
 async def reply_call(
-    request: web.Request, codec: Codec, value: Any, outputs: Mapping[str, Any]
+    request: web.Request, codec: Codec, value: Any, numbers: Mapping[str, Any]
 ) -> web.Response:
-    """The same of a call's answer, whose arrays are `outputs`."""
-    if codec is not JSON:
-        for array in outputs.values():
-            if array.dtype.kind == "U" and array.size > MANY:
-                return await asyncio.to_thread(reply, codec, value)
-    return await reply_arrays(request, codec, value)
+    """The same, where the `numbers` in it are known: its arrays, in order, by the name to call each
+    by."""
+    if codec is JSON:
+        if arrays := long_arrays(numbers):
+            texts = await request.app[PLATFORM].readers.write_json(arrays)
+            value = with_texts(value, iter(texts.values()))
+        return reply(codec, value)
+    for array in numbers.values():
+        if array.dtype.kind == "U" and array.size > MANY:
+            return await asyncio.to_thread(reply, codec, value)
+    return reply(codec, value)

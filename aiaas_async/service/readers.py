@@ -19,8 +19,7 @@ from aiaas_async.compute.jobs import WITHOUT_INPUTS, ReadInfer, ReadJson, WriteJ
 from aiaas_async.compute.slots import JOBS_UNDER_WAY
 from aiaas_async.errors import OverloadedError, StoppingError, WorkerDiedError
 from aiaas_async.node.seat import WorkerSeat
-from aiaas_async.wire.codecs import encode_json
-from aiaas_async.wire.longjson import put_together
+from aiaas_async.wire.longjson import put_together, write_arrays
 from aiaas_async.wire.open_inference import InferRequest, Model
 
 # At a reader, the one that it reads included.
@@ -82,7 +81,8 @@ class Readers:
         return msgspec.structs.replace(rest, inputs=inputs)
 
     async def write_json(self, arrays: Mapping[str, Array]) -> dict[str, msgspec.Raw]:
-        """Each of `arrays` as JSON has it. An answer that is computed is not lost to readers busy
+        """Each of `arrays`, outputs by name, as JSON has it. Raises `InputError` for what it has no
+        form of. An answer that is computed is not lost to readers busy
         with the bodies of others: then a thread writes it."""
         try:
             answer = await self._do(WriteJson(), whole(arrays), WRITING_PATIENCE_S)
@@ -152,7 +152,7 @@ def _seen(job: asyncio.Future[Answer]) -> None:
 
 
 def _written(arrays: Mapping[str, Array]) -> dict[str, msgspec.Raw]:
-    return {name: msgspec.Raw(encode_json(array)) for name, array in arrays.items()}
+    return {name: msgspec.Raw(text) for name, text in write_arrays(arrays).items()}
 
 
 def _whole(body: Sequence[bytes]) -> list[Pieces]:

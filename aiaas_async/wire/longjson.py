@@ -15,8 +15,9 @@ import msgspec
 import numpy as np
 
 from aiaas_async.errors import TooLargeError
-from aiaas_async.wire.codecs import decode_json
+from aiaas_async.wire.codecs import decode_json, encode_json
 from aiaas_async.wire.longlists import LongList, cut_out, find_lists, stood_in
+from aiaas_async.wire.nonfinite import check_output
 from aiaas_async.wire.numerals import decode
 from aiaas_async.wire.tensors import Array
 
@@ -63,13 +64,38 @@ def read_with_arrays(body: bytes) -> Any:
     return _put_back(value, places, [each.array for each in lists])
 
 
-def arrays_in(value: Any) -> Iterator[Array]:
-    """The arrays that an answer's objects hold, in order."""
+def numbers_in(value: Any, place: str = "") -> Iterator[tuple[str, Array | np.generic]]:
+    """The arrays and fractions that an answer's objects hold, in order, each with the keys that
+    lead to it."""
     if isinstance(value, dict):
-        for held in value.values():
-            yield from arrays_in(held)
-    elif isinstance(value, np.ndarray):
-        yield value
+        for key, held in value.items():
+            yield from numbers_in(held, f"{place}/{key}" if place else key)
+    elif isinstance(value, np.ndarray | np.generic):
+        yield place, value
+    elif isinstance(value, float):
+        yield place, np.float64(value)
+
+
+def long_arrays(numbers: Mapping[str, Array | np.generic]) -> dict[str, Array]:
+    """The arrays among `numbers`, outputs by name, if writing them takes milliseconds.
+
+    Raises `InputError` for what JSON has no form of; of long arrays, writing them does."""
+    size = 0
+    for each in numbers.values():
+        size += each.size
+    long = {n: a for n, a in numbers.items() if isinstance(a, np.ndarray)} if size > MANY else {}
+    for name, each in numbers.items():
+        if name not in long:
+            check_output(each, name)
+    return long
+
+
+def write_arrays(arrays: Mapping[str, Array]) -> dict[str, bytes]:
+    """Each of `arrays`, outputs by name, as JSON has it. Raises `InputError` for what it has no
+    form of."""
+    for name, array in arrays.items():
+        check_output(array, name)
+    return {name: encode_json(array) for name, array in arrays.items()}
 
 
 def with_texts(value: Any, texts: Iterator[msgspec.Raw]) -> Any:

@@ -129,10 +129,10 @@ def write_generated(
     outputs whose JSON is written already.
 
     Raises `InputError` for what has no JSON form."""
-    values = {name: lists.get(name) or _value(array) for name, array in outputs.items()}
+    values = {name: lists.get(name) or _value(array, name) for name, array in outputs.items()}
     return msgspec.json.encode({**head, **values})
 
 
-def _value(array: Array) -> Any:
-    flat = to_json(array)
+def _value(array: Array, name: str) -> Any:
+    flat = to_json(array, name)
     return flat[0] if len(flat) == 1 else flat

@@ -93,5 +93,5 @@ def _output(
         parts.append(part)
         head["parameters"] = {"binary_data_size": len(part)}
     else:
-        head["data"] = to_json(array) if written is None else written
+        head["data"] = to_json(array, asked.name) if written is None else written
     return head

@@ -22,6 +22,7 @@ from aiaas_async.messages import MAX_DIMENSIONS, TensorSpec
 from aiaas_async.names import clip
 from aiaas_async.wire import lists
 from aiaas_async.wire.jsonnumbers import read_floats
+from aiaas_async.wire.nonfinite import check_output
 from aiaas_async.wire.numerals import decode
 from aiaas_async.wire.tensors import text_array
 
@@ -262,13 +263,14 @@ def datatype_of(array: Array) -> str:
     return BYTES if array.dtype.kind == "U" else _NAMES[array.dtype.newbyteorder("<")]
 
 
-def to_json(array: Array) -> list[Any]:
-    """The elements, flat. Raises `InputError` for what has no JSON form."""
+def to_json(array: Array, name: str) -> list[Any]:
+    """The elements of an output, flat. Raises `InputError` for what has no JSON form."""
     if array.dtype == np.float16:
         raise InputError(
             "sending FP16 data via JSON is not supported. Please use the binary data format for "
             "output"
         )
+    check_output(array, name)
     flat: list[Any] = array.ravel().tolist()
     return flat
 

@@ -93,6 +93,54 @@ async def test_what_is_generated_too(
     assert len(written) == by_reader
 
 
+OVERFLOWING = pytest.mark.filterwarnings("ignore:overflow encountered in multiply:RuntimeWarning")
+INFINITE = "holds inf at [{}], and JSON has no such number; ask for binary tensors or MessagePack"
+
+
+def infinite(count: int) -> list[list[float]]:
+    """Rows of which the last number doubles to infinity."""
+    return [*[[0.0] * 4] * (count - 1), [0.0, 0.0, 0.0, 3e38]]
+
+
+@OVERFLOWING
+@pytest.mark.parametrize("count", [1, ROWS + 1])
+async def test_infinity_is_refused_in_json_and_given_in_messagepack(
+    served: Served, count: int
+) -> None:
+    await commit_doubler(served.api)
+    body = {"model": "doubler", "inputs": {"x": np.array(infinite(count), np.float32)}}
+    given = await succeed(served.speaking(MSGPACK).post("/call", body))
+    assert bytes(given.value["outputs"]["doubled"]["data"])[-4:] == np.float32("inf").tobytes()
+    reply = await served.api.post("/call", body)
+    assert (reply.status, reply.code) == (422, "invalid_input")
+    assert reply.detail == f"output 'doubled' {INFINITE.format(f'{count - 1}, 3')}"
+
+
+@OVERFLOWING
+@pytest.mark.parametrize("count", [1, ROWS + 1])
+async def test_it_is_refused_to_an_infer_request_unless_it_asks_for_bytes(
+    served: Served, count: int
+) -> None:
+    await commit_doubler(served.api)
+    body: dict[str, Any] = {"inputs": [tensor(infinite(count), shape=[count, 4])]}
+    answer = await ask(served, "POST", INFER, body)
+    place = f"{4 * count - 1}" if count > 1 else "0, 3"
+    assert (answer.status, answer.error) == (400, f"output 'doubled' {INFINITE.format(place)}")
+    binary = {**body, "parameters": {"binary_data_output": True}}
+    assert (await ask(served, "POST", INFER, binary)).rest[-4:] == np.float32("inf").tobytes()
+
+
+@OVERFLOWING
+@pytest.mark.parametrize("count", [1, ROWS + 1])
+@pytest.mark.parametrize("path", ["generate", "generate_stream"])
+async def test_it_is_not_generated(served: Served, path: str, count: int) -> None:
+    await commit_doubler(served.api)
+    body = {"x": [number for row in infinite(count) for number in row]}
+    answer = await ask(served, "POST", f"/v2/models/doubler/{path}", body)
+    assert answer.status == 400
+    assert answer.error.startswith("output 'doubled' holds inf at [")
+
+
 async def test_gradients_too(served: Served, written: list[Job]) -> None:
     await commit_doubler(served.api)
     body = {"inputs": {"x": rows(ROWS + 1)}, "targets": {"doubled": rows(ROWS + 1)}}
