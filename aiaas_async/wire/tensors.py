@@ -32,6 +32,7 @@ MAX_STRINGS: Final = 131_072  # of a tensor: each takes 0.3 us to read
 # An array of texts is as wide as its longest: 10,000 short ones and a long one would be huge.
 MAX_STRING_ARRAY_BYTES: Final = 64 << 20
 _SLICE: Final = 1 << 12  # texts that become an array in one go, while no other thread runs: 1 ms
+_SHORT: Final = 1 << 14  # bytes that are copied in less time than a view of them takes
 _MSGPACK_NUMPY_KEYS: Final = ("nd", "type", "shape", "data")
 
 
@@ -41,12 +42,18 @@ def dtype_name(dtype: np.dtype[Any]) -> str:
 
 
 def pack_tensor(array: Array) -> Any:
-    """`array` as the contract's map; strings as nested lists."""
+    """`array` as the contract's map, whose data may be a view of it; strings as nested lists."""
     if array.dtype.kind == "U":
         return _listed(array)
     if array.dtype.byteorder == ">":
         array = array.astype(array.dtype.newbyteorder("<"))
-    return {"dtype": _NAMES[array.dtype], "shape": array.shape, "data": array.tobytes()}
+    return {"dtype": _NAMES[array.dtype], "shape": array.shape, "data": _bytes_of(array)}
+
+
+def _bytes_of(array: Array) -> bytes | memoryview:
+    if array.nbytes <= _SHORT:
+        return array.tobytes()
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def is_tensor(value: Any) -> bool:

@@ -77,6 +77,25 @@ def test_maps_of_msgpack_numpy_are_read_and_its_object_kind_is_not() -> None:
         unpack_tensor({**theirs, "type": "|O", "kind": b"O"}, "x")
 
 
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(90_000.0).reshape(300, 300),
+        np.arange(90_000.0).reshape(300, 300).T,
+        np.arange(90_000)[::-3],
+        np.arange(90_000, dtype=">i4"),
+        np.arange(90_000) % 3 == 0,
+    ],
+    ids=range(5),
+)
+def test_long_arrays_are_packed_as_they_lie_or_copied(array: np.ndarray[Any, Any]) -> None:
+    packed = pack_tensor(array)
+    assert np.array_equal(unpack_tensor(packed, "x"), array)
+    assert bytes(packed["data"]) == array.astype(array.dtype.newbyteorder("<")).tobytes()
+    plain = array.flags.c_contiguous and array.dtype.byteorder != ">"
+    assert np.shares_memory(np.frombuffer(packed["data"], np.uint8), array) is plain
+
+
 @given(st.lists(st.text(max_size=20) | st.sampled_from(["\0", "a\0", "a\0b"])))
 def test_packed_strings_are_read_back_or_refused_for_a_nul_at_an_end(texts: list[str]) -> None:
     packed = pack_strings(texts)
