@@ -16,8 +16,8 @@ LONG_BODY: Final = 4 << 20  # bytes that are laid end to end, which takes 2 ms
 MADE_BYTES: Final = 1 << 20  # of an array in another dtype, which take 1 ms
 SEEN_BYTES: Final = 16 << 20  # of numbers that are looked at and passed on: 2 ms
 MANY: Final = 1 << 14  # values of lists, and texts: 5 ms
-_LENGTH_BYTES: Final = 4  # before each text
-_SHORT: Final = MADE_BYTES // 8  # whatever they become
+_SHORT: Final = 4 * MANY  # bytes, whatever they become: of texts, four are before each
+_DATA: Final = (bytes, memoryview, str)
 
 
 def takes_long(raw: Mapping[str, Any], specs: Sequence[TensorSpec]) -> bool:
@@ -46,10 +46,10 @@ def _values(held: list[Any]) -> int:
 
 def _is_long_tensor(value: Mapping[Any, Any], spec: TensorSpec) -> bool:
     """The same of a tensor's map, before it is known to be one."""
-    data, name = value.get("data", value.get(b"data")), value.get("dtype")
-    size = len(data) if isinstance(data, bytes | memoryview | str) else 0
-    if size <= min(_SHORT, MANY * _LENGTH_BYTES):
+    data = value.get("data", value.get(b"data"))
+    if not isinstance(data, _DATA) or len(data) <= _SHORT:
         return False
+    size, name = len(data), value.get("dtype")
     if name == "string":
         return spec.dtype in (None, name)
     # What msgpack-numpy wrote may be of any dtype: then each byte may be a number.

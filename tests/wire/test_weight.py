@@ -38,6 +38,7 @@ CASES: list[tuple[str, Any, bool]] = [
     ("float32", theirs(zeros(MADE_BYTES, "f4")), True),
     ("float32", {"dtype": [], "shape": [1], "data": bytes(MADE_BYTES)}, True),
     ("float32", {"dtype": "float32", "shape": [1], "data": 7}, False),
+    ("float32", {"dtype": "float32", "shape": [1], "data": zeros(SEEN_BYTES, "f4")}, False),
     ("string", pack_strings(["a"] * MANY), True),
     ("string", pack_strings(["a"] * 99), False),
     ("float32", pack_strings(["a"] * MANY), False),
