@@ -24,9 +24,14 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
             cancelled = error
     if cancelled is None:
         return task.result()
+    _tell(task)
+    raise cancelled
+
+
+def _tell(task: asyncio.Task[Any]) -> None:
+    """Of a failure that nobody waits for any more."""
     if not task.cancelled() and (failure := task.exception()) is not None:
         logger.warning("what was begun for one who went away failed: %s", failure)
-    raise cancelled
 
 
 class Unbroken:
@@ -40,7 +45,11 @@ class Unbroken:
         task = asyncio.create_task(work)
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_tell)
+            raise
 
     async def settle(self, patience_s: float | None = None) -> None:
         """Wait for what is under way, so many seconds at most."""

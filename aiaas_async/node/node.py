@@ -49,7 +49,7 @@ from aiaas_async.node.work import (
     request_ids,
 )
 from aiaas_async.schedule.divide import LATELY_S
-from aiaas_async.schedule.origin import A_CALL, BATCH, CALLS, Origin
+from aiaas_async.schedule.origin import A_CALL, BATCH, Origin
 from aiaas_async.wire.unread import UnreadError
 
 logger = logging.getLogger(__name__)
@@ -149,11 +149,7 @@ class Node:
         if origin.flow != BATCH:
             self.called_at = item.enqueued_at
         if isinstance(message, (Call, Scanning)):
-            model, rates = message.servable.id, self.rates
-            item.expected_s = rates.expected_s(model, message.rows)
-            # A job's tasks come no faster than they are done, and take turns with the calls.
-            if origin.flow == CALLS and rates.is_settled(model):
-                item.work_s = rates.added_s(model, message.rows)
+            item.reckon(message, self.rates)
         self._mailbox.put_nowait(item)
         return item
 

@@ -15,7 +15,8 @@ from aiaas_async.compute.jobs import ArtifactFiles, InputFile, OpenStream, Strea
 from aiaas_async.messages import TensorSpec
 from aiaas_async.names import ModelRef
 from aiaas_async.requestid import REQUEST_ID
-from aiaas_async.schedule.origin import A_CALL, Origin
+from aiaas_async.schedule.origin import A_CALL, CALLS, Origin
+from aiaas_async.schedule.rates import Rates
 from aiaas_async.wire.sequences import is_stateful
 from aiaas_async.wire.unread import NONE_UNREAD, Unread
 
@@ -171,6 +172,15 @@ class WorkItem(Envelope[Message, Result]):
         self.alone = False
         self.flow, self.tenant, self.priority = origin
         self.request_id = REQUEST_ID.get()
+
+    def reckon(self, message: Call | Scanning, rates: Rates) -> None:
+        """Note how long `message`, which this holds, should take, by what was measured."""
+        model, rows = message.servable.id, message.rows
+        self.expected_s = rates.expected_s(model, rows)
+        # A job's tasks come no faster than they are done, and take turns with the calls.
+        if self.flow == CALLS and rates.is_settled(model):
+            joins = rows < message.servable.max_batch_size
+            self.work_s = rates.added_s(model, rows) if joins else self.expected_s
 
 
 def request_ids(items: Iterable[WorkItem]) -> str:

@@ -307,9 +307,12 @@ class Deployments:
             await asyncio.wait(self._draining)
 
     async def stop(self, grace_s: float) -> None:
-        """Let what drains end within `grace_s` seconds; then no pass is begun any more."""
+        """Let a change under way and what drains end within `grace_s` seconds; then no pass is
+        begun any more."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.settled(), grace_s)
+            async with asyncio.timeout(grace_s):
+                async with self._changing:
+                    await self.settled()
         for found in self.all():
             if found.placement is not None and found.placement.passes is not None:
                 await found.placement.passes.stop()

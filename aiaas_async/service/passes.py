@@ -45,7 +45,7 @@ class Passes:
     async def call(self, call: Call, deadline: float, origin: Origin = A_CALL) -> Result:
         """The answer to `call`. Raises `OverloadedError` when too much waits."""
         item = WorkItem(call, cost_of(call.arrays), deadline, self._loop, origin)
-        item.expected_s = self._rates.expected_s(call.servable.id, call.rows)
+        item.reckon(call, self._rates)
         self._mailbox.put_nowait(item)
         return await item.reply
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -81,3 +82,25 @@ async def test_who_goes_away_leaves_at_once_and_what_was_begun_is_waited_for() -
     await changes.settle()
     assert done.is_set()
     await changes.settle()
+
+
+async def test_what_failed_for_one_who_left_at_once_is_one_line_of_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    changes, free = Unbroken(), asyncio.Event()
+
+    async def fails() -> None:
+        await free.wait()
+        raise StorageError("no space left")
+
+    asking = asyncio.create_task(changes.do(fails()))
+    await asyncio.sleep(0)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    free.set()
+    await changes.settle()
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records] == [
+        "what was begun for one who went away failed: no space left"
+    ]

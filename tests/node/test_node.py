@@ -240,6 +240,16 @@ async def test_a_node_refuses_calls_that_would_wait_too_long_but_not_the_tasks_o
     finishing.cancel()
 
 
+async def test_a_call_that_is_a_batch_by_itself_is_reckoned_as_one(make: Make) -> None:
+    node = await make()
+    model = servable(max_batch_size=32)
+    for rows in (1, 32, 1, 32, 8):
+        node.rates.record(model.id, rows, 0.05)  # a row more costs next to nothing
+    joins, whole = ask(node, model, rows=8), ask(node, model, rows=32)
+    assert joins.work_s < joins.expected_s / 2
+    assert whole.work_s == whole.expected_s
+
+
 async def test_a_batch_never_exceeds_the_versions_maximum(make: Make, source: FakeSource) -> None:
     node = await make()
     model = servable(max_batch_size=2)
