@@ -262,3 +262,21 @@ async def test_who_hangs_up_while_it_is_written_down_leaves_no_change_half_done(
     async with start() as platform:
         await platform.deployments.restored.wait()
         assert platform.deployments.all() == []
+
+
+async def test_a_stop_waits_for_a_change_that_is_being_written_down(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with start(nodes=1) as platform:
+        await committed(platform, "1")
+        deployments = platform.deployments
+        slow = SlowFile(monkeypatch)
+        deploying = asyncio.create_task(deployments.deploy(asked("1")))
+        await slow.reached.wait()
+        stopping = asyncio.create_task(deployments.stop(10.0))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not stopping.done()
+        slow.free.set()
+        await stopping
+        assert deploying.done()
