@@ -1,7 +1,8 @@
 """A fixed view of a data set's items, in the order of their arrival, for training to read.
 
 Values stay in the page cache: columns are memory-mapped, and `take` copies the rows asked for. Jobs
-take them as they lie; what is shown to people (`Dataset.get`, `page`, `range`) is checked.
+take them as they lie; what is shown to people (`Dataset.get`, `page`, `range`) or moves to another
+node is checked.
 A manifest says which blocks the view covers; another process opens the same view from it, and
 rows appended later do not change it.
 """
@@ -90,7 +91,8 @@ class _Manifest(msgspec.Struct):
 class Source:
     """Items 0 to n - 1 of several shards, ordered by sequence number; a replica counts once.
 
-    Values are not checked on the way to a batch or a training job; `checked` does."""
+    Values are not checked on the way to a batch or a training job; pages and moves use `checked`.
+    """
 
     def __init__(self, columns: Mapping[str, Column], views: Sequence[View]) -> None:
         self.columns = dict(columns)

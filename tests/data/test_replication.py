@@ -13,7 +13,8 @@ from aiaas_async.data import layout as module
 from aiaas_async.data.dataset import Dataset
 from aiaas_async.data.layout import load, shard_folder
 from aiaas_async.errors import CorruptError, StorageError
-from tests.data.build import columns, content, new, ring_of
+from aiaas_async.ring.hashring import Ring
+from tests.data.build import SECRET, columns, content, new, ring_of
 
 KEYS = [f"k{i}" for i in range(200)]
 EXPECTED = dict(zip(KEYS, range(200), strict=True))
@@ -179,6 +180,31 @@ def test_pages_take_the_whole_copy_where_another_has_rotted(tmp_path: Path) -> N
     dataset = rotten(tmp_path, 2)
     for page in (dataset.page(None, 200), dataset.range(0, 200)):
         assert dict(zip(page.keys, page.columns["label"].tolist(), strict=True)) == EXPECTED
+
+
+def without_first(nodes: int) -> Ring:
+    return Ring([f"node-{i}" for i in range(1, nodes)], SECRET, 16)
+
+
+def test_a_move_takes_the_whole_copy_where_another_has_rotted(tmp_path: Path) -> None:
+    dataset = rotten(tmp_path, 2)
+    assert dataset.rebalance(ring_of(3)) > 0
+    assert dataset.rebalance(without_first(3)) > 0
+    assert content(dataset) == EXPECTED
+    dataset.verify()
+
+
+def test_a_move_takes_what_has_rotted_in_every_copy_as_it_is_and_it_stays_known_as_such(
+    tmp_path: Path,
+) -> None:
+    dataset = rotten(tmp_path, 1)
+    assert dataset.rebalance(without_first(3)) > 0
+    with pytest.raises(CorruptError, match="fail their checksum") as caught:
+        dataset.page(None, 200)
+    wrong = caught.value.details["key"]
+    assert [dataset.get(key)["label"] for key in KEYS if key != wrong] == [
+        EXPECTED[key] for key in KEYS if key != wrong
+    ]
 
 
 def test_pages_do_not_show_what_has_rotted_but_name_it_and_it_can_be_put_again(
