@@ -95,13 +95,17 @@ class Datasets:
         """Raises `NotFoundError`, and `ConflictError` naming who needs the data set, or how many
         items it has where it was to be empty."""
         await self._compacted(name)
+        async with self._turns.turn(name):  # until then somebody may come who needs it
+            self._check_unused(name)
+            await self._turns.beside(self._library.delete, name, only_empty=only_empty)
+
+    def _check_unused(self, name: str) -> None:
         if using := [each for user in self.users for each in user(name)]:
             raise ConflictError(
                 f"data set {name} is in use by {', '.join(using)}; cancel that first, or wait for "
                 "its end",
                 {"used_by": using},
             )
-        await self._turns.take(name, self._library.delete, name, only_empty=only_empty)
 
     async def put(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Store the items of a body `{keys?, columns}`; durable when it returns."""

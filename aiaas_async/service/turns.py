@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
@@ -30,11 +31,18 @@ class Turns:
     async def take(self, name: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`work` in a thread, when the earlier ones for `name` are done. Who goes away before
         that, it is not begun for."""
+        async with self.turn(name):
+            return await self.beside(work, *args, **kwargs)
+
+    @asynccontextmanager
+    async def turn(self, name: str) -> AsyncIterator[None]:
+        """When the earlier ones for `name` are done, for work `beside` that something is to be
+        looked at before: nobody has the next turn meanwhile."""
         turn = self._turns.get(name)
         if turn is None:
             turn = self._turns[name] = asyncio.Lock()
         async with turn:
-            return await self.beside(work, *args, **kwargs)
+            yield
 
     async def beside(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`work` in a thread, whatever else is done meanwhile; once begun it comes to its end."""

@@ -13,10 +13,11 @@ import pytest
 
 from aiaas_async.data.library import Library
 from aiaas_async.data.schema import DatasetSpec
-from aiaas_async.errors import CorruptError
+from aiaas_async.errors import ConflictError, CorruptError, NotFoundError
 from aiaas_async.service.datasets import PAGE_BYTES, Datasets
 from tests.data.build import BODY, columns, ring_of
 from tests.service.movement import HeldMove
+from tests.service.test_turns import Held
 
 
 def items(*labels: int) -> dict[str, Any]:
@@ -54,6 +55,27 @@ async def test_writers_who_wait_for_one_data_set_stop_no_reader(
     held.free.set()
     await asyncio.gather(moving, *changes)
     assert len(await datasets.source("one")) == 20 + 8 - 4
+
+
+async def test_a_job_that_comes_while_a_deletion_waits_for_its_turn_keeps_its_data_set(
+    datasets: Datasets,
+) -> None:
+    held, jobs = Held(), list[str]()
+    datasets.users.append(lambda name: jobs if name == "one" else [])
+    change = asyncio.create_task(datasets._turns.take("one", held))
+    await held.is_begun()
+    deleting = asyncio.create_task(datasets.delete("one"))
+    await asyncio.sleep(0)
+    jobs.append("batch job 7")
+    held.free.set()
+    with pytest.raises(ConflictError, match="data set one is in use by batch job 7; cancel that"):
+        await deleting
+    await change
+    assert len(await datasets.source("one")) == 20
+    jobs.clear()
+    await datasets.delete("one")
+    with pytest.raises(NotFoundError):
+        await datasets.source("one")
 
 
 async def pages(datasets: Datasets, name: str) -> list[list[str]]:
