@@ -76,7 +76,9 @@ class BatchInference:
     ) -> None:
         self._models, self._datasets, self._cluster = models, datasets, cluster
         self._deployments = deployments
-        self._claimed: set[str] = set()  # result data sets of jobs that come to the board
+        # Of jobs that come to the board: the data set of the results, and the one that is read.
+        self._claimed: dict[str, str] = {}
+        datasets.users.append(self._claims_on)
 
     async def start(self, board: JobBoard, body: Mapping[str, Any]) -> Running:
         """Check everything that can be checked now, and accept the job.
@@ -106,15 +108,19 @@ class BatchInference:
         return await board.accepting.do(self._accept(board, output, columns, facts))
 
     @contextmanager
-    def _claim(self, board: JobBoard, output: str) -> Iterator[None]:
-        """Until a job is on the board: no other one may write to `output`. Raises
-        `ConflictError` where one does."""
+    def _claim(self, board: JobBoard, output: str, dataset: str) -> Iterator[None]:
+        """Until a job is on the board: no other one may write to `output`, and neither that nor
+        `dataset` is deleted. Raises `ConflictError` where another one writes."""
         self._check_unclaimed(board, output)
-        self._claimed.add(output)
+        self._claimed[output] = dataset
         try:
             yield
         finally:
-            self._claimed.discard(output)
+            del self._claimed[output]
+
+    def _claims_on(self, dataset: str) -> list[str]:
+        jobs = [claim for claim in self._claimed.items() if dataset in claim]
+        return ["a batch job that is being accepted"] * len(jobs)
 
     def _check_unclaimed(self, board: JobBoard, output: str) -> None:
         for job in board.all():
@@ -133,20 +139,26 @@ class BatchInference:
         columns: Mapping[str, Any],
         facts: dict[str, Any],
     ) -> Running:
-        with self._claim(board, output):
-            _, created = await self._datasets.declare(output, {"columns": columns})
-            if not created and len(await self._datasets.source(output)):
-                raise ConflictError(
-                    f"data set {output} has items already, and results would mix with them; name "
-                    "another, or delete it first"
-                )
-            facts["_output_id"] = await self._datasets.identity(output)
-            try:
+        created = False
+        try:
+            with self._claim(board, output, facts["dataset"]):
+                created = await self._declare(output, columns)
+                facts["_output_id"] = await self._datasets.identity(output)
                 return await board.submit(BATCH_KIND, facts)
-            except Exception:
-                if created:
-                    await self._take_back(output)
-                raise
+        except Exception:
+            if created:
+                await self._take_back(output)
+            raise
+
+    async def _declare(self, output: str, columns: Mapping[str, Any]) -> bool:
+        """Whether the data set of the results is new; it is empty, or raises `ConflictError`."""
+        _, created = await self._datasets.declare(output, {"columns": columns})
+        if not created and len(await self._datasets.source(output)):
+            raise ConflictError(
+                f"data set {output} has items already, and results would mix with them; name "
+                "another, or delete it first"
+            )
+        return created
 
     async def _take_back(self, output: str) -> None:
         """Delete a result data set that no job will fill."""
@@ -160,7 +172,7 @@ class BatchInference:
         Raises what `_check_same` does, and `ConflictError` when another job writes to its results.
         """
         request = dict(record.request)
-        with self._claim(board, request["output_dataset"]):
+        with self._claim(board, request["output_dataset"], request["dataset"]):
             await self._check_same(record)
             if request["timeout_s"] is not None:
                 request["_end_at"] = time.time() + request["timeout_s"]

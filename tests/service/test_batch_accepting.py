@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aiaas_async.errors import OverloadedError
+from aiaas_async.errors import ConflictError, OverloadedError
 from tests.service.conftest import Start
 from tests.service.test_batch import begin, check, over, prepare
 
@@ -33,9 +33,7 @@ async def test_a_client_that_goes_away_while_its_job_is_saved_leaves_all_or_noth
         asking.cancel()
         await asyncio.wait([asking])
         saved.set()
-        async with asyncio.timeout(20):
-            while platform.batch._claimed:  # noqa: ASYNC110 - nobody is told
-                await asyncio.sleep(0)
+        await platform.jobs.accepting.settle(20)
         if refused:
             assert platform.jobs.all() == []
             assert [each["name"] for each in await platform.datasets.list_all()] == ["things"]
@@ -43,3 +41,28 @@ async def test_a_client_that_goes_away_while_its_job_is_saved_leaves_all_or_noth
         (job,) = platform.jobs.all()
         await over(job)
         await check(platform, values)
+
+
+@pytest.mark.parametrize("name", ["things", "results"])
+async def test_what_a_job_that_is_being_accepted_reads_and_writes_is_not_deleted(
+    start: Start, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    async with start() as platform:
+        values = await prepare(platform, 20)
+        saving, saved, save = asyncio.Event(), asyncio.Event(), platform.jobs._save
+
+        async def slow(records: Any, forgotten: Any) -> None:
+            saving.set()
+            await saved.wait()
+            await save(records, forgotten)
+
+        monkeypatch.setattr(platform.jobs, "_save", slow)
+        asking = asyncio.create_task(begin(platform))
+        await saving.wait()
+        said = f"data set {name} is in use by a batch job that is being accepted"
+        with pytest.raises(ConflictError, match=said):
+            await platform.datasets.delete(name)
+        saved.set()
+        await over(await asking)
+        await check(platform, values)
+        await platform.datasets.delete(name)
