@@ -109,20 +109,27 @@ class Library:
             raise
         return dataset
 
+    def opened(self, name: str) -> Dataset | None:
+        """The data set, if it is open. Does not block."""
+        with self._lock:
+            entry = self._entries.get(name)
+        return None if entry is None else entry.dataset
+
     def get(self, name: str) -> Dataset:
         """Opened when it is first asked for: meanwhile others are read. Raises `NotFoundError`, or
         `CorruptError` saying what is damaged."""
         if (opened := self._entry(name).dataset) is not None:
             return opened
         with self._held(name) as entry:
-            return entry.dataset or self._opened(entry)
+            return entry.dataset or self._open(entry)
 
     def _entry(self, name: str) -> _Entry:
         with self._lock:
             if (entry := self._entries.get(name)) is not None:
                 return entry
-            near = difflib.get_close_matches(name[:80], self._entries, 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {len(self._entries)}"
+            known = list(self._entries)
+        near = difflib.get_close_matches(name[:80], known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {len(known)}"
         raise NotFoundError(f"no data set is called {clip(name)}; {hint}")
 
     @contextmanager
@@ -134,7 +141,7 @@ class Library:
                 raise NotFoundError(f"data set {name} was deleted meanwhile")
             yield entry
 
-    def _opened(self, entry: _Entry) -> Dataset:
+    def _open(self, entry: _Entry) -> Dataset:
         while True:
             ring = self._ring
             dataset = Dataset.open(self._root / entry.spec.id, ring)
@@ -149,7 +156,7 @@ class Library:
         `ConflictError` for one that has items where it was to be empty."""
         with self._held(name) as entry:
             folder = self._root / entry.spec.id
-            dataset = entry.dataset or (self._opened(entry) if only_empty else None)
+            dataset = entry.dataset or (self._open(entry) if only_empty else None)
             try:
                 if dataset is None:
                     layouts.remove(folder)

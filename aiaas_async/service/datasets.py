@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -50,7 +50,7 @@ class Datasets:
         self.readers: list[Callable[[str], str | None]] = []
         self.users: list[Callable[[str], list[str]]] = []
         self._compacting: dict[str, asyncio.Task[int]] = {}
-        self._turns = Turns()
+        self._turns, self._openings = Turns("data set change"), Turns("data set opening")
 
     async def declare(self, name: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
         """Create the data set, or find the same one; the flag says whether it is new."""
@@ -63,27 +63,29 @@ class Datasets:
 
     async def list_all(self) -> list[dict[str, Any]]:
         """Facts of each; of one that cannot be opened its `error`, and what was declared."""
-        return await _thread(self._listed)
+        return await _thread(_listed, await self._all())
 
-    def _listed(self) -> list[dict[str, Any]]:
-        return [
-            _facts(found) if isinstance(found, Dataset) else _damage(spec, found)
-            for spec, found in self._each()
-        ]
-
-    def _each(self) -> Iterator[tuple[DatasetSpec, Dataset | AiaasError]]:
+    async def _all(self) -> list[tuple[DatasetSpec, Dataset | AiaasError]]:
         """All there are, or why one cannot be opened: which is no matter of the others."""
-        for spec in self._library.specs():
+        found = list[tuple[DatasetSpec, Dataset | AiaasError]]()
+        for spec in await _thread(self._library.specs):
             try:
-                yield spec, self._library.get(spec.name)
+                found.append((spec, await self._opened(spec.name)))
             except NotFoundError:  # deleted since
                 continue
             except AiaasError as error:
-                yield spec, error
+                found.append((spec, error))
+        return found
+
+    async def _opened(self, name: str) -> Dataset:
+        """To open one may take as long as to move its items: who waits for it holds no thread."""
+        if (dataset := self._library.opened(name)) is not None:
+            return dataset
+        return await self._openings.take(name, self._library.get, name)
 
     async def describe(self, name: str) -> dict[str, Any]:
         """Columns, count, placement, and the digest of the content."""
-        dataset = await _thread(self._library.get, name)
+        dataset = await self._opened(name)
         facts = await _thread(_facts, dataset)
         return {
             **facts,
@@ -109,7 +111,7 @@ class Datasets:
 
     async def put(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Store the items of a body `{keys?, columns}`; durable when it returns."""
-        dataset = await _thread(self._library.get, name)
+        dataset = await self._opened(name)
         facts: dict[str, Any] = msgspec.to_builtins(
             await self._turns.take(name, put_body, dataset, body)
         )
@@ -124,7 +126,7 @@ class Datasets:
         Each is durable as a whole, or not there. Raises what `put` does, with how many items were
         stored before it.
         """
-        dataset = await _thread(self._library.get, name)
+        dataset = await self._opened(name)
         storing = InOrder(lambda body: self._turns.take(name, put_body, dataset, body), decode)
         try:
             async for raw in bodies:
@@ -146,23 +148,23 @@ class Datasets:
         await self._turns.take(name, lambda: self._library.get(name).put(*results()))
 
     async def get(self, name: str, key: str) -> dict[str, Any]:
-        dataset = await _thread(self._library.get, name)
+        dataset = await self._opened(name)
         return {"key": key, "columns": await _thread(dataset.get, key)}
 
     async def page(self, name: str, after: str | None, limit: int) -> dict[str, Any]:
         """Items in the order of their arrival, after the cursor of an earlier page: up to `limit`,
         and no more than `PAGE_BYTES` of them, but one."""
-        dataset = await _thread(self._library.get, name)
+        dataset = await self._opened(name)
         return _rendered(await _thread(dataset.page, _cursor(after), min(limit, _most(dataset))))
 
     async def range(self, name: str, start: int, stop: int) -> dict[str, Any]:
         """Items `start` to `stop` - 1 in the order of their arrival; as few as fit in a page."""
-        dataset = await _thread(self._library.get, name)
+        dataset = await self._opened(name)
         stop = min(stop, start + _most(dataset))
         return _rendered(await _thread(dataset.range, start, stop))
 
     async def delete_item(self, name: str, key: str) -> None:
-        dataset = await _thread(self._library.get, name)
+        dataset = await self._opened(name)
         if not await self._turns.take(name, dataset.delete, [key]):
             raise NotFoundError(f"data set {name} has no item {clip(key)}")
         self._consider(dataset)
@@ -172,7 +174,7 @@ class Datasets:
 
         Reads go on, changes of this data set wait. Raises `ConflictError` while a job needs its
         files as they are."""
-        dataset = await _thread(self._library.get, name)
+        dataset = await self._opened(name)
         if (reader := self._reader_of(name)) is not None:
             raise ConflictError(f"data set {name} is read by {reader}; compact it afterwards")
         return {"freed_bytes": await asyncio.shield(self._compact(dataset))}
@@ -206,17 +208,19 @@ class Datasets:
         left half."""
         if self._compacting:
             await asyncio.wait(self._compacting.values())
+        await self._openings.stop()
         await self._turns.stop()
 
     async def source(self, name: str) -> Source:
         """The items as they are now, for a job to read; after a compaction under way, so that
         who keeps only the files' names does not name those that go."""
+        dataset = await self._opened(name)
         await self._compacted(name)
-        return await _thread(lambda: self._library.get(name).source())
+        return await _thread(dataset.source)
 
     async def identity(self, name: str) -> str:
         """What another data set never has, were it of the same name. Raises `NotFoundError`."""
-        return (await _thread(self._library.get, name)).spec.id
+        return (await self._opened(name)).spec.id
 
     async def _compacted(self, name: str) -> None:
         """Wait for a compaction under way, and for one that it begins in turn."""
@@ -230,19 +234,7 @@ class Datasets:
     async def held(self) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
         """Rows and bytes that each node holds, of all data sets together; and by name why one of
         them cannot be opened, and counts for nothing."""
-        return await _thread(self._held)
-
-    def _held(self) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
-        total: dict[str, dict[str, int]] = {}
-        damaged: dict[str, str] = {}
-        for spec, found in self._each():
-            if not isinstance(found, Dataset):
-                damaged[spec.name] = found.message
-                continue
-            for node, facts in found.placement()["nodes"].items():
-                known = total.get(node, {"rows": 0, "bytes": 0})
-                total[node] = {name: known[name] + facts[name] for name in known}
-        return total, damaged
+        return await _thread(_sums, await self._all())
 
 
 class InOrder:
@@ -297,6 +289,29 @@ def _facts(dataset: Dataset) -> dict[str, Any]:
 
 def _damage(spec: DatasetSpec, error: AiaasError) -> dict[str, Any]:
     return {**_declared(spec), "copies": None, "count": None, "error": error.message}
+
+
+def _listed(each: Iterable[tuple[DatasetSpec, Dataset | AiaasError]]) -> list[dict[str, Any]]:
+    listed = []
+    for spec, found in each:
+        with suppress(NotFoundError):  # deleted since
+            listed.append(_facts(found) if isinstance(found, Dataset) else _damage(spec, found))
+    return listed
+
+
+def _sums(
+    each: Iterable[tuple[DatasetSpec, Dataset | AiaasError]],
+) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
+    total: dict[str, dict[str, int]] = {}
+    damaged: dict[str, str] = {}
+    for spec, found in each:
+        if not isinstance(found, Dataset):
+            damaged[spec.name] = found.message
+            continue
+        for node, facts in found.placement()["nodes"].items():
+            known = total.get(node, {"rows": 0, "bytes": 0})
+            total[node] = {name: known[name] + facts[name] for name in known}
+    return total, damaged
 
 
 def _declared(spec: DatasetSpec) -> dict[str, Any]:

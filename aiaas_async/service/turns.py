@@ -1,7 +1,8 @@
-"""Turns: changes of one data set come one after the other, and wait without holding a thread.
+"""Turns: changes of one data set come one after the other, and wait without holding a thread; so
+do those who wait until it is open.
 
-They have threads of their own: however many data sets change, move, or wait for their disk, those
-who read have the others.
+They have threads of their own: however many data sets change, open, move, or wait for their disk,
+those who read have the others.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ _THREADS: Final = 8  # changes are hashed on two cores or more, and wait for one
 
 
 class Turns:
-    def __init__(self) -> None:
+    """`threads` is what its threads are called."""
+
+    def __init__(self, threads: str) -> None:
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._threads = ThreadPoolExecutor(_THREADS, "data set change")
+        self._threads = ThreadPoolExecutor(_THREADS, threads)
 
     async def take(self, name: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`work` in a thread, when the earlier ones for `name` are done. Who goes away before

@@ -31,6 +31,14 @@ def test_declaring_twice_finds_the_same_and_other_columns_conflict(tmp_path: Pat
     assert repr(library) == "<Library of 1 data sets, 1 open>"
 
 
+def test_one_is_open_once_it_was_asked_for(tmp_path: Path) -> None:
+    declared, _ = Library(tmp_path, ring_of(2)).declare("digits", BODY)
+    library = Library(tmp_path, ring_of(2))
+    assert library.opened("digits") is library.opened("digist") is None
+    found = library.get("digits")
+    assert library.opened("digits") is found is not declared
+
+
 def test_items_are_there_after_a_restart_on_other_nodes(tmp_path: Path) -> None:
     library = Library(tmp_path, ring_of(2))
     library.declare("digits", BODY)[0].put(["a", "b"], columns([1, 2]))

@@ -57,6 +57,29 @@ async def test_writers_who_wait_for_one_data_set_stop_no_reader(
     assert len(await datasets.source("one")) == 20 + 8 - 4
 
 
+async def test_those_who_wait_for_one_that_is_being_opened_stop_no_reader_of_another(
+    datasets: Datasets, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await datasets.stop()
+    again = Datasets(Library(scratch / "datasets", ring_of(3)))
+    await again.describe("two")
+    held = HeldMove(monkeypatch)
+    waiting: list[asyncio.Task[Any]] = [
+        asyncio.create_task(ask)
+        for _ in range(3)
+        for ask in (again.page("one", None, 5), again.source("one"), again.list_all(), again.held())
+    ]
+    await held.reached.wait()
+    async with asyncio.timeout(5):
+        assert (await again.get("two", "k7"))["columns"]["label"] == 7
+        await again.put("two", items(7))
+    assert not any(each.done() for each in waiting)
+    held.free.set()
+    for each in await asyncio.gather(*waiting):
+        assert len(each) in {2, 3, 20}
+    await again.stop()
+
+
 async def test_a_job_that_comes_while_a_deletion_waits_for_its_turn_keeps_its_data_set(
     datasets: Datasets,
 ) -> None:

@@ -14,7 +14,7 @@ from aiaas_async.service.turns import Turns
 
 @pytest.fixture
 async def turns() -> AsyncIterator[Turns]:
-    made = Turns()
+    made = Turns("change")
     yield made
     await made.stop()
 
