@@ -136,6 +136,8 @@ class Datasets:
             await storing.settle()
         except AiaasError as error:
             raise await storing.told(error) from error
+        finally:
+            storing.leave()
         self._consider(dataset)
         facts: dict[str, Any] = msgspec.to_builtins(storing.stored)
         return facts
@@ -264,6 +266,12 @@ class InOrder:
             self._storing = None
             self.stored = self.stored.plus(storing.result())
 
+    def leave(self) -> None:
+        """What was begun and nobody waited for comes to its end all the same; a failure is logged
+        then."""
+        if self._storing is not None:
+            self._storing.add_done_callback(_left)
+
     async def told(self, error: AiaasError) -> AiaasError:
         """`error` that ended the stream, with how far it came."""
         with suppress(AiaasError):
@@ -277,6 +285,11 @@ class InOrder:
 def _told(done: asyncio.Task[int]) -> None:
     if not done.cancelled() and (error := done.exception()) is not None:
         logger.error("a data set could not be compacted: %s", error)
+
+
+def _left(done: asyncio.Task[PutReport]) -> None:
+    if not done.cancelled() and (error := done.exception()) is not None:
+        logger.warning("items that a client left to be stored were not: %s", error)
 
 
 async def _thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

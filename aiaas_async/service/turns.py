@@ -17,6 +17,7 @@ from typing import Final, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
 from aiaas_async.actors.unbroken import to_its_end
+from aiaas_async.errors import StoppingError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,10 +31,11 @@ class Turns:
     def __init__(self, threads: str) -> None:
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._threads = ThreadPoolExecutor(_THREADS, threads)
+        self._stopped = False
 
     async def take(self, name: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`work` in a thread, when the earlier ones for `name` are done. Who goes away before
-        that, it is not begun for."""
+        that, it is not begun for. Raises `StoppingError` after `stop`."""
         async with self.turn(name):
             return await self.beside(work, *args, **kwargs)
 
@@ -48,10 +50,13 @@ class Turns:
             yield
 
     async def beside(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`work` in a thread, whatever else is done meanwhile; once begun it comes to its end."""
+        """`work` in a thread, whatever else is done meanwhile; once begun it comes to its end.
+        Raises `StoppingError` after `stop`."""
         return await to_its_end(self._run(partial(work, *args, **kwargs)))
 
     async def _run(self, work: Callable[[], T]) -> T:
+        if self._stopped:
+            raise StoppingError("data sets are opened and changed no more: shutting down")
         loop, context = asyncio.get_running_loop(), contextvars.copy_context()
         return await loop.run_in_executor(self._threads, context.run, work)
 
@@ -60,4 +65,5 @@ class Turns:
         for turn in list(self._turns.values()):
             async with turn:
                 pass
+        self._stopped = True
         await asyncio.to_thread(self._threads.shutdown)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,8 +14,10 @@ import numpy as np
 import pytest
 
 from aiaas_async.data.library import Library
+from aiaas_async.data.reports import PutReport
 from aiaas_async.data.schema import DatasetSpec
-from aiaas_async.errors import ConflictError, CorruptError, NotFoundError
+from aiaas_async.errors import ConflictError, CorruptError, NotFoundError, StorageError
+from aiaas_async.service import datasets as module
 from aiaas_async.service.datasets import PAGE_BYTES, Datasets
 from tests.data.build import BODY, columns, ring_of
 from tests.service.movement import HeldMove
@@ -99,6 +103,39 @@ async def test_a_job_that_comes_while_a_deletion_waits_for_its_turn_keeps_its_da
     await datasets.delete("one")
     with pytest.raises(NotFoundError):
         await datasets.source("one")
+
+
+async def test_what_a_client_that_went_away_left_to_be_stored_is_told_of_if_it_fails(
+    datasets: Datasets, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun, unheard = asyncio.Event(), list[dict[str, Any]]()
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: unheard.append(context))
+    free = threading.Event()
+
+    def fails(*_: Any) -> PutReport:
+        loop.call_soon_threadsafe(begun.set)
+        assert free.wait(10)
+        raise StorageError("no space left")
+
+    async def bodies() -> AsyncIterator[bytearray]:
+        yield bytearray()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(module, "put_body", fails)
+    putting = asyncio.create_task(datasets.put_stream("one", bodies(), lambda _: items(1)))
+    await begun.wait()
+    putting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await putting
+    left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    free.set()
+    await asyncio.wait(left)
+    del putting, left
+    gc.collect()
+    await asyncio.sleep(0)
+    assert not unheard
+    assert "items that a client left to be stored were not: no space left" in caplog.text
 
 
 async def pages(datasets: Datasets, name: str) -> list[list[str]]:

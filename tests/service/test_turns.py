@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from aiaas_async.errors import StorageError
+from aiaas_async.errors import StoppingError, StorageError
 from aiaas_async.service.turns import Turns
 
 
@@ -96,3 +96,10 @@ async def test_it_stops_when_what_waits_has_had_its_turn(turns: Turns) -> None:
     await stopping
     assert order == [2]
     await asyncio.gather(first, second)
+
+
+async def test_who_comes_after_it_has_stopped_is_told_so(turns: Turns) -> None:
+    await turns.stop()
+    for late in (turns.take("a", lambda: None), turns.beside(lambda: None)):
+        with pytest.raises(StoppingError, match="shutting down"):
+            await late
