@@ -76,7 +76,8 @@ class DatasetMethods(Surface):
         self, name: str, after: str | None = None, limit: int | None = None
     ) -> dict[str, Any]:
         """A page of items in the order of arrival: `keys`, `columns`, and `next` to go on from;
-        `item_pages` goes on by itself. Large items are fewer than `limit`: a page has 8 MiB."""
+        `item_pages` goes on by itself. Large items are fewer than `limit`: a page has a million
+        values."""
         where = path("datasets", name) + "/items"
         return _paged(unpack(await self._get(where, after=after, limit=limit)))
 
@@ -91,7 +92,7 @@ class DatasetMethods(Surface):
             yield page
 
     async def items_range(self, name: str, start: int, stop: int) -> dict[str, Any]:
-        """Items `start` to `stop` - 1 in the order of arrival, at most 10,000 and 8 MiB of them:
+        """Items `start` to `stop` - 1 in the order of arrival, at most 10,000 of a million values:
         `keys`, `columns`, and `next` to go on from with `items`."""
         where = path("datasets", name) + "/items"
         return _paged(unpack(await self._get(where, start=start, stop=stop)))

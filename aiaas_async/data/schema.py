@@ -37,9 +37,14 @@ class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return NUMPY[self.dtype]
 
     @property
+    def size(self) -> int:
+        """Numbers of one item's value."""
+        return math.prod(self.shape)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of one item's value."""
-        return math.prod(self.shape) * self.numpy.itemsize
+        return self.size * self.numpy.itemsize
 
 
 class DatasetSpec(msgspec.Struct, frozen=True):
@@ -55,6 +60,10 @@ class DatasetSpec(msgspec.Struct, frozen=True):
     @property
     def item_bytes(self) -> int:
         return sum(column.nbytes for column in self.columns.values())
+
+    @property
+    def item_values(self) -> int:
+        return sum(column.size for column in self.columns.values())
 
 
 class _Declaration(msgspec.Struct, forbid_unknown_fields=True):

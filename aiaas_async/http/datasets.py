@@ -72,7 +72,7 @@ async def post_items(request: web.Request) -> web.StreamResponse:
 async def get_items(request: web.Request) -> web.StreamResponse:
     """One item by ?key=; items ?start= to ?stop= in the order of arrival; else a page of up to
     ?limit= (100 where it is left out, 10,000 at most), after the `next` of an earlier one. No
-    answer has more than 8 MiB of values, unless one item does: the rest comes ?after= its
+    answer has more than a million values, unless one item does: the rest comes ?after= its
     `next`."""
     datasets, name = request.app[PLATFORM].datasets, request.match_info["name"]
     codec = answer_codec(request)

@@ -18,7 +18,7 @@ from aiaas_async.data.reports import PutReport
 from aiaas_async.data.schema import DatasetSpec
 from aiaas_async.errors import ConflictError, CorruptError, NotFoundError, StorageError
 from aiaas_async.service import datasets as module
-from aiaas_async.service.datasets import PAGE_BYTES, Datasets
+from aiaas_async.service.datasets import PAGE_VALUES, Datasets
 from tests.data.build import BODY, columns, ring_of
 from tests.service.movement import HeldMove
 from tests.service.test_turns import Held
@@ -139,12 +139,12 @@ async def test_what_a_client_that_went_away_left_to_be_stored_is_told_of_if_it_f
 
 
 async def pages(datasets: Datasets, name: str) -> list[list[str]]:
-    """The keys of all pages, none of which has more bytes than it may."""
+    """The keys of all pages, none of which has more values than it may."""
     found, after = list[list[str]](), None
     while after is not None or not found:
         page = await datasets.page(name, after, 10_000)
         keys, after = page["keys"], page["next"]
-        assert len(keys) == 1 or page["columns"]["x"].nbytes <= PAGE_BYTES
+        assert len(keys) == 1 or sum(a.size for a in page["columns"].values()) <= PAGE_VALUES
         found.append(keys)
     return found
 
@@ -152,20 +152,22 @@ async def pages(datasets: Datasets, name: str) -> list[list[str]]:
 async def test_a_page_of_large_items_is_full_before_its_limit_and_the_next_goes_on(
     datasets: Datasets,
 ) -> None:
-    await datasets.declare("large", {"columns": {"x": {"dtype": "uint8", "shape": [1 << 20]}}})
-    keys, x = [f"k{n}" for n in range(20)], np.zeros((20, 1 << 20), np.uint8)
-    await datasets.put("large", {"keys": keys, "columns": {"x": x}})
+    columns = {"x": {"dtype": "uint8", "shape": [100, 1000]}, "y": {"dtype": "bool", "shape": [9]}}
+    await datasets.declare("large", {"columns": columns})
+    keys, x = [f"k{n}" for n in range(20)], np.zeros((20, 100, 1000), np.uint8)
+    values = {"x": x, "y": np.zeros((20, 9), np.bool_)}
+    await datasets.put("large", {"keys": keys, "columns": values})
     found = await pages(datasets, "large")
     assert sum(found, []) == keys  # noqa: RUF017 - three lists
-    assert [len(each) for each in found] == [8, 8, 4]
+    assert [len(each) for each in found] == [9, 9, 2]
     part = await datasets.range("large", 2, 19)
-    assert part["keys"] == keys[2:10]
+    assert part["keys"] == keys[2:11]
     rest = await datasets.page("large", part["next"], 100)
-    assert rest["keys"] == keys[10:18]
+    assert rest["keys"] == keys[11:20]
 
 
 async def test_an_item_larger_than_a_page_is_a_page_of_its_own(datasets: Datasets) -> None:
-    size = PAGE_BYTES + 1
+    size = PAGE_VALUES + 1
     await datasets.declare("huge", {"columns": {"x": {"dtype": "uint8", "shape": [size]}}})
     x = np.zeros((2, size), np.uint8)
     await datasets.put("huge", {"keys": ["a", "b"], "columns": {"x": x}})
