@@ -100,14 +100,21 @@ class Library:
         ring, folder = self._ring, self._root / spec.id
         try:
             dataset = Dataset.create(folder, spec, ring)
-            with self._lock:
-                if self._ring is not ring:  # a node came or went meanwhile
-                    dataset.rebalance(self._ring)
-                self._entries[spec.name] = _Entry(spec, dataset)
+            while (now := self._entered(dataset, ring)) is not ring:
+                dataset.rebalance(now)
+                ring = now
         except BaseException:
             layouts.remove(folder)  # or a restart would find what nobody was told of
             raise
         return dataset
+
+    def _entered(self, dataset: Dataset, ring: Ring) -> Ring:
+        """Enter a new data set that `ring` has placed, unless a node came or went meanwhile; the
+        ring as it is now."""
+        with self._lock:
+            if self._ring is ring:  # or else nobody would let it follow
+                self._entries[dataset.spec.name] = _Entry(dataset.spec, dataset)
+            return self._ring
 
     def opened(self, name: str) -> Dataset | None:
         """The data set, if it is open. Does not block."""

@@ -13,6 +13,7 @@ import pytest
 from aiaas_async.data.dataset import Dataset
 from aiaas_async.data.library import Library
 from aiaas_async.data.move import prepare_move
+from aiaas_async.data.schema import DatasetSpec
 from aiaas_async.errors import ConflictError, CorruptError, StorageError
 from aiaas_async.ring.hashring import Ring
 from tests.data.build import BODY, columns, content, ring_of
@@ -176,6 +177,31 @@ def test_one_that_is_opened_while_the_ring_changes_follows_it(
 
     monkeypatch.setattr(Dataset, "open", late)
     assert nodes_of(library.get("old")) == JOINED
+
+
+def test_one_that_is_created_while_the_ring_changes_follows_it_and_others_are_looked_at_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library, made, rebalance = Library(tmp_path, ring_of(1)), Dataset.create, Dataset.rebalance
+    rings = [ring_of(2), ring_of(3)]
+
+    def late(folder: Path, spec: DatasetSpec, ring: Ring) -> Dataset:
+        library._ring = rings.pop(0)
+        return made(folder, spec, ring)
+
+    def moves(dataset: Dataset, ring: Ring) -> int:
+        assert threads.submit(library.specs).result(5) == []
+        if rings:
+            library._ring = rings.pop(0)
+        return rebalance(dataset, ring)
+
+    monkeypatch.setattr(Dataset, "create", late)
+    monkeypatch.setattr(Dataset, "rebalance", moves)
+    with ThreadPoolExecutor(1) as threads:
+        dataset, created = library.declare("new", BODY)
+    assert created
+    assert library.get("new") is dataset
+    assert dataset.placement()["nodes"].keys() == JOINED
 
 
 def full(*_: object) -> None:
