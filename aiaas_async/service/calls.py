@@ -26,6 +26,7 @@ from aiaas_async.schedule.origin import A_CALL, SHADOW, Origin
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.deployments import Deployments
 from aiaas_async.service.models import Models
+from aiaas_async.service.ownthreads import OwnThreads
 from aiaas_async.service.seating import Seating
 from aiaas_async.service.sequences import Sequences, sequence_of
 from aiaas_async.service.statistics import VersionStatistics
@@ -78,7 +79,7 @@ class Calls:
     ) -> None:
         self._models, self._cluster, self._deployments = models, cluster, deployments
         self._tracing = tracing
-        self.shadows, self._reading = Shadows(), asyncio.Lock()
+        self.shadows, self._reading = Shadows(), OwnThreads("long inputs")
         seating = Seating(cluster, deployments)
         self._streams, self.sequences = Streams(seating), Sequences(seating)
 
@@ -116,8 +117,11 @@ class Calls:
 
     async def _in_thread(self, read: Callable[[], T]) -> T:
         """What `read` makes of inputs; one at a time, since only a mailbox counts their bytes."""
-        async with self._reading:
-            return await asyncio.to_thread(read)
+        return await self._reading.do(read)
+
+    async def stop(self) -> None:
+        await self.shadows.stop()
+        await self._reading.stop()
 
     def _ask(
         self, request: CallRequest, message: Call, deadline: float

@@ -42,6 +42,7 @@ from aiaas_async.registry.writer import RegistryWriter
 from aiaas_async.runtimes.base import Artifact
 from aiaas_async.runtimes.layers import network_of
 from aiaas_async.service.cluster import Cluster
+from aiaas_async.service.ownthreads import OwnThreads
 from aiaas_async.service.statistics import CallStatistics
 
 logger = logging.getLogger(__name__)
@@ -77,7 +78,8 @@ class Models:
         self._batching = batching
         self._batching_of: dict[str, BatchLimits] = {}
         self._servables: dict[ModelRef, tuple[VersionRecord, Servable]] = {}
-        self._matching = asyncio.Lock()  # one thread: several would keep the loop from its turns
+        # One thread: several would keep the loop from its turns.
+        self._matching = OwnThreads("queries over many versions")
         self.statistics = CallStatistics()
         # Who else holds on to a version: each says why it may not go, or None.
         self.users: list[Callable[[ModelRef], str | None]] = []
@@ -148,12 +150,12 @@ class Models:
         return msgspec.convert(answer.facts, Inspected)
 
     async def discover(self, query: Query) -> Matches:
-        """Raises `NoMatchError`, which says why each near miss failed."""
+        """Raises `NoMatchError`, which says why each near miss failed; `OverloadedError` when too
+        many look among too many."""
         catalog = self.catalog
         if candidates(catalog, query) <= MATCHED_AT_ONCE:
             return match(catalog, query)
-        async with self._matching:
-            return await asyncio.to_thread(match, catalog, query)
+        return await self._matching.do(partial(match, catalog, query))
 
     async def path_of(self, entry: FileEntry) -> Path:
         """Where the bytes of a version's file lie. Raises `CorruptError` if they were damaged."""
@@ -341,6 +343,9 @@ class Models:
         return ArtifactFiles(
             metadata.runtime, files, metadata.graph, metadata.inputs, metadata.outputs
         )
+
+    async def stop(self) -> None:
+        await self._matching.stop()
 
     async def check_all(self) -> None:
         """Examine every committed version's files, one after the other."""

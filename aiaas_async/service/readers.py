@@ -19,6 +19,7 @@ from aiaas_async.compute.jobs import WITHOUT_INPUTS, ReadInfer, ReadJson, WriteJ
 from aiaas_async.compute.slots import JOBS_UNDER_WAY
 from aiaas_async.errors import OverloadedError, StoppingError, WorkerDiedError
 from aiaas_async.node.seat import WorkerSeat
+from aiaas_async.service.ownthreads import OwnThreads
 from aiaas_async.wire.longjson import put_together, write_arrays
 from aiaas_async.wire.open_inference import InferRequest, Model
 
@@ -58,7 +59,7 @@ class Readers:
     def __init__(self, source: WorkerSource, count: int) -> None:
         self._source, self._count = source, count
         self._desks: list[_Desk] = []
-        self._opening, self._thread = asyncio.Lock(), asyncio.Lock()
+        self._opening, self._thread = asyncio.Lock(), OwnThreads("long bodies")
         self._stopped = False
 
     async def read_json(self, body: Sequence[bytes], *, tensors: bool = True) -> Any:
@@ -92,9 +93,9 @@ class Readers:
 
     async def in_thread(self, read: Callable[[], T]) -> T:
         """What `read` gives: a body that is long, but for the most part no JSON. One at a time,
-        since nobody counts the bytes that are made of it."""
-        async with self._thread:
-            return await asyncio.to_thread(read)
+        since nobody counts the bytes that are made of it. Raises `OverloadedError` when it has no
+        turn in time."""
+        return await self._thread.do(read)
 
     async def _do(self, job: _Job, arrays: Sequence[Pieces], time_s: float) -> Answer:
         """Within `time_s` seconds. Raises `OverloadedError`."""
@@ -143,6 +144,7 @@ class Readers:
         self._stopped = True
         async with self._opening:
             await asyncio.gather(*(desk.seat.vacate(0.0) for desk in self._desks))
+        await self._thread.stop()
 
 
 def _seen(job: asyncio.Future[Answer]) -> None:

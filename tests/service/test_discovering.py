@@ -19,6 +19,7 @@ from aiaas_async.service import models as models_module
 from aiaas_async.service.models import MATCHED_AT_ONCE, Models
 from tests.registry.build import add_ready
 from tests.service.conftest import Start
+from tests.service.held import Held
 
 
 class Threads:
@@ -67,6 +68,22 @@ async def test_many_versions_are_matched_beside_the_loop_one_query_at_a_time(
     assert len(threads.used) == 3
     assert threading.main_thread() not in threads.used
     assert threads.at_once == 1
+
+
+async def test_it_is_one_at_a_time_though_those_who_asked_go_away(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held()
+    monkeypatch.setattr(models_module, "match", lambda *_: held())
+    first = asyncio.create_task(models.discover(Query.parse({"version": ">=1.0"})))
+    await held.is_begun()
+    first.cancel()
+    second = asyncio.create_task(models.discover(Query.parse({"version": ">=1.0"})))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    held.free.set()
+    await asyncio.wait([first, second])
+    assert held.most == 1
 
 
 @pytest.mark.parametrize("query", [{"tags": ["none"]}, {"name": "m-1"}])

@@ -14,6 +14,7 @@ from aiaas_async.errors import OverloadedError
 from aiaas_async.service import readers
 from aiaas_async.service.readers import Readers
 from tests.node.fakes import FakeSource
+from tests.service.held import Held
 
 BODY = [b"[1, ", b"2, 3]"]
 
@@ -90,3 +91,20 @@ async def test_a_body_that_takes_too_long_is_not_read_again(
     with pytest.raises(OverloadedError, match="not read in time"):
         await reading.read_json(BODY)
     assert len(source.workers) == 1
+
+
+async def test_long_bodies_are_read_one_at_a_time_though_those_who_sent_them_hang_up(
+    reading: Readers,
+) -> None:
+    held = Held()
+    first = asyncio.create_task(reading.in_thread(held))
+    await held.is_begun()
+    first.cancel()
+    second = asyncio.create_task(reading.in_thread(held))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not first.done()  # so that its bytes are counted as long as they lie here
+    held.free.set()
+    assert await second == 7
+    assert held.most == 1
+    assert first.cancelled()
