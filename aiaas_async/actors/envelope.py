@@ -16,6 +16,13 @@ M = TypeVar("M")
 R = TypeVar("R")
 
 
+def expired() -> DeadlineError:
+    """What one is told whose deadline passed."""
+    return DeadlineError(
+        "not answered within the time this request allowed; raise timeout_ms or lower the load"
+    )
+
+
 class Envelope(Generic[M, R]):
     """`cost` is the message's size in bytes, as the mailbox counts it. `enqueued_at` is of the
     loop's clock, which uvloop reads in milliseconds; `arrived` is of `time.perf_counter`, for
@@ -62,12 +69,7 @@ class Envelope(Generic[M, R]):
 
     def expire(self) -> None:
         """Answer that the deadline passed; the work is dropped where it is next looked at."""
-        self.fail(
-            DeadlineError(
-                "not answered within the time this request allowed; "
-                "raise timeout_ms or lower the load"
-            )
-        )
+        self.fail(expired())
 
     def answer(self, result: R) -> None:
         if not self.reply.done():

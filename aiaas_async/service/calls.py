@@ -11,10 +11,11 @@ import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, get_args
 
 import msgspec
 
+from aiaas_async.actors.envelope import expired
 from aiaas_async.compute.frames import Array
 from aiaas_async.discovery.match import by_inputs
 from aiaas_async.errors import AmbiguousError, InvalidError
@@ -34,13 +35,14 @@ from aiaas_async.service.streams import Part, Streams
 from aiaas_async.service.traffic import Shadows, choose
 from aiaas_async.wire.arrays import Batch, check_batch, read_array, read_inputs, squeeze
 from aiaas_async.wire.unread import UnreadError
-from aiaas_async.wire.weight import takes_long
+from aiaas_async.wire.weight import LARGE, takes_long
 
 if TYPE_CHECKING:
     from aiaas_async.service.tracing import Tracing
 
 T = TypeVar("T")
 Wrt = Literal["nothing", "inputs", "parameters", "both"]
+_THREADS: Final = 2  # of long inputs each is read in milliseconds
 
 
 class CallRequest(msgspec.Struct, frozen=True, gc=False):
@@ -79,7 +81,8 @@ class Calls:
     ) -> None:
         self._models, self._cluster, self._deployments = models, cluster, deployments
         self._tracing = tracing
-        self.shadows, self._reading = Shadows(), OwnThreads("long inputs")
+        self.shadows = Shadows()
+        self._long, self._large = OwnThreads("long inputs", _THREADS), OwnThreads("large inputs")
         seating = Seating(cluster, deployments)
         self._streams, self.sequences = Streams(seating), Sequences(seating)
 
@@ -95,7 +98,9 @@ class Calls:
             shadow = None if alias is None or servable.stateful else alias.traffic.shadow
             lazily = shadow is None and self._goes_to_a_node(servable)
             if takes_long(request.inputs, servable.inputs):
-                batch, message = await self._in_thread(partial(_read, servable, request))
+                large = takes_long(request.inputs, servable.inputs, LARGE)
+                read = partial(_read, servable, request)
+                batch, message = await self._in_thread(read, deadline, large=large)
             else:
                 batch, message = _read(servable, request, lazily=lazily)
             if alias is not None and shadow is not None:
@@ -115,13 +120,19 @@ class Calls:
             self._tracing.call(result, answer.model, answer.version, computed)
         return answer
 
-    async def _in_thread(self, read: Callable[[], T]) -> T:
-        """What `read` makes of inputs; one at a time, since only a mailbox counts their bytes."""
-        return await self._reading.do(read)
+    async def _in_thread(self, read: Callable[[], T], deadline: float, *, large: bool) -> T:
+        """What `read` makes of inputs; large ones one at a time, since only a mailbox counts their
+        bytes, and others wait for none of those. Raises `DeadlineError`."""
+        threads = self._large if large else self._long
+        try:
+            return await threads.do_by(deadline, read)
+        except TimeoutError:
+            raise expired() from None
 
     async def stop(self) -> None:
         await self.shadows.stop()
-        await self._reading.stop()
+        await self._long.stop()
+        await self._large.stop()
 
     def _ask(
         self, request: CallRequest, message: Call, deadline: float
@@ -253,7 +264,10 @@ class Calls:
         read = partial(_read_pairs, servable, inputs, targets)
         unknown = list(map(TensorSpec, targets))
         if takes_long(inputs, servable.inputs) or takes_long(targets, unknown):
-            arrays = await self._in_thread(read)
+            large = takes_long(inputs, servable.inputs, LARGE) or takes_long(
+                targets, unknown, LARGE
+            )
+            arrays = await self._in_thread(read, deadline, large=large)
         else:
             arrays = read()
         message = Differentiation(servable, arrays, wrt, _text(body, "loss"), _text(body, "output"))

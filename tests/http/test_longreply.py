@@ -15,7 +15,7 @@ from aiaas_async.compute.jobs import Job, WriteJson
 from aiaas_async.wire.codecs import JSON, MSGPACK
 from aiaas_async.wire.longjson import MANY
 from aiaas_async.wire.tensors import pack_strings
-from aiaas_async.wire.weight import MADE_BYTES
+from aiaas_async.wire.weight import HALVES_BYTES
 from tests.http.api import Api
 from tests.http.conftest import Served
 from tests.http.echo import RUNTIMES, echo
@@ -150,11 +150,11 @@ async def test_gradients_too(served: Served, written: list[Job]) -> None:
     assert len(written) == 1
 
 
-@pytest.mark.parametrize("count", [1000, MADE_BYTES // 4])
+@pytest.mark.parametrize("count", [1000, HALVES_BYTES // 4])
 async def test_the_loss_is_the_same_however_long_the_inputs(served: Served, count: int) -> None:
     await commit_doubler(served.api)
     ones = np.ones((count // 4 + 1, 4), np.uint8)
-    body = {"inputs": {"x": ones}, "targets": {"doubled": ones.astype(np.float16)}, "loss": "mse"}
+    body = {"inputs": {"x": ones.astype(np.float16)}, "targets": {"doubled": ones}, "loss": "mse"}
     api = served.speaking(MSGPACK)
     reply = await succeed(api.post(V.format("doubler") + "/loss", body))
     assert reply.value["loss"] == 1.0
