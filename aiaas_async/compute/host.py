@@ -114,8 +114,8 @@ class Host:
                 yield from self._train_part(job)
             case ReadJson() | ReadInfer():
                 yield _read(job, arrays["body"].data)
-            case WriteJson():
-                texts = write_arrays(arrays)
+            case WriteJson(words):
+                texts = write_arrays(arrays, words)
                 yield Part(arrays={n: np.frombuffer(text, np.uint8) for n, text in texts.items()})
 
     def _train(self, job: Train) -> Iterator[Part]:

@@ -12,6 +12,7 @@ import msgspec
 
 from aiaas_async.data.schema import Column
 from aiaas_async.messages import TensorSpec
+from aiaas_async.wire.nonfinite import OUTPUT, Words
 
 
 class ArrayMeta(msgspec.Struct, frozen=True, array_like=True):
@@ -177,7 +178,10 @@ class ReadInfer(msgspec.Struct, frozen=True, tag="read_infer"):
 
 
 class WriteJson(msgspec.Struct, frozen=True, tag="write_json"):
-    """Write each array as JSON: the answer's arrays are the bytes, under the same names."""
+    """Write each array as JSON: the answer's arrays are the bytes, under the same names. What JSON
+    has no form of is refused in such `words`."""
+
+    words: Words = OUTPUT
 
 
 Job = (

@@ -21,6 +21,7 @@ from aiaas_async.errors import OverloadedError, StoppingError, WorkerDiedError
 from aiaas_async.node.seat import WorkerSeat
 from aiaas_async.service.ownthreads import OwnThreads
 from aiaas_async.wire.longjson import put_together, write_arrays
+from aiaas_async.wire.nonfinite import OUTPUT, Words
 from aiaas_async.wire.open_inference import InferRequest, Model
 
 # At a reader, the one that it reads included.
@@ -81,14 +82,16 @@ class Readers:
         rest = msgspec.msgpack.decode(inputs.pop(WITHOUT_INPUTS).tobytes(), type=InferRequest)
         return msgspec.structs.replace(rest, inputs=inputs)
 
-    async def write_json(self, arrays: Mapping[str, Array]) -> dict[str, msgspec.Raw]:
-        """Each of `arrays`, outputs by name, as JSON has it. Raises `InputError` for what it has no
-        form of. An answer that is computed is not lost to readers busy
-        with the bodies of others: then a thread writes it."""
+    async def write_json(
+        self, arrays: Mapping[str, Array], words: Words = OUTPUT
+    ) -> dict[str, msgspec.Raw]:
+        """Each of `arrays`, by name, as JSON has it. Raises `InputError`, in such `words`, for what
+        it has no form of. An answer that is computed is not lost to readers busy with the bodies of
+        others: then a thread writes it."""
         try:
-            answer = await self._do(WriteJson(), whole(arrays), WRITING_PATIENCE_S)
+            answer = await self._do(WriteJson(words), whole(arrays), WRITING_PATIENCE_S)
         except OverloadedError:
-            return await asyncio.to_thread(_written, arrays)
+            return await asyncio.to_thread(_written, arrays, words)
         return {name: msgspec.Raw(text.data) for name, text in answer.arrays.items()}
 
     async def in_thread(self, read: Callable[[], T]) -> T:
@@ -153,8 +156,8 @@ def _seen(job: asyncio.Future[Answer]) -> None:
         job.exception()
 
 
-def _written(arrays: Mapping[str, Array]) -> dict[str, msgspec.Raw]:
-    return {name: msgspec.Raw(text) for name, text in write_arrays(arrays).items()}
+def _written(arrays: Mapping[str, Array], words: Words) -> dict[str, msgspec.Raw]:
+    return {name: msgspec.Raw(text) for name, text in write_arrays(arrays, words).items()}
 
 
 def _whole(body: Sequence[bytes]) -> list[Pieces]:

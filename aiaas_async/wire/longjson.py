@@ -17,7 +17,7 @@ import numpy as np
 from aiaas_async.errors import TooLargeError
 from aiaas_async.wire.codecs import decode_json, encode_json
 from aiaas_async.wire.longlists import LongList, cut_out, find_lists, stood_in
-from aiaas_async.wire.nonfinite import check_output
+from aiaas_async.wire.nonfinite import OUTPUT, Words, check_finite
 from aiaas_async.wire.numerals import decode
 from aiaas_async.wire.tensors import Array
 
@@ -76,25 +76,28 @@ def numbers_in(value: Any, place: str = "") -> Iterator[tuple[str, Array | np.ge
         yield place, np.float64(value)
 
 
-def long_arrays(numbers: Mapping[str, Array | np.generic]) -> dict[str, Array]:
-    """The arrays among `numbers`, outputs by name, if writing them takes milliseconds.
+def long_arrays(
+    numbers: Mapping[str, Array | np.generic], words: Words = OUTPUT
+) -> dict[str, Array]:
+    """The arrays among `numbers`, by name, if writing them takes milliseconds.
 
-    Raises `InputError` for what JSON has no form of; of long arrays, writing them does."""
+    Raises `InputError`, in such `words`, for what JSON has no form of; of long arrays, writing
+    them does."""
     size = 0
     for each in numbers.values():
         size += each.size
     long = {n: a for n, a in numbers.items() if isinstance(a, np.ndarray)} if size > MANY else {}
     for name, each in numbers.items():
         if name not in long:
-            check_output(each, name)
+            check_finite(each, name, words)
     return long
 
 
-def write_arrays(arrays: Mapping[str, Array]) -> dict[str, bytes]:
-    """Each of `arrays`, outputs by name, as JSON has it. Raises `InputError` for what it has no
-    form of."""
+def write_arrays(arrays: Mapping[str, Array], words: Words = OUTPUT) -> dict[str, bytes]:
+    """Each of `arrays`, by name, as JSON has it. Raises `InputError`, in such `words`, for what it
+    has no form of."""
     for name, array in arrays.items():
-        check_output(array, name)
+        check_finite(array, name, words)
     return {name: encode_json(array) for name, array in arrays.items()}
 
 

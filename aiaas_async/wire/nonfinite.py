@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 
 from aiaas_async.errors import InputError
@@ -14,8 +15,21 @@ from aiaas_async.errors import InputError
 _FEW: Final = 32
 
 
-def check_output(array: np.ndarray[Any, Any] | np.generic, name: str) -> None:
-    """Raise `InputError` for an output that JSON has no form of."""
+class Words(msgspec.Struct, frozen=True):
+    """What is refused, and what to ask for instead."""
+
+    noun: str
+    advice: str
+
+
+OUTPUT: Final = Words("output", "ask for binary tensors or MessagePack")
+VALUE: Final = Words("value", "ask for MessagePack")  # where there are no binary tensors
+
+
+def check_finite(
+    array: np.ndarray[Any, Any] | np.generic, name: str, words: Words = OUTPUT
+) -> None:
+    """Raise `InputError`, in such `words`, for numbers that JSON has no form of."""
     if array.dtype.kind != "f":
         return
     # Half of what the next takes for one number; a sum may overflow, and then proves nothing.
@@ -27,6 +41,6 @@ def check_output(array: np.ndarray[Any, Any] | np.generic, name: str) -> None:
     place = np.unravel_index(np.argmin(finite), finite.shape)
     where = f" at {[int(index) for index in place]}" if place else ""
     raise InputError(
-        f"output '{name}' holds {np.asarray(array)[place]}{where}, and JSON has no such number; "
-        "ask for binary tensors or MessagePack"
+        f"{words.noun} '{name}' holds {np.asarray(array)[place]}{where}, and JSON has no such "
+        f"number; {words.advice}"
     )

@@ -22,7 +22,7 @@ from aiaas_async.messages import MAX_DIMENSIONS, TensorSpec
 from aiaas_async.names import clip
 from aiaas_async.wire import lists
 from aiaas_async.wire.jsonnumbers import read_floats
-from aiaas_async.wire.nonfinite import check_output
+from aiaas_async.wire.nonfinite import check_finite
 from aiaas_async.wire.numerals import decode
 from aiaas_async.wire.tensors import text_array
 
@@ -270,7 +270,7 @@ def to_json(array: Array, name: str) -> list[Any]:
             "sending FP16 data via JSON is not supported. Please use the binary data format for "
             "output"
         )
-    check_output(array, name)
+    check_finite(array, name)
     flat: list[Any] = array.ravel().tolist()
     return flat
 

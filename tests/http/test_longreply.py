@@ -204,3 +204,20 @@ async def test_one_long_item_too(served: Served, written: list[Job]) -> None:
     item = (await api.get("/datasets/d/items?key=k")).value
     assert item == {"key": "k", "columns": {"x": x, "y": 7}}
     assert len(written) == 1
+
+
+@pytest.mark.parametrize("width", [4, MANY + 1])
+async def test_what_json_has_no_form_of_is_refused_as_a_value_of_the_data_set(
+    served: Served, width: int
+) -> None:
+    api, column = served.speaking(MSGPACK), {"dtype": "float32", "shape": [width]}
+    await succeed(api.put("/datasets/d", {"columns": {"x": column}}))
+    x = np.zeros((2, width), np.float32)
+    x[1, 2] = np.nan
+    await succeed(api.post("/datasets/d/items", {"keys": ["a", "b"], "columns": {"x": x}}))
+    said = "value 'columns/x' holds nan at [{}], and JSON has no such number; ask for MessagePack"
+    for query, at in (("key=b", "2"), ("limit=2", "1, 2"), ("start=0&stop=2", "1, 2")):
+        await succeed(api.get(f"/datasets/d/items?{query}"))
+        reply = await served.api.get(f"/datasets/d/items?{query}")
+        assert (reply.status, reply.code) == (422, "invalid_input")
+        assert reply.detail == said.format(at)

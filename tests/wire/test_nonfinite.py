@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as npst
 
 from aiaas_async.errors import InputError
 from aiaas_async.wire.longjson import MANY, long_arrays, numbers_in, write_arrays
-from aiaas_async.wire.nonfinite import check_output
+from aiaas_async.wire.nonfinite import VALUE, check_finite
 
 ALL = "; ask for binary tensors or MessagePack"
 
@@ -24,10 +24,10 @@ def test_what_json_has_no_form_of_is_refused_by_its_place(
     size: int, value: float, said: str, dtype: type
 ) -> None:
     array: np.ndarray[Any, Any] = np.zeros((2, size), dtype)
-    check_output(array, "y")
+    check_finite(array, "y")
     array[1, size - 1] = value
     with pytest.raises(InputError) as caught:
-        check_output(array, "y")
+        check_finite(array, "y")
     expected = f"output 'y' holds {said} at [1, {size - 1}], and JSON has no such number{ALL}"
     assert caught.value.message == expected
 
@@ -35,7 +35,7 @@ def test_what_json_has_no_form_of_is_refused_by_its_place(
 @given(npst.arrays(np.float64, st.integers(0, 40), elements=st.floats()))
 def test_only_finite_numbers_pass(array: np.ndarray[Any, Any]) -> None:
     try:
-        check_output(array, "y")
+        check_finite(array, "y")
     except InputError:
         assert not np.isfinite(array).all()
     else:
@@ -44,11 +44,11 @@ def test_only_finite_numbers_pass(array: np.ndarray[Any, Any]) -> None:
 
 @pytest.mark.parametrize("array", [np.array([7]), np.array(["nan"]), np.array([True]), np.zeros(0)])
 def test_what_is_no_fraction_passes(array: np.ndarray[Any, Any]) -> None:
-    check_output(array, "y")
+    check_finite(array, "y")
 
 
 def test_numbers_that_overflow_only_together_pass() -> None:
-    check_output(np.full(9, np.finfo(np.float64).max), "y")
+    check_finite(np.full(9, np.finfo(np.float64).max), "y")
 
 
 def test_single_numbers_are_looked_at_too() -> None:
@@ -67,3 +67,11 @@ def test_long_arrays_are_looked_at_when_they_are_written() -> None:
     assert long_arrays({"y": array}).keys() == {"y"}
     with pytest.raises(InputError, match=rf"^output 'y' holds nan at \[{MANY}\], and JSON"):
         write_arrays({"y": array})
+
+
+def test_what_is_no_output_is_not_called_one() -> None:
+    said = r"^value 'y' holds inf(| at \[0\]), and JSON has no such number; ask for MessagePack$"
+    with pytest.raises(InputError, match=said):
+        long_arrays({"y": np.float64("inf")}, VALUE)
+    with pytest.raises(InputError, match=said):
+        write_arrays({"y": np.array([np.inf])}, VALUE)
