@@ -98,9 +98,7 @@ class Calls:
             shadow = None if alias is None or servable.stateful else alias.traffic.shadow
             lazily = shadow is None and self._goes_to_a_node(servable)
             if takes_long(request.inputs, servable.inputs):
-                large = takes_long(request.inputs, servable.inputs, LARGE)
-                read = partial(_read, servable, request)
-                batch, message = await self._in_thread(read, deadline, large=large)
+                batch, message = await self._read_long(servable, request, deadline)
             else:
                 batch, message = _read(servable, request, lazily=lazily)
             if alias is not None and shadow is not None:
@@ -119,6 +117,13 @@ class Calls:
         if self._tracing is not None:
             self._tracing.call(result, answer.model, answer.version, computed)
         return answer
+
+    async def _read_long(
+        self, servable: Servable, request: CallRequest, deadline: float
+    ) -> tuple[Batch, Call]:
+        """What `_read` gives, where that takes long. Raises `DeadlineError`."""
+        large = takes_long(request.inputs, servable.inputs, LARGE)
+        return await self._in_thread(partial(_read, servable, request), deadline, large=large)
 
     async def _in_thread(self, read: Callable[[], T], deadline: float, *, large: bool) -> T:
         """What `read` makes of inputs; large ones one at a time, since only a mailbox counts their
@@ -163,8 +168,12 @@ class Calls:
         deadline = asyncio.get_running_loop().time() + request.timeout_s
         record = self._resolve(request, self._alias_of(request))
         try:
-            _, message = _read(await self._models.servable(record), request)
-            _check_parts(message.servable)
+            servable = await self._models.servable(record)
+            _check_parts(servable)
+            if takes_long(request.inputs, servable.inputs):
+                _, message = await self._read_long(servable, request, deadline)
+            else:
+                _, message = _read(servable, request)
         except BaseException as error:
             self._models.statistics.of(record.ref).failed(error, time.perf_counter_ns() - started)
             raise

@@ -94,3 +94,20 @@ async def test_so_are_the_inputs_of_a_loss(platform: Platform, held: Held) -> No
     held.free.set()
     await giant
     assert held.most == 1
+
+
+async def test_so_are_those_of_an_answer_in_parts(platform: Platform, held: Held) -> None:
+    def stream(x: Any, timeout_s: float) -> Any:
+        return platform.calls.stream(CallRequest({"x": x}, "doubler", timeout_s=timeout_s))
+
+    giant = asyncio.create_task(stream(GIANT, 30.0))
+    await held.is_begun()
+    _, parts = await stream(LONG, 30.0)
+    (part,) = [part async for part in parts]
+    assert len(part["doubled"]) == len(LONG)
+    with pytest.raises(DeadlineError, match="not answered within"):
+        await stream(GIANT, 0.0)
+    held.free.set()
+    _, parts = await giant
+    await parts.aclose()
+    assert held.most == 1
