@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
 from typing import Any, TypeVar
 
 logger = logging.getLogger(__name__)
@@ -26,6 +28,18 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
         return task.result()
     _tell(task)
     raise cancelled
+
+
+async def to_its_end_in(threads: Executor, work: Callable[[], T]) -> T:
+    """What `work` returns, done by one of `threads` in the caller's context; it is handed over
+    before anything is awaited."""
+    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+    done = loop.run_in_executor(threads, context.run, work)
+
+    async def ended() -> T:
+        return await done
+
+    return await to_its_end(ended())
 
 
 def _tell(task: asyncio.Task[Any]) -> None:

@@ -8,12 +8,11 @@ body among it, is so until then, and no other takes the place meanwhile.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
-from aiaas_async.actors.unbroken import to_its_end
+from aiaas_async.actors.unbroken import to_its_end_in
 from aiaas_async.errors import OverloadedError, StoppingError
 
 T = TypeVar("T")
@@ -49,13 +48,9 @@ class OwnThreads:
         try:
             if self._stopped:
                 raise StoppingError("shutting down", retry_after=5.0)
-            return await to_its_end(self._run(work))
+            return await to_its_end_in(self._threads, work)
         finally:
             self._places.release()
-
-    async def _run(self, work: Callable[[], T]) -> T:
-        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
-        return await loop.run_in_executor(self._threads, context.run, work)
 
     async def stop(self) -> None:
         """When what waits has had its turn."""

@@ -8,7 +8,6 @@ those who read have the others.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -16,7 +15,7 @@ from functools import partial
 from typing import Final, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
-from aiaas_async.actors.unbroken import to_its_end
+from aiaas_async.actors.unbroken import to_its_end_in
 from aiaas_async.errors import StoppingError
 
 P = ParamSpec("P")
@@ -52,13 +51,9 @@ class Turns:
     async def beside(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`work` in a thread, whatever else is done meanwhile; once begun it comes to its end.
         Raises `StoppingError` after `stop`."""
-        return await to_its_end(self._run(partial(work, *args, **kwargs)))
-
-    async def _run(self, work: Callable[[], T]) -> T:
         if self._stopped:
             raise StoppingError("data sets are opened and changed no more: shutting down")
-        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
-        return await loop.run_in_executor(self._threads, context.run, work)
+        return await to_its_end_in(self._threads, partial(work, *args, **kwargs))
 
     async def stop(self) -> None:
         """When what waits has had its turn."""

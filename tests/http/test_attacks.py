@@ -152,7 +152,7 @@ def infer_of(model: str, datatype: str, count: int, data: bytes) -> tuple[str, s
     return f"/v2/models/{model}/infer", f"{HEADER_LENGTH}: {len(head)}", head + data
 
 
-STALL_MS = 16
+STALL_MS = 32  # with other work on the cores 20 were seen; unread in the loop they took 60 to 155
 TEXTS = 131_072
 TEXT = (100).to_bytes(4, "little") + b"a" * 100
 # Bodies of 20 MiB at most, and how many values each gives its model.
