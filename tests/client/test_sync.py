@@ -8,7 +8,7 @@ import inspect
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -180,7 +180,16 @@ def waiting(arrived: asyncio.Event, gone: asyncio.Event) -> Any:
     return wait
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Python's own answer to it: what a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.real
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_cancels_the_request_and_the_client_goes_on() -> None:
     """The server runs in a thread here: signals go to the main one."""
     portal = Portal()
