@@ -8,8 +8,35 @@ from typing import Any
 import pytest
 
 from aiaas_async.errors import ConflictError, OverloadedError
+from aiaas_async.jobs.board import Running
+from aiaas_async.service.platform import Platform
 from tests.service.conftest import Start
 from tests.service.test_batch import begin, check, over, prepare
+
+
+class HeldSave:
+    """The board saves, or is `refused` to, when the test says so."""
+
+    def __init__(
+        self, platform: Platform, monkeypatch: pytest.MonkeyPatch, *, refused: bool = False
+    ) -> None:
+        self.free, self._reached = asyncio.Event(), asyncio.Event()
+        self._platform, save = platform, platform.jobs._save
+
+        async def held(records: Any, forgotten: Any) -> None:
+            self._reached.set()
+            await self.free.wait()
+            if refused:
+                raise OverloadedError("changes wait for the disk already")
+            await save(records, forgotten)
+
+        monkeypatch.setattr(platform.jobs, "_save", held)
+
+    async def begun(self) -> asyncio.Task[Running]:
+        """A job that is being accepted."""
+        asking = asyncio.create_task(begin(self._platform))
+        await self._reached.wait()
+        return asking
 
 
 @pytest.mark.parametrize("refused", [False, True])
@@ -18,21 +45,11 @@ async def test_a_client_that_goes_away_while_its_job_is_saved_leaves_all_or_noth
 ) -> None:
     async with start() as platform:
         values = await prepare(platform, 20)
-        saving, saved, save = asyncio.Event(), asyncio.Event(), platform.jobs._save
-
-        async def slow(records: Any, forgotten: Any) -> None:
-            saving.set()
-            await saved.wait()
-            if refused:
-                raise OverloadedError("changes wait for the disk already")
-            await save(records, forgotten)
-
-        monkeypatch.setattr(platform.jobs, "_save", slow)
-        asking = asyncio.create_task(begin(platform))
-        await saving.wait()
+        saving = HeldSave(platform, monkeypatch, refused=refused)
+        asking = await saving.begun()
         asking.cancel()
         await asyncio.wait([asking])
-        saved.set()
+        saving.free.set()
         await platform.jobs.accepting.settle(20)
         if refused:
             assert platform.jobs.all() == []
@@ -49,20 +66,12 @@ async def test_what_a_job_that_is_being_accepted_reads_and_writes_is_not_deleted
 ) -> None:
     async with start() as platform:
         values = await prepare(platform, 20)
-        saving, saved, save = asyncio.Event(), asyncio.Event(), platform.jobs._save
-
-        async def slow(records: Any, forgotten: Any) -> None:
-            saving.set()
-            await saved.wait()
-            await save(records, forgotten)
-
-        monkeypatch.setattr(platform.jobs, "_save", slow)
-        asking = asyncio.create_task(begin(platform))
-        await saving.wait()
+        saving = HeldSave(platform, monkeypatch)
+        asking = await saving.begun()
         said = f"data set {name} is in use by a batch job that is being accepted"
         with pytest.raises(ConflictError, match=said):
             await platform.datasets.delete(name)
-        saved.set()
+        saving.free.set()
         await over(await asking)
         await check(platform, values)
         await platform.datasets.delete(name)

@@ -12,6 +12,7 @@ from aiaas_async.errors import ConflictError
 from aiaas_async.jobs.board import Running
 from aiaas_async.names import ModelRef
 from aiaas_async.service.platform import Platform
+from aiaas_async.wire.tensors import Array
 from tests.runtimes.artifacts import BARE, rows
 from tests.service.conftest import Start
 from tests.service.gate import Gate
@@ -20,14 +21,15 @@ from tests.service.test_batch import begin, error_of, fill, over, prepare, resul
 COUNT = 100
 
 
-async def half_done(platform: Platform, gate: Gate) -> Running:
-    """A job that was cancelled when some of its items had results."""
+async def half_done(platform: Platform, gate: Gate) -> tuple[Running, Array]:
+    """A job that was cancelled when some of its items had results, and what it doubles."""
+    values = await prepare(platform, COUNT)
     job = await begin(platform, task_items=5)
     await gate.reached.wait()
     await platform.jobs.cancel(job.record.id)
     gate.open.set()
     assert 0 < len(await results(platform)) < COUNT
-    return job
+    return job, values
 
 
 async def results_anew(platform: Platform) -> None:
@@ -62,8 +64,7 @@ async def test_a_job_is_not_resumed_with_what_was_made_anew(
 ) -> None:
     gate = Gate(after=5)
     async with start(gate) as platform:
-        await prepare(platform, COUNT)
-        job = await half_done(platform, gate)
+        job, _ = await half_done(platform, gate)
         await change(platform)
         before = await results(platform)
         said = f"{what} than job {job.record.id} began with: it was deleted and {how}; start a new"
@@ -80,8 +81,7 @@ async def test_a_job_does_not_go_on_after_a_restart_with_what_was_made_anew(
 ) -> None:
     gate = Gate(after=5)
     async with start(gate) as platform:
-        await prepare(platform, COUNT)
-        job = await half_done(platform, gate)
+        job, _ = await half_done(platform, gate)
         await change(platform)
         there = len(await results(platform))
         queued = job.record.moved("queued", finished_at=None, error=None)
@@ -99,8 +99,7 @@ async def test_a_job_of_an_earlier_release_is_resumed_though_it_does_not_know_wi
 ) -> None:
     gate = Gate(after=5)
     async with start(gate) as platform:
-        values = await prepare(platform, COUNT)
-        job = await half_done(platform, gate)
+        job, values = await half_done(platform, gate)
         known = {k: v for k, v in job.record.request.items() if k[0] != "_" or k == "_end_at"}
         changes: dict[str, Any] = {"request": known, "finished_at": None, "error": None}
         await platform.jobs._save([job.record.moved("queued", **changes)], [])
