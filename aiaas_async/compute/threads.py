@@ -1,4 +1,4 @@
-"""How many threads BLAS uses in this process: as many as the job at hand may have.
+"""How many threads products use in this process: as many as the job at hand may have.
 
 The libraries are looked for when that first changes: it takes milliseconds, and where nothing is
 lent it never does.
@@ -10,9 +10,12 @@ from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
+from aiaas_async.nn.team import TEAM
+
 
 class BlasThreads:
-    """Those of every BLAS that is loaded; 0 stands for as many as the process began with."""
+    """Those of every BLAS that is loaded, and of the team that computes what BLAS is given in
+    small blocks; 0 stands for as many as the process began with."""
 
     def __init__(self) -> None:
         self._libraries: list[tuple[Any, int]] | None = None  # each with its first number
@@ -27,4 +30,5 @@ class BlasThreads:
             self._libraries = [(library, library.get_num_threads()) for library in found]
         for library, first in self._libraries:
             library.set_num_threads(count or first)
+        TEAM.use(count)
         self._now = count

@@ -82,6 +82,12 @@ class Mapped:
 
     header: Header
     tensors: Mapping[str, Array]
+    _map: mmap.mmap
+
+    def let_go(self) -> None:
+        """Give back the pages that were read so far: who reads them again finds them in the
+        file's cache, for as long as memory is not wanted for other things."""
+        self._map.madvise(mmap.MADV_DONTNEED)
 
 
 def read_header(path: Path) -> Header:
@@ -100,7 +106,7 @@ def map_tensors(path: Path) -> Mapped:
         header = _read_header(file, size)
         mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
     views = {name: _view(mapped, header.start, each) for name, each in header.tensors.items()}
-    return Mapped(header, views)
+    return Mapped(header, views, mapped)
 
 
 def write_tensors(

@@ -20,10 +20,11 @@ from aiaas_async.nn.layer import (
     Shape,
     known,
 )
+from aiaas_async.nn.panelled import times
 
 
 class Dense(Layer, frozen=True):
-    """y = x W + b over the last axis; W is [in, out]."""
+    """y = x W + b over the last axis; W is [in, out], or `panelled` for predictions."""
 
     units: Count
     use_bias: bool = True
@@ -40,7 +41,7 @@ class Dense(Layer, frozen=True):
         return found | ({"bias": ParameterSpec((self.units,))} if self.use_bias else {})
 
     def forward(self, xs: Sequence[Array], ps: Sequence[Array], mode: Mode) -> tuple[Array, Any]:
-        y = xs[0] @ ps[0]
+        y = xs[0] @ ps[0] if ps[0].ndim == 2 else times(xs[0], ps[0])
         if self.use_bias:
             y += ps[1]
         return y, xs[0]

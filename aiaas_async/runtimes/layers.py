@@ -16,12 +16,13 @@ import numpy as np
 
 from aiaas_async.errors import ArtifactError, InputError
 from aiaas_async.formats.graphfile import FILE_NAME, read_graph
-from aiaas_async.formats.safetensors import Header, map_tensors, read_header
+from aiaas_async.formats.safetensors import Header, Mapped, map_tensors, read_header
 from aiaas_async.messages import TensorSpec, check_specs
 from aiaas_async.names import clip
 from aiaas_async.nn.folding import folded, folded_count
 from aiaas_async.nn.fusing import fused, fused_count
 from aiaas_async.nn.graph import near
+from aiaas_async.nn.layout import laid_out, laid_out_count
 from aiaas_async.nn.network import Network
 from aiaas_async.nn.submodel import Part, Submodel
 from aiaas_async.runtimes.base import Array, Arrays, Artifact, Inspection, Wrt
@@ -46,24 +47,29 @@ class LayersRuntime:
             network.inputs, network.outputs, _resident(network, artifact), deterministic=True
         )
 
-    def load(self, artifact: Artifact) -> LayersModel:
+    def load(self, artifact: Artifact) -> LayersPart:
         if artifact.part is not None:
             part = _part_of(artifact.part)
             weights = part_weights(part, _weights_file(artifact))
-            return LayersModel(part.network, part.nbytes, weights, *folded(part.network, weights))
+            predictor, kept = folded(part.network, weights)
+            return LayersPart(part.network, part.nbytes, predictor, laid_out(predictor, kept))
         network = network_of(artifact)
-        nbytes, weights = _resident(network, artifact), weights_of(network, artifact)
-        return LayersModel(network, nbytes, weights, *fused(*folded(network, weights)))
+        nbytes, mapped = _resident(network, artifact), _mapped(network, artifact)
+        weights = {} if mapped is None else _as_computed(mapped)
+        predictor, kept = fused(*folded(network, weights))
+        kept = laid_out(predictor, kept)
+        if mapped is not None:
+            mapped.let_go()
+        return LayersModel(network, nbytes, predictor, kept, weights)
 
 
 @dataclass(slots=True)
-class LayersModel:
-    """A network and its weights, which nothing here writes to; and what predicts the same in
-    fewer steps."""
+class LayersPart:
+    """A network, and what predicts the same in fewer steps with weights that nothing here writes
+    to."""
 
     network: Network
     nbytes: int
-    params: Mapping[str, Array]
     predictor: Network
     predictor_params: Mapping[str, Array]
 
@@ -82,6 +88,22 @@ class LayersModel:
             if name not in known:
                 raise InputError(f"there is no output {clip(name)}{near(name, known)}")
         return self.predictor.predict(self.predictor_params, arrays, outputs)
+
+    def _check_inputs(self, given: Arrays) -> None:
+        names = [spec.name for spec in self.network.inputs]
+        for name in given:
+            if name not in names:
+                raise InputError(f"there is no input {clip(name)}{near(name, names)}")
+
+    def close(self) -> None:
+        self.predictor_params = {}  # a map closes with the last view on it
+
+
+@dataclass(slots=True)
+class LayersModel(LayersPart):
+    """A whole network, with its weights as they are trained."""
+
+    params: Mapping[str, Array]
 
     def loss(self, inputs: Arrays, targets: Arrays, loss: str | None, output: str | None) -> float:
         self._check_inputs(inputs)
@@ -105,14 +127,9 @@ class LayersModel:
         )
         return value, by_input, by_parameter
 
-    def _check_inputs(self, given: Arrays) -> None:
-        names = [spec.name for spec in self.network.inputs]
-        for name in given:
-            if name not in names:
-                raise InputError(f"there is no input {clip(name)}{near(name, names)}")
-
     def close(self) -> None:
-        self.params = self.predictor_params = {}  # the map closes with the last view on it
+        super(LayersModel, self).close()
+        self.params = {}
 
 
 def network_of(artifact: Artifact) -> Network:
@@ -142,11 +159,20 @@ def weights_of(network: Network, artifact: Artifact) -> dict[str, Array]:
 
     Raises `ArtifactError` when they do not fit the graph.
     """
+    mapped = _mapped(network, artifact)
+    return {} if mapped is None else _as_computed(mapped)
+
+
+def _mapped(network: Network, artifact: Artifact) -> Mapped | None:
     path = _weights_path(network, artifact)
     if path is None:
-        return {}
+        return None
     mapped = map_tensors(path)
     _check(network, mapped.header)
+    return mapped
+
+
+def _as_computed(mapped: Mapped) -> dict[str, Array]:
     return {name: np.asarray(array, np.float32) for name, array in mapped.tensors.items()}
 
 
@@ -192,15 +218,19 @@ def _part_of(data: Mapping[str, Any]) -> Submodel:
 
 
 def _resident(network: Network, artifact: Artifact) -> int:
-    """Bytes that stay in memory once loaded: the mapped file, or what conversion makes of it."""
+    """Bytes that stay in memory once loaded: the mapped file, or what conversion makes of it.
+
+    A mapped weight that is laid out otherwise is counted once: its pages are let go.
+    """
     path = _weights_path(network, artifact)
     if path is None:
         return 0
     header = read_header(path)
     _check(network, header)
-    converted = [t for t in header.tensors.values() if t.dtype != _MAPPED]
-    made = sum(4 * math.prod(tensor.shape) for tensor in converted) + folded_bytes(network)
-    return header.file_size + made
+    converted = {name: t for name, t in header.tensors.items() if t.dtype != _MAPPED}
+    made = sum(math.prod(tensor.shape) for tensor in converted.values())
+    made += laid_out_count(network.graph, converted)
+    return header.file_size + 4 * made + folded_bytes(network)
 
 
 def folded_bytes(network: Network) -> int:

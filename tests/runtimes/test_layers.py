@@ -12,14 +12,18 @@ import pytest
 
 from aiaas_async.errors import ArtifactError, GraphError, InputError, InvalidError
 from aiaas_async.formats.safetensors import write_tensors
+from aiaas_async.nn import layout
 from aiaas_async.nn.losses import cross_entropy
+from aiaas_async.nn.network import Network
 from aiaas_async.runtimes.base import Artifact, Differentiable
 from aiaas_async.runtimes.layers import LayersModel, LayersRuntime
 from tests.runtimes.artifacts import BARE, GRAPH, artifact, network, params, rows
 
 
 def load(given: Artifact) -> LayersModel:
-    return LayersRuntime().load(given)
+    model = LayersRuntime().load(given)
+    assert isinstance(model, LayersModel)
+    return model
 
 
 def test_inspection_and_loading_agree_and_read_what_the_graph_says(tmp_path: Path) -> None:
@@ -149,3 +153,38 @@ def test_targets_of_one_number_an_item_fit_an_output_of_one(tmp_path: Path) -> N
     model = load(Artifact({"w.safetensors": tmp_path / "w"}, graph))
     x = rows(3)
     assert model.loss({"x": x}, {"y": x.sum(1)}, None, None) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_large_weights_are_laid_out_and_their_pages_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "pays", lambda: True)
+    layers = [{"name": "wide", "op": "dense", "units": 1024}]
+    inputs = [{"name": "x", "dtype": "float32", "shape": [1024]}]
+    graph = {"inputs": inputs, "layers": layers, "outputs": ["wide"]}
+    wide = Network.from_spec(graph)
+    weights, x = wide.init(1), np.random.default_rng(2).random((3, 1024), np.float32)
+    for dtype, times in ((np.float32, 1), (np.float16, 2.5)):
+        path = tmp_path / np.dtype(dtype).name
+        write_tensors(path, {name: array.astype(dtype) for name, array in weights.items()})
+        given = Artifact({"w.safetensors": path}, graph)
+        model = load(given)
+        assert model.nbytes == LayersRuntime().inspect(given).nbytes
+        assert abs(model.nbytes - times * weights["wide.weight"].nbytes) < 16384
+        assert model.predictor_params["wide.weight"].shape == (32, 1024, 32)
+        assert resident(path) < 16384
+        expected = wide.predict(model.params, {"x": x})
+        found = model.predict({"x": x}, None)
+        np.testing.assert_allclose(found["wide"], expected["wide"], rtol=1e-3, atol=1e-3)
+        loss, _, slopes = model.gradient({"x": x}, {"wide": x}, "mse", None, "parameters")
+        assert loss > 0
+        assert slopes["wide.weight"].shape == (1024, 1024)
+
+
+def resident(path: Path) -> int:
+    """Bytes of a mapped file that are in this process's memory."""
+    entries = Path("/proc/self/smaps").read_text().split("VmFlags")
+    mine = [entry for entry in entries if str(path) in entry]
+    return sum(
+        int(line.split()[1]) * 1024 for e in mine for line in e.splitlines() if "Rss" in line
+    )

@@ -1,0 +1,61 @@
+"""Weights that are laid out for BLAS predict what they did before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from aiaas_async.nn import layout
+from aiaas_async.nn.folding import folded
+from aiaas_async.nn.layer import Array
+from aiaas_async.nn.layout import laid_out, laid_out_count
+from aiaas_async.nn.network import Network
+from tests.nn.graphs import Option, normal, spec
+
+LAYERS: list[Option] = [
+    {"name": "wide", "op": "dense", "units": 1024},
+    {"name": "norm", "op": "batch_norm"},
+    {"name": "relu", "op": "relu"},
+    {"name": "deep", "op": "dense", "units": 512},
+    {"name": "odd", "op": "dense", "units": 600},
+    {"name": "small", "op": "dense", "units": 10},
+]
+
+
+def network() -> Network:
+    return Network.from_spec(spec(LAYERS, ["small", "relu"], (256,)))
+
+
+def predicted(found: Network, params: Mapping[str, Array]) -> dict[str, Array]:
+    return found.predict(params, {"x": normal((5, 256)).astype(np.float32)})
+
+
+@pytest.mark.parametrize("pays", [True, False])
+def test_what_fits_is_laid_out_where_it_pays(pays: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "pays", lambda: pays)
+    whole, params = network(), network().init(3)
+    smaller, kept = folded(whole, params)
+    found = laid_out(smaller, kept)
+    changed = {name for name in kept if found[name] is not kept[name]}
+    assert changed == ({"norm.weight", "deep.weight"} if pays else set())
+    for name, values in predicted(whole, params).items():
+        np.testing.assert_allclose(predicted(smaller, found)[name], values, rtol=1e-3, atol=1e-4)
+
+
+def test_what_is_computed_otherwise_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "pays", lambda: True)
+    exact = network().init(3, np.float64)
+    assert laid_out(network(), exact) == exact
+
+
+def test_what_stays_beside_its_panels_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "pays", lambda: True)
+    graph = network().graph
+    everything = network().parameter_specs()
+    # Of wide.weight, folding makes another, which panels take the place of.
+    assert laid_out_count(graph, everything) == 1024 * 512
+    assert laid_out_count(graph, {"small.weight"}) == 0
+    monkeypatch.setattr(layout, "pays", lambda: False)
+    assert laid_out_count(graph, everything) == 0
