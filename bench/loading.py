@@ -55,7 +55,7 @@ def shared_bytes(server_pid: int) -> list[int]:
             text = (folder / "smaps").read_text()
         except (PermissionError, FileNotFoundError, ProcessLookupError):
             continue
-        blocks = re.findall(r"/artifacts/\S+\n(?:.*\n)*?Pss:\s+(\d+) kB", text)
+        blocks = re.findall(r"/(?:artifacts|layouts)/\S+\n(?:.*\n)*?Pss:\s+(\d+) kB", text)
         total = 1024 * sum(map(int, blocks))
         if total and int(folder.name) != server_pid:
             found.append(total)

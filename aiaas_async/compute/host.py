@@ -28,6 +28,7 @@ from aiaas_async.compute.jobs import (
     Inspect,
     Inspected,
     Job,
+    LayOut,
     Load,
     NextPart,
     OpenStream,
@@ -47,7 +48,7 @@ from aiaas_async.compute.streams import OpenStreams
 from aiaas_async.compute.threads import BlasThreads
 from aiaas_async.compute.warmup import read_warm_ups, run_warm_ups, without_warm_ups
 from aiaas_async.errors import AiaasError, ArtifactError, InvalidError, NotFoundError
-from aiaas_async.runtimes.base import Artifact, Differentiable, Model, Streaming
+from aiaas_async.runtimes.base import Artifact, Differentiable, LaysOut, Model, Streaming
 from aiaas_async.runtimes.table import NO_TARGETS, Runtimes
 from aiaas_async.training.part import Place, run_part
 from aiaas_async.training.task import run_task
@@ -103,7 +104,7 @@ class Host:
                 yield self._step(job, arrays)
             case Differentiate():
                 yield self._differentiate(job, arrays)
-            case Inspect() | Load() | Unload():
+            case Inspect() | LayOut() | Load() | Unload():
                 yield self._keep(job)
             case CheckRuntime():
                 self._runtimes.check(job.runtime)
@@ -133,13 +134,19 @@ class Host:
         finally:
             memory.close()
 
-    def _keep(self, job: Inspect | Load | Unload) -> Part:
+    def _keep(self, job: Inspect | LayOut | Load | Unload) -> Part:
         match job:
             case Load():
                 return self._load(job)
             case Unload():
                 self._unload(job.model)
                 return Part()
+            case LayOut():
+                runtime = self._runtimes[job.artifact.runtime]
+                made = isinstance(runtime, LaysOut) and runtime.lay_out(
+                    _artifact(job.artifact), Path(job.path)
+                )
+                return Part({"made": made})
             case Inspect():
                 artifact = _artifact(job.artifact)
                 found = self._runtimes[job.artifact.runtime].inspect(artifact)
@@ -271,7 +278,8 @@ def _inspected(found: Inspected) -> Part:
 
 def _artifact(files: ArtifactFiles) -> Artifact:
     paths = without_warm_ups(_paths(files))
-    return Artifact(paths, files.graph, files.inputs, files.outputs, files.part)
+    laid_out = Path(files.laid_out) if files.laid_out else None
+    return Artifact(paths, files.graph, files.inputs, files.outputs, files.part, laid_out)
 
 
 def _paths(files: ArtifactFiles) -> dict[str, Path]:

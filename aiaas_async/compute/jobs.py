@@ -27,7 +27,7 @@ class ArrayMeta(msgspec.Struct, frozen=True, array_like=True):
 class ArtifactFiles(msgspec.Struct, frozen=True):
     """A version's files (label → path chosen by the server), its registered layer graph, and the
     signature it was registered with, for runtimes that cannot read one from the files. `part`:
-    of a split version, the submodel meant."""
+    of a split version, the submodel meant. `laid_out`: the file that `LayOut` made, if any."""
 
     runtime: str
     files: dict[str, str]
@@ -35,6 +35,7 @@ class ArtifactFiles(msgspec.Struct, frozen=True):
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     part: dict[str, Any] | None = None
+    laid_out: str = ""
 
 
 class CheckRuntime(msgspec.Struct, frozen=True, tag="check_runtime"):
@@ -47,6 +48,14 @@ class Inspect(msgspec.Struct, frozen=True, tag="inspect"):
     """Read an artifact's headers and say what it is; nothing stays loaded."""
 
     artifact: ArtifactFiles
+
+
+class LayOut(msgspec.Struct, frozen=True, tag="lay_out"):
+    """Write the artifact's weights to `path` (chosen by the server) in the order in which they are
+    computed with fastest here; the answer's fact "made" says whether there are any."""
+
+    artifact: ArtifactFiles
+    path: str
 
 
 class Load(msgspec.Struct, frozen=True, tag="load"):
@@ -187,6 +196,7 @@ class WriteJson(msgspec.Struct, frozen=True, tag="write_json"):
 Job = (
     CheckRuntime
     | Inspect
+    | LayOut
     | Load
     | Unload
     | Infer

@@ -31,8 +31,8 @@ def opened(path: Path, what: str) -> Iterator[tuple[BinaryIO, int]]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, which durably takes the place of `path` at the end.
+def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """A file to write, which takes the place of `path` at the end, durably unless said otherwise.
 
     On any failure `path` stays as it was. Raises `StorageError` for what the disk refuses.
     """
@@ -42,9 +42,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         with os.fdopen(os.open(aside, _WRITE, 0o600), "wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         aside.replace(path)
-        _sync_folder(path.parent)
+        if durable:
+            _sync_folder(path.parent)
     except BaseException as error:
         with suppress(OSError):
             aside.unlink(missing_ok=True)

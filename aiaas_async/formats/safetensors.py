@@ -82,12 +82,6 @@ class Mapped:
 
     header: Header
     tensors: Mapping[str, Array]
-    _map: mmap.mmap
-
-    def let_go(self) -> None:
-        """Give back the pages that were read so far: who reads them again finds them in the
-        file's cache, for as long as memory is not wanted for other things."""
-        self._map.madvise(mmap.MADV_DONTNEED)
 
 
 def read_header(path: Path) -> Header:
@@ -106,13 +100,18 @@ def map_tensors(path: Path) -> Mapped:
         header = _read_header(file, size)
         mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
     views = {name: _view(mapped, header.start, each) for name, each in header.tensors.items()}
-    return Mapped(header, views, mapped)
+    return Mapped(header, views)
 
 
 def write_tensors(
-    path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None
+    path: Path,
+    tensors: Mapping[str, Array],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    durable: bool = True,
 ) -> None:
-    """Write a file that is whole and durable when this returns; equal tensors, equal bytes.
+    """Write a file that is whole, and if so asked durable, when this returns; equal tensors, equal
+    bytes. Of views in another order than their memory's, one at a time is copied.
 
     Wide elements come first, then names in order: the data starts at a multiple of 64 bytes, so
     each tensor lies aligned for its type. Raises `ArtifactError` for what the format or a reader
@@ -132,7 +131,7 @@ def write_tensors(
     text += b" " * (-(8 + len(text)) % _ALIGNMENT)
     _check_length(len(text))
     _checked(text, 8 + len(text) + end)
-    with replacing(path) as file:
+    with replacing(path, durable=durable) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in order:
             little = np.ascontiguousarray(arrays[name], _DTYPES[codes[name]])

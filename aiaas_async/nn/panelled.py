@@ -51,14 +51,14 @@ def fits(shape: Shape) -> bool:
     return large and even and _depth(depth, ROWS) >= SHALLOWEST
 
 
-def panelled(weight: Array) -> Array:
-    """A copy of a weight [K, N] as panels [N / 32, K, 32]."""
+def in_panels(weight: Array) -> Array:
+    """A weight [K, N] as panels [N / 32, K, 32]: a view, whose copies lie as `times` wants."""
     depth, columns = weight.shape
-    return weight.reshape(depth, columns // COLUMNS, COLUMNS).swapaxes(0, 1).copy()
+    return weight.reshape(depth, columns // COLUMNS, COLUMNS).swapaxes(0, 1)
 
 
 def times(x: Array, weight: Array) -> Array:
-    """x [..., K] times a `panelled` weight [N / 32, K, 32]: [..., N]."""
+    """x [..., K] times panels [N / 32, K, 32] of a weight: [..., N]."""
     panels, depth, _ = weight.shape
     rows = np.ascontiguousarray(x.reshape(math.prod(x.shape[:-1]), depth))
     y = np.empty((len(rows), panels * COLUMNS), np.result_type(x, weight))

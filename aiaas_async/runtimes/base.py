@@ -20,13 +20,15 @@ Wrt = Literal["inputs", "parameters", "both"]
 class Artifact:
     """A version's files by the user's label (paths are the server's), its layer graph if it was
     registered with one, and the signature it was registered with. `part` takes the graph's place:
-    one submodel of the version, as `nn/submodel.py` describes it."""
+    one submodel of the version, as `nn/submodel.py` describes it. `laid_out` is what a `LaysOut`
+    runtime wrote for it."""
 
     files: Mapping[str, Path]
     graph: Mapping[str, Any] | None = None
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     part: Mapping[str, Any] | None = None
+    laid_out: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,4 +97,14 @@ class Runtime(Protocol):
 
     def load(self, artifact: Artifact) -> Model:
         """Make it ready to run. Raises as `inspect` does."""
+        ...
+
+
+@runtime_checkable
+class LaysOut(Runtime, Protocol):
+    """A runtime that computes faster with weights in another order than the artifact's."""
+
+    def lay_out(self, artifact: Artifact, path: Path) -> bool:
+        """Write the weights in that order to `path`, for all who load the artifact on this machine
+        to map. False: there are none, and no file. Raises as `load` does, and `StorageError`."""
         ...

@@ -16,13 +16,13 @@ import numpy as np
 
 from aiaas_async.errors import ArtifactError, InputError
 from aiaas_async.formats.graphfile import FILE_NAME, read_graph
-from aiaas_async.formats.safetensors import Header, Mapped, map_tensors, read_header
+from aiaas_async.formats.safetensors import Header, map_tensors, read_header, write_tensors
 from aiaas_async.messages import TensorSpec, check_specs
 from aiaas_async.names import clip
 from aiaas_async.nn.folding import folded, folded_count
 from aiaas_async.nn.fusing import fused, fused_count
 from aiaas_async.nn.graph import near
-from aiaas_async.nn.layout import laid_out, laid_out_count
+from aiaas_async.nn.layout import laid_out, laid_out_count, shareable
 from aiaas_async.nn.network import Network
 from aiaas_async.nn.submodel import Part, Submodel
 from aiaas_async.runtimes.base import Array, Arrays, Artifact, Inspection, Wrt
@@ -54,13 +54,19 @@ class LayersRuntime:
             predictor, kept = folded(part.network, weights)
             return LayersPart(part.network, part.nbytes, predictor, laid_out(predictor, kept))
         network = network_of(artifact)
-        nbytes, mapped = _resident(network, artifact), _mapped(network, artifact)
-        weights = {} if mapped is None else _as_computed(mapped)
+        nbytes, weights = _resident(network, artifact), weights_of(network, artifact)
         predictor, kept = fused(*folded(network, weights))
-        kept = laid_out(predictor, kept)
-        if mapped is not None:
-            mapped.let_go()
+        shared = {} if artifact.laid_out is None else map_tensors(artifact.laid_out).tensors
+        mapped = {name for name, array in kept.items() if array is weights.get(name)}
+        kept = laid_out(predictor, kept, shared, left=mapped)
         return LayersModel(network, nbytes, predictor, kept, weights)
+
+    def lay_out(self, artifact: Artifact, path: Path) -> bool:
+        network = network_of(artifact)
+        found = shareable(network, weights_of(network, artifact))
+        if found:
+            write_tensors(path, found, durable=False)  # made anew when the server starts again
+        return bool(found)
 
 
 @dataclass(slots=True)
@@ -159,20 +165,11 @@ def weights_of(network: Network, artifact: Artifact) -> dict[str, Array]:
 
     Raises `ArtifactError` when they do not fit the graph.
     """
-    mapped = _mapped(network, artifact)
-    return {} if mapped is None else _as_computed(mapped)
-
-
-def _mapped(network: Network, artifact: Artifact) -> Mapped | None:
     path = _weights_path(network, artifact)
     if path is None:
-        return None
+        return {}
     mapped = map_tensors(path)
     _check(network, mapped.header)
-    return mapped
-
-
-def _as_computed(mapped: Mapped) -> dict[str, Array]:
     return {name: np.asarray(array, np.float32) for name, array in mapped.tensors.items()}
 
 
@@ -220,7 +217,7 @@ def _part_of(data: Mapping[str, Any]) -> Submodel:
 def _resident(network: Network, artifact: Artifact) -> int:
     """Bytes that stay in memory once loaded: the mapped file, or what conversion makes of it.
 
-    A mapped weight that is laid out otherwise is counted once: its pages are let go.
+    A mapped weight is not read again once it is laid out, and counted once.
     """
     path = _weights_path(network, artifact)
     if path is None:

@@ -106,6 +106,7 @@ class Adoption:
         found = await self._models.inspect(self._models.files_of(metadata, files))
         whole = msgspec.structs.replace(metadata, inputs=found.inputs, outputs=found.outputs)
         if promotion is not None and promotion.refusal is None:
+            await self._models.lay_out(whole, files, found.nbytes)
             refusal = await self._warm(self._models.form(whole, files, found.nbytes))
             promotion = replace(promotion, refusal=refusal)
 

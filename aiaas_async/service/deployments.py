@@ -250,6 +250,7 @@ class Deployments:
 
     async def _place(self, record: VersionRecord, spec: DeploymentSpec) -> Placement:
         found, facts = await self._plan(record, spec.request)
+        await self._models.lay_out(record.metadata, record.files, record.nbytes)
         whole = replace(
             self._models.form(record.metadata, record.files, record.nbytes),
             max_batch_size=found.request.max_batch_size,

@@ -34,6 +34,7 @@ from aiaas_async.service.calls import Calls
 from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.datasets import Datasets
 from aiaas_async.service.deployments import Deployments
+from aiaas_async.service.layouts import Layouts
 from aiaas_async.service.loopwatch import LoopWatch
 from aiaas_async.service.membership import Membership
 from aiaas_async.service.models import BatchLimits, Models
@@ -167,7 +168,8 @@ async def _assemble(
         logger.error("data set in %s is damaged: %s", name, reason)
     batching = BatchLimits(settings.max_batch_size, settings.max_delay_ms / 1000)
     workers = workshop.workers
-    models = Models(registry, artifacts, workers, cluster, batching)
+    layouts = await asyncio.to_thread(Layouts, data_dir / "layouts", workers)
+    models = Models(registry, artifacts, workers, cluster, batching, layouts)
     datasets = Datasets(library)
     deployments = Deployments(models, cluster, data_dir / "deployments.json")
     adoption = Adoption(models, registry, artifacts, cluster)

@@ -42,6 +42,7 @@ from aiaas_async.registry.writer import RegistryWriter
 from aiaas_async.runtimes.base import Artifact
 from aiaas_async.runtimes.layers import network_of
 from aiaas_async.service.cluster import Cluster
+from aiaas_async.service.layouts import Layouts
 from aiaas_async.service.ownthreads import OwnThreads
 from aiaas_async.service.statistics import CallStatistics
 
@@ -72,10 +73,11 @@ class Models:
         workers: WorkerSource,
         cluster: Cluster,
         batching: BatchLimits,
+        layouts: Layouts,
     ) -> None:
         self._writer, self._artifacts = writer, artifacts
         self._workers, self._cluster = workers, cluster
-        self._batching = batching
+        self._batching, self._layouts = batching, layouts
         self._batching_of: dict[str, BatchLimits] = {}
         self._servables: dict[ModelRef, tuple[VersionRecord, Servable]] = {}
         # One thread: several would keep the loop from its turns.
@@ -131,6 +133,7 @@ class Models:
             lambda draft: draft.commit(ref, found.inputs, found.outputs, found.nbytes, record.files)
         )
         logger.info("%s is committed: %d files, %d bytes", ref, len(record.files), found.nbytes)
+        await self.lay_out(committed.metadata, committed.files, committed.nbytes)
         return committed
 
     async def inspect(self, artifact: ArtifactFiles) -> Inspected:
@@ -238,6 +241,7 @@ class Models:
         logger.info("deleted: %s", ", ".join(str(record.ref) for record in records))
         for record in records:
             await self._let_go(record.ref)
+            await self._layouts.forget(record.ref)
             self.statistics.forget(record.ref)
             self._cluster.quarantine.forget(str(record.ref))
         await self._sweep()
@@ -298,16 +302,21 @@ class Models:
             return known
         self.check_callable(record)
         await self._check_files(record)
+        await self.lay_out(record.metadata, record.files, record.nbytes)
         servable = self.form(record.metadata, record.files, record.nbytes)
         self._servables[record.ref] = (record, servable)
         return servable
+
+    async def lay_out(self, metadata: Metadata, files: Iterable[FileEntry], nbytes: int) -> None:
+        """Have what `form` makes of the same computed as fast as it can be."""
+        await self._layouts.make(metadata.ref, self.files_of(metadata, files), nbytes)
 
     def form(self, metadata: Metadata, files: Iterable[FileEntry], nbytes: int) -> Servable:
         """A version of `metadata` and `files` as nodes see it, whether it is committed or not."""
         batching = self.batching(metadata.name)
         return Servable(
             ref=metadata.ref,
-            artifact=self.files_of(metadata, files),
+            artifact=self._layouts.of(self.files_of(metadata, files)),
             inputs=metadata.inputs,
             outputs=metadata.outputs,
             nbytes=nbytes,
@@ -346,6 +355,7 @@ class Models:
 
     async def stop(self) -> None:
         await self._matching.stop()
+        await self._layouts.stop()
 
     async def check_all(self) -> None:
         """Examine every committed version's files, one after the other."""

@@ -18,7 +18,8 @@ pytestmark = [
     pytest.mark.real,
     pytest.mark.skipif(
         PROGRAM is None,
-        reason="perf_analyzer is not on PATH: pip install perf-analyzer (it needs glibc 2.38)",
+        reason="perf_analyzer is not on PATH: pip install perf-analyzer (it needs glibc 2.38; "
+        ".ci/perf_analyzer brings one)",
     ),
 ]
 _INFERENCES = re.compile(r"Inference count: (\d+)")

@@ -10,7 +10,7 @@ import pytest
 from aiaas_async.nn import layout
 from aiaas_async.nn.folding import folded
 from aiaas_async.nn.layer import Array
-from aiaas_async.nn.layout import laid_out, laid_out_count
+from aiaas_async.nn.layout import laid_out, laid_out_count, shareable
 from aiaas_async.nn.network import Network
 from tests.nn.graphs import Option, normal, spec
 
@@ -44,6 +44,20 @@ def test_what_fits_is_laid_out_where_it_pays(pays: bool, monkeypatch: pytest.Mon
         np.testing.assert_allclose(predicted(smaller, found)[name], values, rtol=1e-3, atol=1e-4)
 
 
+def test_what_others_share_is_taken_and_what_is_left_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "pays", lambda: True)
+    whole, params = network(), network().init(3)
+    shared = {name: panels.copy() for name, panels in shareable(whole, params).items()}
+    assert shared.keys() == {"deep.weight"}  # of wide.weight, folding makes another
+    smaller, kept = folded(whole, params)
+    found = laid_out(smaller, kept, shared, left=kept)
+    assert found["deep.weight"] is shared["deep.weight"]
+    assert found["norm.weight"] is kept["norm.weight"]
+    np.testing.assert_allclose(
+        predicted(smaller, found)["small"], predicted(whole, params)["small"], rtol=1e-3, atol=1e-4
+    )
+
+
 def test_what_is_computed_otherwise_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "pays", lambda: True)
     exact = network().init(3, np.float64)
@@ -54,7 +68,7 @@ def test_what_stays_beside_its_panels_is_counted(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(layout, "pays", lambda: True)
     graph = network().graph
     everything = network().parameter_specs()
-    # Of wide.weight, folding makes another, which panels take the place of.
+    # Of wide.weight, folding makes another, and panels take that one's place.
     assert laid_out_count(graph, everything) == 1024 * 512
     assert laid_out_count(graph, {"small.weight"}) == 0
     monkeypatch.setattr(layout, "pays", lambda: False)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
 
 from aiaas_async.nn import panelled as module
-from aiaas_async.nn.panelled import fits, panelled, pays, times
+from aiaas_async.nn.panelled import fits, in_panels, pays, times
 from aiaas_async.nn.team import Team
 from tests.nn.graphs import normal
 
@@ -31,7 +31,7 @@ def test_any_shape_in_any_blocks(
         patch.setattr(module, "TOGETHER", together)
         patch.setattr(module, "SHARED", shared)
         patch.setattr(module, "TEAM", Team(2))
-        found = times(x, panelled(weight))
+        found = times(x, in_panels(weight).copy())
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, x @ weight, rtol=1e-4, atol=1e-4 * depth**0.5)
 
@@ -39,14 +39,14 @@ def test_any_shape_in_any_blocks(
 def test_leading_dimensions_stay_and_strided_rows_are_read_where_they_are() -> None:
     weight = normal((256, 64), 1).astype(np.float32)
     x = normal((2, 3, 512)).astype(np.float32)[..., ::2]
-    found = times(x, panelled(weight))
+    found = times(x, in_panels(weight).copy())
     assert found.shape == (2, 3, 64)
     np.testing.assert_allclose(found, x @ weight, rtol=1e-4, atol=1e-3)
 
 
 def test_a_weight_in_panels_holds_the_same_numbers() -> None:
     weight = normal((5, 64)).astype(np.float32)
-    found = panelled(weight)
+    found = in_panels(weight).copy()
     assert found.shape == (2, 5, 32)
     assert found.flags.c_contiguous
     np.testing.assert_array_equal(np.concatenate(list(found), axis=1), weight)

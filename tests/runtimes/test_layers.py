@@ -155,30 +155,39 @@ def test_targets_of_one_number_an_item_fit_an_output_of_one(tmp_path: Path) -> N
     assert model.loss({"x": x}, {"y": x.sum(1)}, None, None) == pytest.approx(0.0, abs=1e-12)
 
 
-def test_large_weights_are_laid_out_and_their_pages_let_go(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(layout, "pays", lambda: True)
+def wide() -> Network:
     layers = [{"name": "wide", "op": "dense", "units": 1024}]
     inputs = [{"name": "x", "dtype": "float32", "shape": [1024]}]
-    graph = {"inputs": inputs, "layers": layers, "outputs": ["wide"]}
-    wide = Network.from_spec(graph)
-    weights, x = wide.init(1), np.random.default_rng(2).random((3, 1024), np.float32)
-    for dtype, times in ((np.float32, 1), (np.float16, 2.5)):
-        path = tmp_path / np.dtype(dtype).name
-        write_tensors(path, {name: array.astype(dtype) for name, array in weights.items()})
-        given = Artifact({"w.safetensors": path}, graph)
-        model = load(given)
-        assert model.nbytes == LayersRuntime().inspect(given).nbytes
-        assert abs(model.nbytes - times * weights["wide.weight"].nbytes) < 16384
-        assert model.predictor_params["wide.weight"].shape == (32, 1024, 32)
-        assert resident(path) < 16384
-        expected = wide.predict(model.params, {"x": x})
-        found = model.predict({"x": x}, None)
-        np.testing.assert_allclose(found["wide"], expected["wide"], rtol=1e-3, atol=1e-3)
-        loss, _, slopes = model.gradient({"x": x}, {"wide": x}, "mse", None, "parameters")
-        assert loss > 0
-        assert slopes["wide.weight"].shape == (1024, 1024)
+    return Network.from_spec({"inputs": inputs, "layers": layers, "outputs": ["wide"]})
+
+
+@pytest.mark.parametrize(("dtype", "times"), [(np.float32, 1.0), (np.float16, 2.5)])
+def test_weights_that_are_laid_out_are_mapped_and_those_of_the_file_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: Any, times: float
+) -> None:
+    monkeypatch.setattr(layout, "pays", lambda: True)
+    weights, path = wide().init(1), tmp_path / "w"
+    write_tensors(path, {name: array.astype(dtype) for name, array in weights.items()})
+    plain = Artifact({"w.safetensors": path}, wide().to_spec())
+    given = replace(plain, laid_out=tmp_path / "panels")
+    assert LayersRuntime().lay_out(plain, tmp_path / "panels")
+    model = load(given)
+    assert model.nbytes == LayersRuntime().inspect(given).nbytes
+    assert abs(model.nbytes - times * weights["wide.weight"].nbytes) < 16384
+    assert resident(path) < 16384
+    assert not model.predictor_params["wide.weight"].flags.owndata
+    x = np.random.default_rng(2).random((3, 1024), np.float32)
+    expected = load(plain).predict({"x": x}, None)
+    found = model.predict({"x": x}, None)
+    np.testing.assert_allclose(found["wide"], expected["wide"], rtol=1e-3, atol=1e-3)
+    loss, _, slopes = model.gradient({"x": x}, {"wide": x}, "mse", None, "parameters")
+    assert loss > 0
+    assert slopes["wide.weight"].shape == (1024, 1024)
+
+
+def test_where_nothing_is_faster_otherwise_no_layout_is_written(tmp_path: Path) -> None:
+    assert not LayersRuntime().lay_out(artifact(tmp_path), tmp_path / "panels")
+    assert not (tmp_path / "panels").exists()
 
 
 def resident(path: Path) -> int:

@@ -1,0 +1,203 @@
+"""Layouts are made once for all nodes, live as long as their version and the server, and are never
+needed for an answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aiaas_async.compute.base import Answer, ProgressHandler
+from aiaas_async.compute.frames import Pieces
+from aiaas_async.compute.inloop import InLoopWorker, InLoopWorkers
+from aiaas_async.compute.jobs import Job, LayOut, Load
+from aiaas_async.errors import WorkerDiedError
+from aiaas_async.formats.safetensors import write_tensors
+from aiaas_async.names import ModelRef
+from aiaas_async.nn import layout
+from aiaas_async.nn.layer import Array
+from aiaas_async.nn.network import Network
+from aiaas_async.service.calls import CallRequest
+from aiaas_async.service.platform import Platform
+from tests.nn.graphs import spec
+from tests.service.conftest import Start
+
+WIDE = Network.from_spec(
+    spec([{"name": f"d{i}", "op": "dense", "units": 512} for i in range(2)], ["d1"], (512,))
+)
+X = np.random.default_rng(0).standard_normal((3, 512)).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def _paying(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "pays", lambda: True)
+
+
+class Watched(InLoopWorkers):
+    """Keeps the jobs about artifacts; those to lay out wait for `may`, and may `die`."""
+
+    def __init__(self, *, dies: bool = False) -> None:
+        super().__init__()
+        self.jobs: list[Job] = []
+        self.dies, self.may, self.asked = dies, asyncio.Event(), asyncio.Event()
+        self.may.set()
+
+    async def spawn(self, nice: int = 0) -> InLoopWorker:
+        await super().spawn(nice)
+        return _Worker(self)
+
+    def of(self, kind: type[LayOut | Load]) -> list[Job]:
+        return [job for job in self.jobs if isinstance(job, kind)]
+
+    @property
+    def mapped(self) -> set[str]:
+        return {job.artifact.laid_out for job in self.jobs if isinstance(job, Load)}
+
+
+class _Worker(InLoopWorker):
+    def __init__(self, source: Watched) -> None:
+        super().__init__()
+        self._source = source
+
+    def submit(
+        self,
+        job: Job,
+        arrays: Sequence[Pieces] = (),
+        on_progress: ProgressHandler | None = None,
+    ) -> asyncio.Future[Answer]:
+        self._source.jobs.append(job)
+        if not isinstance(job, LayOut):
+            return super().submit(job, arrays, on_progress)
+        self._source.asked.set()
+        if self._source.dies:
+            raise WorkerDiedError("the compute process died")
+        return asyncio.ensure_future(self._later(super().submit(job, arrays, on_progress)))
+
+    async def _later(self, answer: asyncio.Future[Answer]) -> Answer:
+        await self._source.may.wait()
+        return await answer
+
+
+async def pushed(
+    platform: Platform, folder: Path, version: str = "1", network: Network = WIDE, seed: int = 1
+) -> dict[str, Array]:
+    """The weights of a version that is committed now."""
+    ref, params = ModelRef("wide", version), network.init(seed)
+    write_tensors(folder / "w.safetensors", params)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield (folder / "w.safetensors").read_bytes()
+
+    outputs = list(network.graph.outputs)
+    body = {"name": ref.name, "version": version, "inputs": ["x"], "outputs": outputs}
+    await platform.models.register({**body, "graph": network.to_spec()})
+    await platform.models.upload(ref, "w.safetensors", chunks(), None)
+    await platform.models.commit(ref)
+    return params
+
+
+async def check(platform: Platform, params: dict[str, Array], version: str = "1") -> None:
+    answer = await platform.calls.call(CallRequest({"x": X}, "wide", version))
+    expected = WIDE.predict(params, {"x": X})["d1"]
+    np.testing.assert_allclose(answer.outputs["d1"], expected, rtol=1e-4, atol=1e-4)
+
+
+def kept(folder: Path) -> list[Path]:
+    return list((folder / "layouts").iterdir())
+
+
+async def test_a_commit_makes_the_one_that_every_node_maps(
+    start: Start, tmp_path: Path, scratch: Path
+) -> None:
+    workers = Watched()
+    async with start(workers) as platform:
+        params = await pushed(platform, tmp_path)
+        (file,) = kept(scratch)
+        await platform.deployments.deploy({"model": "wide", "version": "1", "replicas": 2})
+        await check(platform, params)
+        assert len(workers.of(Load)) == 2
+        assert workers.mapped == {str(file)}
+        assert len(workers.of(LayOut)) == 1
+
+
+async def test_after_a_restart_the_first_call_makes_it_anew(
+    start: Start, tmp_path: Path, scratch: Path
+) -> None:
+    async with start() as platform:
+        params = await pushed(platform, tmp_path)
+        (before,) = kept(scratch)
+    workers = Watched()
+    async with start(workers) as platform:
+        assert kept(scratch) == []
+        await asyncio.gather(*[check(platform, params) for _ in range(3)])
+        (file,) = kept(scratch)
+        assert file != before
+        assert workers.mapped == {str(file)}
+        assert len(workers.of(LayOut)) == 1
+
+
+async def test_it_goes_with_the_last_version_of_its_files(
+    start: Start, tmp_path: Path, scratch: Path
+) -> None:
+    async with start() as platform:
+        await pushed(platform, tmp_path, "1")
+        await pushed(platform, tmp_path, "2")
+        await pushed(platform, tmp_path, "3", seed=9)
+        assert len(kept(scratch)) == 2
+        await platform.models.delete("wide", "1")
+        assert len(kept(scratch)) == 2
+        await platform.models.delete("wide", "2")
+        assert len(kept(scratch)) == 1
+        await platform.models.delete("wide")
+        assert kept(scratch) == []
+
+
+async def test_where_none_can_be_made_answers_come_all_the_same(
+    start: Start, tmp_path: Path, scratch: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    workers = Watched(dies=True)
+    async with start(workers) as platform:
+        params = await pushed(platform, tmp_path)
+        await check(platform, params)
+        assert kept(scratch) == []
+        assert workers.mapped == {""}
+        assert len(workers.of(LayOut)) == 1
+    assert "wide:1 is served slower, its weights as they lie: the compute process" in caplog.text
+
+
+async def test_a_version_deleted_meanwhile_leaves_nothing(
+    start: Start, tmp_path: Path, scratch: Path
+) -> None:
+    workers = Watched()
+    async with start(workers) as platform:
+        workers.may.clear()
+        pushing = asyncio.create_task(pushed(platform, tmp_path))
+        await workers.asked.wait()
+        await platform.models.delete("wide", "1")
+        await pushing
+        assert kept(scratch) == []
+
+
+async def test_a_server_that_stops_meanwhile_does_not_wait(start: Start, tmp_path: Path) -> None:
+    workers = Watched()
+    async with start(workers) as platform:
+        workers.may.clear()
+        pushing = asyncio.create_task(pushed(platform, tmp_path))
+        await workers.asked.wait()
+    await pushing
+
+
+@pytest.mark.parametrize("pays", [True, False])
+async def test_what_is_small_or_not_faster_has_none(
+    start: Start, tmp_path: Path, scratch: Path, pays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "pays", lambda: pays)
+    narrow = Network.from_spec(spec([{"name": "d", "op": "dense", "units": 9}], ["d"], (512,)))
+    workers = Watched()
+    async with start(workers) as platform:
+        await pushed(platform, tmp_path, network=narrow if pays else WIDE)
+        assert kept(scratch) == []
+        assert len(workers.of(LayOut)) == (0 if pays else 1)
