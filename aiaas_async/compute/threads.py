@@ -1,7 +1,7 @@
 """How many threads products use in this process: as many as the job at hand may have.
 
-The libraries are looked for when that first changes: it takes milliseconds, and where nothing is
-lent it never does.
+BLAS's libraries are looked for when that first changes, which takes milliseconds: where nothing
+is lent, never.
 """
 
 from __future__ import annotations

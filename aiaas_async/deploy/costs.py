@@ -1,7 +1,8 @@
 """What a layer costs: multiply-adds and bytes from its shapes, seconds by rates or as measured.
 
 A product takes the time of its multiply-adds plus that of reading its weights once: for dense
-layers of 4096 units on one core that is within a third of what was measured from batch 1 to 128.
+layers of 4096 units on one core that is within a third of what was measured from batch 1 to 128,
+and up to twice of it where weights are laid out for the processor (`nn/panelled.py`).
 All else is taken to move its values through memory.
 """
 

@@ -20,7 +20,6 @@ import numpy as np
 from aiaas_async.errors import InvalidError
 from aiaas_async.messages import MAX_TENSORS, TensorSpec
 from aiaas_async.nn.dependence import needed
-from aiaas_async.nn.folding import folded_parameters
 from aiaas_async.nn.graph import Node
 from aiaas_async.nn.layer import Array
 from aiaas_async.nn.network import Network
@@ -100,8 +99,7 @@ class Runs:
     def of(cls, network: Network, costs: Costs) -> Self:
         nodes = live_layers(network)
         places = range(len(nodes) + 1)
-        made = folded_parameters(network.graph)  # at most: a cut may part what would be folded
-        weights = [_parameter_bytes(node, made.get(node.name, 0)) for node in nodes]
+        weights = [_parameter_bytes(node) for node in nodes]
         moved, widest = _boundaries(network, nodes)
         seconds = _between([costs.seconds[node.name] for node in nodes])
         seconds += moved * costs.seconds_per_byte
@@ -140,10 +138,9 @@ def _between(costs: Sequence[float]) -> Array:
     return found
 
 
-def _parameter_bytes(node: Node, made: int) -> int:
-    """Of a layer's parameters, and of `made` that are folded from them."""
+def _parameter_bytes(node: Node) -> int:
     own = sum(math.prod(spec.shape) for spec in node.parameters.values())
-    return BYTES_PER_PARAMETER * (own + made)
+    return BYTES_PER_PARAMETER * own
 
 
 def _boundaries(network: Network, nodes: Sequence[Node]) -> tuple[Array, Array]:

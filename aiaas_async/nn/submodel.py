@@ -16,7 +16,6 @@ import numpy as np
 
 from aiaas_async.errors import InvalidError
 from aiaas_async.messages import TensorSpec
-from aiaas_async.nn.folding import folded_count
 from aiaas_async.nn.graph import Value, render_graph
 from aiaas_async.nn.layer import FLOAT, Array, Shape
 from aiaas_async.nn.network import Network
@@ -102,9 +101,8 @@ class Submodel:
 
     @cached_property
     def nbytes(self) -> int:
-        """What stays resident once it is loaded: the parameters, and what is folded of them."""
-        made = folded_count(self.network.graph)
-        return BYTES_PER_PARAMETER * (self.network.parameter_count + made)
+        """What stays resident once it is loaded: the parameters, or what is folded of them."""
+        return BYTES_PER_PARAMETER * self.network.parameter_count
 
 
 def value_specs(network: Network) -> dict[str, TensorSpec]:

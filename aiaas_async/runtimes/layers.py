@@ -1,7 +1,8 @@
 """The runtime "numpy": a layer graph with its weights in one safetensors file.
 
 The weights stay where they are: float32 is computed on in the page cache, which all workers
-share; float16, bfloat16 and float64 are converted to float32 once, at load.
+share, of the file itself or of what `lay_out` made of it; float16, bfloat16 and float64 are
+converted to float32 once, at load.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from aiaas_async.names import clip
 from aiaas_async.nn.folding import folded, folded_count
 from aiaas_async.nn.fusing import fused, fused_count
 from aiaas_async.nn.graph import near
-from aiaas_async.nn.layout import laid_out, laid_out_count, shareable
+from aiaas_async.nn.layout import laid_out_count, lay_out, shareable
 from aiaas_async.nn.network import Network
 from aiaas_async.nn.submodel import Part, Submodel
 from aiaas_async.runtimes.base import Array, Arrays, Artifact, Inspection, Wrt
@@ -47,18 +48,18 @@ class LayersRuntime:
             network.inputs, network.outputs, _resident(network, artifact), deterministic=True
         )
 
-    def load(self, artifact: Artifact) -> LayersPart:
+    def load(self, artifact: Artifact) -> LayersPredictor:
         if artifact.part is not None:
             part = _part_of(artifact.part)
-            weights = part_weights(part, _weights_file(artifact))
-            predictor, kept = folded(part.network, weights)
-            return LayersPart(part.network, part.nbytes, predictor, laid_out(predictor, kept))
+            predictor, kept = folded(part.network, part_weights(part, _weights_file(artifact)))
+            lay_out(predictor, kept, {})
+            return LayersPredictor(part.network, part.nbytes, predictor, kept)
         network = network_of(artifact)
         nbytes, weights = _resident(network, artifact), weights_of(network, artifact)
         predictor, kept = fused(*folded(network, weights))
         shared = {} if artifact.laid_out is None else map_tensors(artifact.laid_out).tensors
         mapped = {name for name, array in kept.items() if array is weights.get(name)}
-        kept = laid_out(predictor, kept, shared, left=mapped)
+        lay_out(predictor, kept, shared, left=mapped)
         return LayersModel(network, nbytes, predictor, kept, weights)
 
     def lay_out(self, artifact: Artifact, path: Path) -> bool:
@@ -70,7 +71,7 @@ class LayersRuntime:
 
 
 @dataclass(slots=True)
-class LayersPart:
+class LayersPredictor:
     """A network, and what predicts the same in fewer steps with weights that nothing here writes
     to."""
 
@@ -106,7 +107,7 @@ class LayersPart:
 
 
 @dataclass(slots=True)
-class LayersModel(LayersPart):
+class LayersModel(LayersPredictor):
     """A whole network, with its weights as they are trained."""
 
     params: Mapping[str, Array]

@@ -6,7 +6,6 @@ under the name the model gives them, so no name out of a model ever becomes a pa
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from aiaas_async.errors import ArtifactError, InputError
 from aiaas_async.formats.onnxfile import OnnxFile, map_file, read_onnx
 from aiaas_async.messages import TensorSpec
 from aiaas_async.names import clip
+from aiaas_async.nn.team import threads_at_start
 from aiaas_async.runtimes.base import Array, Arrays, Artifact, Inspection
 from aiaas_async.runtimes.contract import asked, check_inputs, texts
 from aiaas_async.runtimes.onnxerrors import told
@@ -93,7 +93,7 @@ def _check_files(artifact: Artifact, label: str, file: OnnxFile) -> None:
 def _session(path: Path, outside: Mapping[str, memoryview]) -> onnxruntime.InferenceSession:
     """`outside` is copied from, and need not outlive this call."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = _threads()
+    options.intra_op_num_threads = threads_at_start()
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = _FATAL
@@ -112,12 +112,6 @@ def _session(path: Path, outside: Mapping[str, memoryview]) -> onnxruntime.Infer
         )
     except Exception as error:
         raise told(error, "onnxruntime cannot load the model", ArtifactError, path) from error
-
-
-def _threads() -> int:
-    """As many as the worker's BLAS has."""
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    return int(given) if given.isdecimal() and int(given) else 1
 
 
 @dataclass(slots=True)

@@ -2,7 +2,8 @@
 
 A parameter whose bytes lie in one piece (a whole one, or a slice of its first axis) is a view on
 a map of just those; any other slice is copied once, and the map of what it was cut from closes
-again. float16, bfloat16 and float64 are converted to float32, as for whole models.
+again. float16, bfloat16 and float64 are converted to float32, as for whole models. (What is then
+laid out for the processor, by `nn/layout.py`, is copied as well.)
 """
 
 from __future__ import annotations

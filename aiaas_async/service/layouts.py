@@ -30,10 +30,10 @@ _TIMEOUT_S: Final = 600.0
 
 
 class Layouts:
-    """Kept in `folder`, which is emptied first; made by `workers`."""
+    """Kept in `folder`, which is emptied first; made by `workers`, if any are `wanted`."""
 
-    def __init__(self, folder: Path, workers: WorkerSource) -> None:
-        self._folder, self._workers = folder, workers
+    def __init__(self, folder: Path, workers: WorkerSource, *, wanted: bool = True) -> None:
+        self._folder, self._workers, self._wanted = folder, workers, wanted
         self._made: dict[bytes, asyncio.Task[str]] = {}
         self._users: dict[ModelRef, bytes] = {}
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -47,7 +47,7 @@ class Layouts:
 
     async def make(self, ref: ModelRef, artifact: ArtifactFiles, nbytes: int) -> None:
         """Have a layout of `artifact`, the files of `ref`, if there is anything to lay out."""
-        if artifact.runtime != _RUNTIME or nbytes < _LEAST_BYTES:
+        if not self._wanted or artifact.runtime != _RUNTIME or nbytes < _LEAST_BYTES:
             return
         key = self._users[ref] = _key(artifact)
         if key not in self._made:

@@ -168,7 +168,9 @@ async def _assemble(
         logger.error("data set in %s is damaged: %s", name, reason)
     batching = BatchLimits(settings.max_batch_size, settings.max_delay_ms / 1000)
     workers = workshop.workers
-    layouts = await asyncio.to_thread(Layouts, data_dir / "layouts", workers)
+    # Where address space is short there is none for a second map of the weights.
+    wanted = not settings.worker_memory_mb
+    layouts = await asyncio.to_thread(Layouts, data_dir / "layouts", workers, wanted=wanted)
     models = Models(registry, artifacts, workers, cluster, batching, layouts)
     datasets = Datasets(library)
     deployments = Deployments(models, cluster, data_dir / "deployments.json")

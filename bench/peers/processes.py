@@ -33,7 +33,7 @@ def tree(pid: int) -> list[int]:
 
 def memory_mb(pid: int) -> float:
     """Proportional set size of the tree in MB: a shared page counts once."""
-    return sum(_pss(number) for number in tree(pid)) / 1000
+    return sum(_pss(number) for number in tree(pid)) * 1024 / 1e6
 
 
 def _pss(pid: int) -> int:

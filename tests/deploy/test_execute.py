@@ -24,7 +24,7 @@ from aiaas_async.nn.folding import folded_count
 from aiaas_async.nn.layer import Array as Values
 from aiaas_async.nn.network import Network
 from aiaas_async.runtimes.base import Artifact
-from aiaas_async.runtimes.layers import LayersPart, LayersRuntime
+from aiaas_async.runtimes.layers import LayersPredictor, LayersRuntime
 from tests.nn.graphs import classifier, images, normal, residual, spec
 
 SPLITS = [("pipeline", 2), ("pipeline", 4), ("tensor", 2), ("tensor", 3)]
@@ -41,7 +41,7 @@ class Pieces:
 
     def __init__(self, found: Plan, folder: Path, params: dict[str, Values]) -> None:
         write_tensors(folder / "w", params)
-        self.models: list[LayersPart] = []
+        self.models: list[LayersPredictor] = []
         for each in found.nodes:
             assert each.submodel is not None
             artifact = Artifact({"w.safetensors": folder / "w"}, part=each.submodel.part.to_data())

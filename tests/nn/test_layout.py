@@ -10,7 +10,7 @@ import pytest
 from aiaas_async.nn import layout
 from aiaas_async.nn.folding import folded
 from aiaas_async.nn.layer import Array
-from aiaas_async.nn.layout import laid_out, laid_out_count, shareable
+from aiaas_async.nn.layout import laid_out_count, lay_out, shareable
 from aiaas_async.nn.network import Network
 from tests.nn.graphs import Option, normal, spec
 
@@ -19,7 +19,7 @@ LAYERS: list[Option] = [
     {"name": "norm", "op": "batch_norm"},
     {"name": "relu", "op": "relu"},
     {"name": "deep", "op": "dense", "units": 512},
-    {"name": "odd", "op": "dense", "units": 600},
+    {"name": "odd", "op": "dense", "units": 601},
     {"name": "small", "op": "dense", "units": 10},
 ]
 
@@ -32,25 +32,33 @@ def predicted(found: Network, params: Mapping[str, Array]) -> dict[str, Array]:
     return found.predict(params, {"x": normal((5, 256)).astype(np.float32)})
 
 
-@pytest.mark.parametrize("pays", [True, False])
-def test_what_fits_is_laid_out_where_it_pays(pays: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout, "pays", lambda: pays)
+@pytest.fixture(autouse=True)
+def _faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "takes_as_it_lies", lambda: True)
+
+
+@pytest.mark.parametrize("does", [True, False])
+def test_what_fits_is_laid_out_where_that_is_faster(
+    does: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "takes_as_it_lies", lambda: does)
     whole, params = network(), network().init(3)
     smaller, kept = folded(whole, params)
-    found = laid_out(smaller, kept)
+    found = dict(kept)
+    lay_out(smaller, found, {})
     changed = {name for name in kept if found[name] is not kept[name]}
-    assert changed == ({"norm.weight", "deep.weight"} if pays else set())
+    assert changed == ({"norm.weight", "deep.weight"} if does else set())
+    assert shareable(whole, params).keys() == ({"deep.weight"} if does else set())
     for name, values in predicted(whole, params).items():
         np.testing.assert_allclose(predicted(smaller, found)[name], values, rtol=1e-3, atol=1e-4)
 
 
-def test_what_others_share_is_taken_and_what_is_left_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout, "pays", lambda: True)
+def test_what_others_share_is_taken_and_what_is_left_stays() -> None:
     whole, params = network(), network().init(3)
-    shared = {name: panels.copy() for name, panels in shareable(whole, params).items()}
-    assert shared.keys() == {"deep.weight"}  # of wide.weight, folding makes another
+    shared = {name: view.copy() for name, view in shareable(whole, params).items()}
     smaller, kept = folded(whole, params)
-    found = laid_out(smaller, kept, shared, left=kept)
+    found = dict(kept)
+    lay_out(smaller, found, shared, left=kept)
     assert found["deep.weight"] is shared["deep.weight"]
     assert found["norm.weight"] is kept["norm.weight"]
     np.testing.assert_allclose(
@@ -58,18 +66,12 @@ def test_what_others_share_is_taken_and_what_is_left_stays(monkeypatch: pytest.M
     )
 
 
-def test_what_is_computed_otherwise_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout, "pays", lambda: True)
-    exact = network().init(3, np.float64)
-    assert laid_out(network(), exact) == exact
-
-
-def test_what_stays_beside_its_panels_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout, "pays", lambda: True)
+@pytest.mark.parametrize("does", [True, False])
+def test_what_may_stay_beside_its_panels_is_counted_on_any_machine(
+    does: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "takes_as_it_lies", lambda: does)
     graph = network().graph
-    everything = network().parameter_specs()
     # Of wide.weight, folding makes another, and panels take that one's place.
-    assert laid_out_count(graph, everything) == 1024 * 512
+    assert laid_out_count(graph, network().parameter_specs()) == 1024 * 512
     assert laid_out_count(graph, {"small.weight"}) == 0
-    monkeypatch.setattr(layout, "pays", lambda: False)
-    assert laid_out_count(graph, everything) == 0

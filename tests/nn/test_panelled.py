@@ -6,74 +6,79 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from threadpoolctl import threadpool_info
 
 from aiaas_async.nn import panelled as module
-from aiaas_async.nn.panelled import fits, in_panels, pays, times
+from aiaas_async.nn.blas import takes_as_it_lies
+from aiaas_async.nn.layer import Array
+from aiaas_async.nn.panelled import ROWS, WIDTHS, fits, panels, times
 from aiaas_async.nn.team import Team
 from tests.nn.graphs import normal
 
 
+def drawn(shape: tuple[int, ...], seed: int = 7) -> Array:
+    return normal(shape, seed).astype(np.float32)
+
+
 @given(
     st.sampled_from([1, 7, 64, 784, 1024, 1028, 4096]),
-    st.integers(1, 4),
+    st.sampled_from([32, 64, 96, 144, 40, 1000, 16]),
     st.sampled_from([0, 1, 2, 3, 4, 31, 32, 33, 37, 64, 65, 200]),
     st.sampled_from([1, 2**12, 2**18]),
     st.sampled_from([0, 10**9]),
 )
 @settings(deadline=None, max_examples=60)
 def test_any_shape_in_any_blocks(
-    depth: int, panels: int, rows: int, together: int, shared: int
+    depth: int, columns: int, rows: int, together: int, shared: int
 ) -> None:
-    x, weight = normal((rows, depth)), normal((depth, 32 * panels), 1)
-    x, weight = x.astype(np.float32), weight.astype(np.float32)
+    x, weight = drawn((rows, depth)), drawn((depth, columns), 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "TOGETHER", together)
         patch.setattr(module, "SHARED", shared)
         patch.setattr(module, "TEAM", Team(2))
-        found = times(x, in_panels(weight).copy())
+        found = times(x, panels(weight).copy())
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, x @ weight, rtol=1e-4, atol=1e-4 * depth**0.5)
 
 
-def test_leading_dimensions_stay_and_strided_rows_are_read_where_they_are() -> None:
-    weight = normal((256, 64), 1).astype(np.float32)
-    x = normal((2, 3, 512)).astype(np.float32)[..., ::2]
-    found = times(x, in_panels(weight).copy())
+@pytest.mark.skipif(not takes_as_it_lies(), reason="where BLAS copies, nothing is laid out")
+@pytest.mark.parametrize("shape", [(4096, 64), (1000, 96), (3072, 40), (784, 64)])
+def test_a_row_s_bits_depend_neither_on_its_company_nor_on_the_threads(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SHARED", 0)
+    x, weight = drawn((3 * ROWS, shape[0])), panels(drawn(shape, 1)).copy()
+    whole = times(x, weight)
+    for threads in (1, 2, 3):
+        monkeypatch.setattr(module, "TEAM", Team(threads))
+        for rows in (2, 3, 7, 8, ROWS - 1, ROWS, ROWS + 1, 2 * ROWS + 1):
+            np.testing.assert_array_equal(times(x[:rows], weight), whole[:rows])
+
+
+def test_leading_dimensions_stay_and_rows_may_lie_apart() -> None:
+    weight = drawn((256, 64), 1)
+    x = drawn((2, 3, 512))[..., ::2]
+    found = times(x, panels(weight).copy())
     assert found.shape == (2, 3, 64)
     np.testing.assert_allclose(found, x @ weight, rtol=1e-4, atol=1e-3)
 
 
-def test_a_weight_in_panels_holds_the_same_numbers() -> None:
-    weight = normal((5, 64)).astype(np.float32)
-    found = in_panels(weight).copy()
-    assert found.shape == (2, 5, 32)
-    assert found.flags.c_contiguous
-    np.testing.assert_array_equal(np.concatenate(list(found), axis=1), weight)
-
-
 @pytest.mark.parametrize(
-    ("shape", "does"),
+    ("shape", "width"),
     [
-        ((4096, 4096), True),
-        ((512, 512), True),
-        ((784, 256), False),  # small
-        ((4096, 1000), False),  # 31.25 panels
-        ((4099, 4096), False),  # a prime: its blocks would be one number deep
-        ((96, 32000), False),  # shallower than a block should be
-        ((784, 1024), True),
+        ((4096, 4096), 32),
+        ((512, 512), 32),
+        ((784, 1024), 32),
+        ((4096, 1000), 40),
+        ((1280, 1200), 48),
+        ((4096, 1040), 40),
+        ((784, 256), None),  # small
+        ((4096, 1001), None),  # of no width
+        ((4099, 4096), None),  # a prime: its blocks would be one number deep
+        ((96, 32000), None),  # shallower than a block should be
     ],
 )
-def test_which_weights_fit(shape: tuple[int, int], does: bool) -> None:
-    assert fits(shape) is does
-
-
-def test_it_pays_where_openblas_has_kernels_for_avx_512(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [each for each in threadpool_info() if each["user_api"] == "blas"]
-    assert found
-    for name, does in (("SkylakeX", True), ("Haswell", False), ("Zen", False)):
-        told = [each | {"architecture": name, "internal_api": "openblas"} for each in found]
-        monkeypatch.setattr(module, "threadpool_info", lambda told=told: told)
-        assert pays.__wrapped__() is does
-    monkeypatch.setattr(module, "threadpool_info", list)
-    assert pays.__wrapped__() is False
+def test_which_weights_fit(shape: tuple[int, int], width: int | None) -> None:
+    assert fits(shape) is (width is not None)
+    if width is not None:
+        assert panels(np.empty(shape, np.float32)).shape[2] == width
+        assert width in WIDTHS

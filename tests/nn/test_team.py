@@ -54,6 +54,20 @@ def test_what_a_part_raises_is_raised_when_all_have_ended(failing: int) -> None:
     assert ended == [1 - failing]
 
 
+def test_where_no_thread_can_be_started_the_caller_does_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    team = Team(3)
+    for _ in range(2):
+        done = list[int]()
+        team.share(7, lambda begin, end, done=done: done.extend(range(begin, end)))  # type: ignore[misc]
+        assert done == list(range(7))
+
+
 @pytest.mark.parametrize(("given", "found"), [("3", 3), ("0", 1), ("", 1), ("many", 1)])
 def test_a_process_begins_with_as_many_as_its_environment_says(
     given: str, found: int, monkeypatch: pytest.MonkeyPatch

@@ -165,14 +165,13 @@ def wide() -> Network:
 def test_weights_that_are_laid_out_are_mapped_and_those_of_the_file_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: Any, times: float
 ) -> None:
-    monkeypatch.setattr(layout, "pays", lambda: True)
+    monkeypatch.setattr(layout, "takes_as_it_lies", lambda: True)
     weights, path = wide().init(1), tmp_path / "w"
     write_tensors(path, {name: array.astype(dtype) for name, array in weights.items()})
     plain = Artifact({"w.safetensors": path}, wide().to_spec())
     given = replace(plain, laid_out=tmp_path / "panels")
     assert LayersRuntime().lay_out(plain, tmp_path / "panels")
     model = load(given)
-    assert model.nbytes == LayersRuntime().inspect(given).nbytes
     assert abs(model.nbytes - times * weights["wide.weight"].nbytes) < 16384
     assert resident(path) < 16384
     assert not model.predictor_params["wide.weight"].flags.owndata

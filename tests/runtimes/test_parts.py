@@ -17,13 +17,13 @@ from aiaas_async.nn.network import Network
 from aiaas_async.nn.shards import tensor_shards
 from aiaas_async.nn.submodel import Part, Slice, Submodel
 from aiaas_async.runtimes.base import Artifact, Differentiable
-from aiaas_async.runtimes.layers import LayersPart, LayersRuntime
+from aiaas_async.runtimes.layers import LayersPredictor, LayersRuntime
 from tests.formats.test_safetensors import entry, file_of
 from tests.nn.graphs import cut, even
 from tests.runtimes.artifacts import BARE, GRAPH, artifact, network, params, rows
 
 
-def load(given: Artifact, part: Part) -> LayersPart:
+def load(given: Artifact, part: Part) -> LayersPredictor:
     wanted = replace(given, graph=None, part=part.to_data())
     found, model = LayersRuntime().inspect(wanted), LayersRuntime().load(wanted)
     assert (found.inputs, found.outputs) == (model.inputs, model.outputs)

@@ -33,7 +33,7 @@ X = np.random.default_rng(0).standard_normal((3, 512)).astype(np.float32)
 
 @pytest.fixture(autouse=True)
 def _paying(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout, "pays", lambda: True)
+    monkeypatch.setattr(layout, "takes_as_it_lies", lambda: True)
 
 
 class Watched(InLoopWorkers):
@@ -190,14 +190,23 @@ async def test_a_server_that_stops_meanwhile_does_not_wait(start: Start, tmp_pat
     await pushing
 
 
-@pytest.mark.parametrize("pays", [True, False])
+@pytest.mark.parametrize("does", [True, False])
 async def test_what_is_small_or_not_faster_has_none(
-    start: Start, tmp_path: Path, scratch: Path, pays: bool, monkeypatch: pytest.MonkeyPatch
+    start: Start, tmp_path: Path, scratch: Path, does: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layout, "pays", lambda: pays)
+    monkeypatch.setattr(layout, "takes_as_it_lies", lambda: does)
     narrow = Network.from_spec(spec([{"name": "d", "op": "dense", "units": 9}], ["d"], (512,)))
     workers = Watched()
     async with start(workers) as platform:
-        await pushed(platform, tmp_path, network=narrow if pays else WIDE)
+        await pushed(platform, tmp_path, network=narrow if does else WIDE)
         assert kept(scratch) == []
-        assert len(workers.of(LayOut)) == (0 if pays else 1)
+        assert len(workers.of(LayOut)) == (0 if does else 1)
+
+
+async def test_where_address_space_is_short_there_is_none(
+    start: Start, tmp_path: Path, scratch: Path
+) -> None:
+    async with start(worker_memory_mb=1024) as platform:
+        params = await pushed(platform, tmp_path)
+        await check(platform, params)
+        assert kept(scratch) == []
