@@ -11,10 +11,10 @@ from aiaas_async.nn.folding import folded_parameters
 from aiaas_async.nn.graph import Graph, Node
 from aiaas_async.nn.layer import Array, Shape
 from aiaas_async.nn.network import Network, Params
-from aiaas_async.nn.panelled import fits, panels
+from aiaas_async.nn.panelled import as_panels, fits
 
 
-def lay_out(
+def use_panels(
     network: Network, params: Params, shared: Mapping[str, Array], left: Collection[str] = ()
 ) -> None:
     """Put panels in the place of the weights of dense layers in `params`, where that is faster:
@@ -24,16 +24,16 @@ def lay_out(
         if name in shared:
             params[name] = shared[name]
         elif name not in left:
-            params[name] = panels(params[name]).copy()
+            params[name] = as_panels(params[name]).copy()
 
 
-def shareable(network: Network, params: Mapping[str, Array]) -> Params:
-    """The weights that `lay_out` takes from others, as views in the order of panels."""
-    return {name: panels(params[name]) for name in _faster(_unfolded(network.graph))}
+def shareable(network: Network) -> Collection[str]:
+    """The weights of which `use_panels` takes panels that others made."""
+    return _faster(_unfolded(network.graph))
 
 
-def laid_out_count(graph: Graph, kept: Collection[str]) -> int:
-    """How many numbers `lay_out` adds at most where the parameters `kept` stay in memory beside
+def panel_count(graph: Graph, kept: Collection[str]) -> int:
+    """How many numbers `use_panels` adds at most where the parameters `kept` stay in memory beside
     it: on whatever machine, since versions move from one to another."""
     chosen = _chosen(_unfolded(graph))
     return sum(prod(shape) for name, shape in chosen.items() if name in kept)

@@ -39,13 +39,13 @@ def fits(shape: Shape) -> bool:
     return depth * columns >= SMALLEST and width > 0 and _depth(depth, width) >= SHALLOWEST
 
 
-def panels(weight: Array) -> Array:
+def as_panels(weight: Array) -> Array:
     """A weight [K, N] that `fits` as panels [N / width, K, width]: a view, to be copied."""
     return in_panels(weight, _width(weight.shape[1]))
 
 
 def times(x: Array, weight: Array) -> Array:
-    """x [..., K] times a copy of `panels` [N / width, K, width]: [..., N].
+    """x [..., K] times a copy of `as_panels` [N / width, K, width]: [..., N].
 
     Where BLAS takes blocks as they lie, a row's bits depend neither on the rows beside it, if there
     are any, nor on the threads.

@@ -22,22 +22,29 @@ class Loading:
         self._seat, self._residency, self._statistics = seat, residency, statistics
         self._timeout_s = timeout_s
         self._loaded_as: dict[str, int] = {}
+        self._as_they_lie: set[str] = set()  # loaded before a layout of their weights was made
 
     def incarnation(self, servable_id: str) -> int:
         """Which load of a version is, or was, the latest: its state in memory is as old."""
         return self._loaded_as.get(servable_id, 0)
 
     async def ensure(self, servable: Servable) -> None:
-        """Load `servable` unless it is loaded, the least recently used making room.
+        """Load `servable` unless it is loaded, the least recently used making room; and once more
+        when it has a layout meanwhile, which takes as long as to map it.
 
         Raises `MemoryBudgetError`, and what the worker's `Load` does."""
         if servable.id in self._residency:
-            return
+            if not (servable.artifact.laid_out and servable.id in self._as_they_lie):
+                return
+            await self._unload(servable.id)
         for victim in self._residency.room_for(servable.nbytes):
             await self._unload(victim)
             self._statistics.evictions += 1
         await self._seat.do(Load(servable.id, servable.artifact), self._timeout_s)
         self._residency.add(servable.id, servable.nbytes)
+        (self._as_they_lie.discard if servable.artifact.laid_out else self._as_they_lie.add)(
+            servable.id
+        )
         self._statistics.loads += 1
         self._loaded_as[servable.id] = self._statistics.loads
 
@@ -47,6 +54,7 @@ class Loading:
         if servable_id in self._residency:
             await self._unload(servable_id)
         self._loaded_as.pop(servable_id, None)
+        self._as_they_lie.discard(servable_id)
 
     async def _unload(self, model: str) -> None:
         self._residency.remove(model)

@@ -23,8 +23,9 @@ from aiaas_async.names import clip
 from aiaas_async.nn.folding import folded, folded_count
 from aiaas_async.nn.fusing import fused, fused_count
 from aiaas_async.nn.graph import near
-from aiaas_async.nn.layout import laid_out_count, lay_out, shareable
+from aiaas_async.nn.layout import panel_count, shareable, use_panels
 from aiaas_async.nn.network import Network
+from aiaas_async.nn.panelled import as_panels
 from aiaas_async.nn.submodel import Part, Submodel
 from aiaas_async.runtimes.base import Array, Arrays, Artifact, Inspection, Wrt
 from aiaas_async.runtimes.objective import objective, only_target
@@ -52,22 +53,25 @@ class LayersRuntime:
         if artifact.part is not None:
             part = _part_of(artifact.part)
             predictor, kept = folded(part.network, part_weights(part, _weights_file(artifact)))
-            lay_out(predictor, kept, {})
+            use_panels(predictor, kept, {})
             return LayersPredictor(part.network, part.nbytes, predictor, kept)
         network = network_of(artifact)
         nbytes, weights = _resident(network, artifact), weights_of(network, artifact)
         predictor, kept = fused(*folded(network, weights))
-        shared = {} if artifact.laid_out is None else map_tensors(artifact.laid_out).tensors
+        shared = _shared(artifact.laid_out)
         mapped = {name for name, array in kept.items() if array is weights.get(name)}
-        lay_out(predictor, kept, shared, left=mapped)
+        use_panels(predictor, kept, shared, left=mapped)
         return LayersModel(network, nbytes, predictor, kept, weights)
 
     def lay_out(self, artifact: Artifact, path: Path) -> bool:
-        network = network_of(artifact)
-        found = shareable(network, weights_of(network, artifact))
-        if found:
-            write_tensors(path, found, durable=False)  # made anew when the server starts again
-        return bool(found)
+        network, names = network_of(artifact), shareable(network_of(artifact))
+        source = _weights_path(network, artifact)
+        if not names or source is None:
+            return False
+        tensors = map_tensors(source).tensors
+        found = {name: as_panels(np.asarray(tensors[name], np.float32)) for name in names}
+        write_tensors(path, found, durable=False)  # made anew when the server starts again
+        return True
 
 
 @dataclass(slots=True)
@@ -174,6 +178,11 @@ def weights_of(network: Network, artifact: Artifact) -> dict[str, Array]:
     return {name: np.asarray(array, np.float32) for name, array in mapped.tensors.items()}
 
 
+def _shared(path: Path | None) -> Mapping[str, Array]:
+    """The panels that others made; whoever finds them gone computes without."""
+    return {} if path is None or not path.exists() else map_tensors(path).tensors
+
+
 def weights_for(network: Network, artifact: Artifact) -> dict[str, Array]:
     """Of another graph's weights, those with the name and the shape of a parameter here.
 
@@ -227,7 +236,7 @@ def _resident(network: Network, artifact: Artifact) -> int:
     _check(network, header)
     converted = {name: t for name, t in header.tensors.items() if t.dtype != _MAPPED}
     made = sum(math.prod(tensor.shape) for tensor in converted.values())
-    made += laid_out_count(network.graph, converted)
+    made += panel_count(network.graph, converted)
     return header.file_size + 4 * made + folded_bytes(network)
 
 

@@ -27,7 +27,8 @@ from aiaas_async.registry.draft import Draft
 from aiaas_async.registry.records import VersionRecord
 from aiaas_async.registry.writer import RegistryWriter
 from aiaas_async.service.cluster import Cluster
-from aiaas_async.service.models import Models, tell_alias
+from aiaas_async.service.models import Models
+from aiaas_async.service.traffic import tell_alias
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +107,6 @@ class Adoption:
         found = await self._models.inspect(self._models.files_of(metadata, files))
         whole = msgspec.structs.replace(metadata, inputs=found.inputs, outputs=found.outputs)
         if promotion is not None and promotion.refusal is None:
-            await self._models.lay_out(whole, files, found.nbytes)
             refusal = await self._warm(self._models.form(whole, files, found.nbytes))
             promotion = replace(promotion, refusal=refusal)
 
@@ -124,6 +124,7 @@ class Adoption:
             await self._models.unload(metadata.ref)
             raise
         logger.info("%s is committed: %d files, %d bytes", record.ref, len(files), found.nbytes)
+        await self._models.lay_out(record)
         if promotion is not None and reason is None:
             tell_alias(self._models.catalog.alias(record.ref.name, promotion.alias))
         elif promotion is not None:

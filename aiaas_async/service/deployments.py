@@ -38,7 +38,7 @@ from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.deployment import Deployment, tell
 from aiaas_async.service.deploymentfile import DeploymentFile, Stored
 from aiaas_async.service.deploymentspec import DeploymentSpec, parse_spec
-from aiaas_async.service.models import Models
+from aiaas_async.service.models import LAYOUT_PATIENCE_S, Models
 from aiaas_async.service.placement import Placement, place_balanced
 from aiaas_async.wire.sequences import is_stateful
 
@@ -250,7 +250,8 @@ class Deployments:
 
     async def _place(self, record: VersionRecord, spec: DeploymentSpec) -> Placement:
         found, facts = await self._plan(record, spec.request)
-        await self._models.lay_out(record.metadata, record.files, record.nbytes)
+        if not found.split:
+            await self._models.lay_out(record, LAYOUT_PATIENCE_S)
         whole = replace(
             self._models.form(record.metadata, record.files, record.nbytes),
             max_batch_size=found.request.max_batch_size,

@@ -45,6 +45,7 @@ from aiaas_async.service.cluster import Cluster
 from aiaas_async.service.layouts import Layouts
 from aiaas_async.service.ownthreads import OwnThreads
 from aiaas_async.service.statistics import CallStatistics
+from aiaas_async.service.traffic import tell_alias
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ _WHAT_TO_UPLOAD = (
     "/models/{name}/versions/{version}/files/…, then POST …/commit)"
 )
 _INSPECT_TIMEOUT_S = 60.0
+LAYOUT_PATIENCE_S = 10.0  # of whoever waits for a commit or a deployment; enough for 10 GB
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,7 @@ class Models:
             lambda draft: draft.commit(ref, found.inputs, found.outputs, found.nbytes, record.files)
         )
         logger.info("%s is committed: %d files, %d bytes", ref, len(record.files), found.nbytes)
-        await self.lay_out(committed.metadata, committed.files, committed.nbytes)
+        await self.lay_out(committed, LAYOUT_PATIENCE_S)
         return committed
 
     async def inspect(self, artifact: ArtifactFiles) -> Inspected:
@@ -302,14 +304,21 @@ class Models:
             return known
         self.check_callable(record)
         await self._check_files(record)
-        await self.lay_out(record.metadata, record.files, record.nbytes)
+        await self.lay_out(record)
         servable = self.form(record.metadata, record.files, record.nbytes)
         self._servables[record.ref] = (record, servable)
         return servable
 
-    async def lay_out(self, metadata: Metadata, files: Iterable[FileEntry], nbytes: int) -> None:
-        """Have what `form` makes of the same computed as fast as it can be."""
-        await self._layouts.make(metadata.ref, self.files_of(metadata, files), nbytes)
+    async def lay_out(self, record: VersionRecord, patience_s: float = 0.0) -> None:
+        """See to it that the servable forms of a committed version are to have a layout; wait so
+        long at most for it. Who gets one before is served all the same."""
+        model = self.catalog.find(record.ref.name)
+        if model is None or model.versions.get(record.ref.version) is not record:
+            return  # it was deleted meanwhile
+        making = self._layouts.begin(record.ref, self.artifact_of(record), record.nbytes)
+        if making is not None and not making.done():
+            making.add_done_callback(lambda _: self._servables.pop(record.ref, None))
+            await asyncio.wait([making], timeout=patience_s)
 
     def form(self, metadata: Metadata, files: Iterable[FileEntry], nbytes: int) -> Servable:
         """A version of `metadata` and `files` as nodes see it, whether it is committed or not."""
@@ -366,18 +375,6 @@ class Models:
                 await self._check_files(record)
             except AiaasError as error:
                 logger.error("%s will not be served: %s", record.ref, error.message)  # noqa: TRY400
-
-
-def tell_alias(record: AliasRecord) -> None:
-    """One line of the log: where an alias is now."""
-    traffic = record.traffic
-    canary = f", canary {traffic.canary} for {traffic.weight:g} of the calls"
-    shadow = f", shadow {traffic.shadow}"
-    logger.info(
-        "alias %s:%s is at %s%s%s (revision %d)",
-        *(record.name, record.alias, record.version, canary if traffic.canary else ""),
-        *(shadow if traffic.shadow else "", record.revision),
-    )
 
 
 async def _gathered(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -23,6 +23,18 @@ logger = logging.getLogger(__name__)
 MAX_COPIES: Final = 64
 
 
+def tell_alias(record: AliasRecord) -> None:
+    """One line of the log: where an alias is now."""
+    traffic = record.traffic
+    canary = f", canary {traffic.canary} for {traffic.weight:g} of the calls"
+    shadow = f", shadow {traffic.shadow}"
+    logger.info(
+        "alias %s:%s is at %s%s%s (revision %d)",
+        *(record.name, record.alias, record.version, canary if traffic.canary else ""),
+        *(shadow if traffic.shadow else "", record.revision),
+    )
+
+
 def choose(alias: AliasRecord, key: str | None) -> str:
     """The version of `alias` that a call with `key` goes to."""
     traffic = alias.traffic

@@ -10,8 +10,9 @@ import pytest
 from aiaas_async.nn import layout
 from aiaas_async.nn.folding import folded
 from aiaas_async.nn.layer import Array
-from aiaas_async.nn.layout import laid_out_count, lay_out, shareable
+from aiaas_async.nn.layout import panel_count, shareable, use_panels
 from aiaas_async.nn.network import Network
+from aiaas_async.nn.panelled import as_panels
 from tests.nn.graphs import Option, normal, spec
 
 LAYERS: list[Option] = [
@@ -45,20 +46,20 @@ def test_what_fits_is_laid_out_where_that_is_faster(
     whole, params = network(), network().init(3)
     smaller, kept = folded(whole, params)
     found = dict(kept)
-    lay_out(smaller, found, {})
+    use_panels(smaller, found, {})
     changed = {name for name in kept if found[name] is not kept[name]}
     assert changed == ({"norm.weight", "deep.weight"} if does else set())
-    assert shareable(whole, params).keys() == ({"deep.weight"} if does else set())
+    assert set(shareable(whole)) == ({"deep.weight"} if does else set())
     for name, values in predicted(whole, params).items():
         np.testing.assert_allclose(predicted(smaller, found)[name], values, rtol=1e-3, atol=1e-4)
 
 
 def test_what_others_share_is_taken_and_what_is_left_stays() -> None:
     whole, params = network(), network().init(3)
-    shared = {name: view.copy() for name, view in shareable(whole, params).items()}
+    shared = {name: as_panels(params[name]).copy() for name in shareable(whole)}
     smaller, kept = folded(whole, params)
     found = dict(kept)
-    lay_out(smaller, found, shared, left=kept)
+    use_panels(smaller, found, shared, left=kept)
     assert found["deep.weight"] is shared["deep.weight"]
     assert found["norm.weight"] is kept["norm.weight"]
     np.testing.assert_allclose(
@@ -73,5 +74,5 @@ def test_what_may_stay_beside_its_panels_is_counted_on_any_machine(
     monkeypatch.setattr(layout, "takes_as_it_lies", lambda: does)
     graph = network().graph
     # Of wide.weight, folding makes another, and panels take that one's place.
-    assert laid_out_count(graph, network().parameter_specs()) == 1024 * 512
-    assert laid_out_count(graph, {"small.weight"}) == 0
+    assert panel_count(graph, network().parameter_specs()) == 1024 * 512
+    assert panel_count(graph, {"small.weight"}) == 0

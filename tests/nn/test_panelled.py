@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from aiaas_async.nn import panelled as module
 from aiaas_async.nn.blas import takes_as_it_lies
 from aiaas_async.nn.layer import Array
-from aiaas_async.nn.panelled import ROWS, WIDTHS, fits, panels, times
+from aiaas_async.nn.panelled import ROWS, WIDTHS, as_panels, fits, times
 from aiaas_async.nn.team import Team
 from tests.nn.graphs import normal
 
@@ -35,7 +35,7 @@ def test_any_shape_in_any_blocks(
         patch.setattr(module, "TOGETHER", together)
         patch.setattr(module, "SHARED", shared)
         patch.setattr(module, "TEAM", Team(2))
-        found = times(x, panels(weight).copy())
+        found = times(x, as_panels(weight).copy())
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, x @ weight, rtol=1e-4, atol=1e-4 * depth**0.5)
 
@@ -46,7 +46,7 @@ def test_a_row_s_bits_depend_neither_on_its_company_nor_on_the_threads(
     shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SHARED", 0)
-    x, weight = drawn((3 * ROWS, shape[0])), panels(drawn(shape, 1)).copy()
+    x, weight = drawn((3 * ROWS, shape[0])), as_panels(drawn(shape, 1)).copy()
     whole = times(x, weight)
     for threads in (1, 2, 3):
         monkeypatch.setattr(module, "TEAM", Team(threads))
@@ -57,7 +57,7 @@ def test_a_row_s_bits_depend_neither_on_its_company_nor_on_the_threads(
 def test_leading_dimensions_stay_and_rows_may_lie_apart() -> None:
     weight = drawn((256, 64), 1)
     x = drawn((2, 3, 512))[..., ::2]
-    found = times(x, panels(weight).copy())
+    found = times(x, as_panels(weight).copy())
     assert found.shape == (2, 3, 64)
     np.testing.assert_allclose(found, x @ weight, rtol=1e-4, atol=1e-3)
 
@@ -80,5 +80,5 @@ def test_leading_dimensions_stay_and_rows_may_lie_apart() -> None:
 def test_which_weights_fit(shape: tuple[int, int], width: int | None) -> None:
     assert fits(shape) is (width is not None)
     if width is not None:
-        assert panels(np.empty(shape, np.float32)).shape[2] == width
+        assert as_panels(np.empty(shape, np.float32)).shape[2] == width
         assert width in WIDTHS

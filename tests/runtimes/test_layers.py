@@ -175,6 +175,7 @@ def test_weights_that_are_laid_out_are_mapped_and_those_of_the_file_not_read(
     assert abs(model.nbytes - times * weights["wide.weight"].nbytes) < 16384
     assert resident(path) < 16384
     assert not model.predictor_params["wide.weight"].flags.owndata
+    assert load(plain).predictor_params["wide.weight"].ndim == 2  # a copy in each worker is none
     x = np.random.default_rng(2).random((3, 1024), np.float32)
     expected = load(plain).predict({"x": x}, None)
     found = model.predict({"x": x}, None)
@@ -184,8 +185,13 @@ def test_weights_that_are_laid_out_are_mapped_and_those_of_the_file_not_read(
     assert slopes["wide.weight"].shape == (1024, 1024)
 
 
-def test_where_nothing_is_faster_otherwise_no_layout_is_written(tmp_path: Path) -> None:
-    assert not LayersRuntime().lay_out(artifact(tmp_path), tmp_path / "panels")
+def test_where_nothing_is_faster_otherwise_no_layout_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "takes_as_it_lies", lambda: False)
+    write_tensors(tmp_path / "w", wide().init(1))
+    given = Artifact({"w.safetensors": tmp_path / "w"}, wide().to_spec())
+    assert not LayersRuntime().lay_out(given, tmp_path / "panels")
     assert not (tmp_path / "panels").exists()
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from aiaas_async.errors import ArtifactError, InvalidError
 from aiaas_async.formats.safetensors import map_tensors, write_tensors
+from aiaas_async.nn import layout
 from aiaas_async.nn.layer import Array
 from aiaas_async.nn.network import Network
 from aiaas_async.nn.shards import tensor_shards
@@ -66,6 +67,19 @@ def test_a_shard_s_slices_are_the_file_s_numbers(tmp_path: Path) -> None:
 def test_a_part_has_no_losses(tmp_path: Path) -> None:
     model = load(artifact(tmp_path), stages(2)[0].part)
     assert not isinstance(model, Differentiable)
+
+
+def test_large_weights_of_a_part_are_laid_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "takes_as_it_lies", lambda: True)
+    layers = [{"name": f"d{i}", "op": "dense", "units": 1024} for i in range(2)]
+    inputs = [{"name": "x", "dtype": "float32", "shape": [1024]}]
+    wide = Network.from_spec({"inputs": inputs, "layers": layers, "outputs": ["d1"]})
+    write_tensors(tmp_path / "w", wide.init(1))
+    for shard in tensor_shards(wide, 2).shards:
+        model = load(Artifact({"w.safetensors": tmp_path / "w"}), shard.part)
+        assert {model.predictor_params[f"d{i}.weight"].ndim for i in range(2)} == {3}
 
 
 def map_under(array: Array) -> object:

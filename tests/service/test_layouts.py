@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from aiaas_async.names import ModelRef
 from aiaas_async.nn import layout
 from aiaas_async.nn.layer import Array
 from aiaas_async.nn.network import Network
+from aiaas_async.service import layouts
 from aiaas_async.service.calls import CallRequest
 from aiaas_async.service.platform import Platform
 from tests.nn.graphs import spec
@@ -28,6 +30,7 @@ from tests.service.conftest import Start
 WIDE = Network.from_spec(
     spec([{"name": f"d{i}", "op": "dense", "units": 512} for i in range(2)], ["d1"], (512,))
 )
+Kind = TypeVar("Kind", LayOut, Load)
 X = np.random.default_rng(0).standard_normal((3, 512)).astype(np.float32)
 
 
@@ -37,19 +40,19 @@ def _paying(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Watched(InLoopWorkers):
-    """Keeps the jobs about artifacts; those to lay out wait for `may`, and may `die`."""
+    """Keeps the jobs; those to lay out wait until they `may`, or end in an `error`."""
 
-    def __init__(self, *, dies: bool = False) -> None:
+    def __init__(self, error: Exception | None = None) -> None:
         super().__init__()
         self.jobs: list[Job] = []
-        self.dies, self.may, self.asked = dies, asyncio.Event(), asyncio.Event()
+        self.error, self.may, self.asked = error, asyncio.Event(), asyncio.Event()
         self.may.set()
 
     async def spawn(self, nice: int = 0) -> InLoopWorker:
         await super().spawn(nice)
         return _Worker(self)
 
-    def of(self, kind: type[LayOut | Load]) -> list[Job]:
+    def of(self, kind: type[Kind]) -> list[Kind]:
         return [job for job in self.jobs if isinstance(job, kind)]
 
     @property
@@ -72,8 +75,8 @@ class _Worker(InLoopWorker):
         if not isinstance(job, LayOut):
             return super().submit(job, arrays, on_progress)
         self._source.asked.set()
-        if self._source.dies:
-            raise WorkerDiedError("the compute process died")
+        if self._source.error is not None:
+            raise self._source.error
         return asyncio.ensure_future(self._later(super().submit(job, arrays, on_progress)))
 
     async def _later(self, answer: asyncio.Future[Answer]) -> Answer:
@@ -121,21 +124,26 @@ async def test_a_commit_makes_the_one_that_every_node_maps(
         assert len(workers.of(Load)) == 2
         assert workers.mapped == {str(file)}
         assert len(workers.of(LayOut)) == 1
+        assert (scratch / "layouts").stat().st_mode & 0o777 == 0o700
+    assert not (scratch / "layouts").exists()
 
 
-async def test_after_a_restart_the_first_call_makes_it_anew(
+async def test_calls_do_not_wait_for_it_and_the_next_has_it(
     start: Start, tmp_path: Path, scratch: Path
 ) -> None:
     async with start() as platform:
         params = await pushed(platform, tmp_path)
-        (before,) = kept(scratch)
     workers = Watched()
-    async with start(workers) as platform:
-        assert kept(scratch) == []
+    workers.may.clear()
+    async with start(workers, nodes=1) as platform:
         await asyncio.gather(*[check(platform, params) for _ in range(3)])
+        assert workers.mapped == {""}
+        workers.may.set()
+        await made("wide:1")
+        await check(platform, params)
+        await check(platform, params)
         (file,) = kept(scratch)
-        assert file != before
-        assert workers.mapped == {str(file)}
+        assert [job.artifact.laid_out for job in workers.of(Load)] == ["", str(file)]
         assert len(workers.of(LayOut)) == 1
 
 
@@ -155,17 +163,37 @@ async def test_it_goes_with_the_last_version_of_its_files(
         assert kept(scratch) == []
 
 
-async def test_where_none_can_be_made_answers_come_all_the_same(
-    start: Start, tmp_path: Path, scratch: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "error",
+    [
+        WorkerDiedError("the compute process died"),
+        OSError("no"),
+        ValueError("a defect"),
+        TimeoutError(),
+    ],
+)
+async def test_where_it_fails_answers_come_all_the_same_and_it_is_tried_again(
+    start: Start,
+    tmp_path: Path,
+    scratch: Path,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
 ) -> None:
-    workers = Watched(dies=True)
+    workers = Watched(error)
     async with start(workers) as platform:
         params = await pushed(platform, tmp_path)
         await check(platform, params)
+        await made("wide:1")
         assert kept(scratch) == []
         assert workers.mapped == {""}
-        assert len(workers.of(LayOut)) == 1
-    assert "wide:1 is served slower, its weights as they lie: the compute process" in caplog.text
+        assert "the weights of wide:1 are served as they lie" in caplog.text
+        workers.error = None
+        await platform.models.unload(ModelRef("wide", "1"))
+        await check(platform, params)
+        await made("wide:1")
+        await check(platform, params)
+        assert workers.mapped == {"", *map(str, kept(scratch))}
+        await platform.models.delete("wide")
 
 
 async def test_a_version_deleted_meanwhile_leaves_nothing(
@@ -181,13 +209,26 @@ async def test_a_version_deleted_meanwhile_leaves_nothing(
         assert kept(scratch) == []
 
 
-async def test_a_server_that_stops_meanwhile_does_not_wait(start: Start, tmp_path: Path) -> None:
+async def test_a_server_that_stops_meanwhile_does_not_wait(
+    start: Start, tmp_path: Path, scratch: Path
+) -> None:
     workers = Watched()
-    async with start(workers) as platform:
+    async with asyncio.timeout(20), start(workers, running_jobs=1) as platform:
         workers.may.clear()
-        pushing = asyncio.create_task(pushed(platform, tmp_path))
+        pushing = [
+            asyncio.create_task(pushed(platform, tmp_path, version, seed=int(version)))
+            for version in ("1", "2")
+        ]
         await workers.asked.wait()
-    await pushing
+    await asyncio.gather(*pushing)
+    assert not (scratch / "layouts").exists()
+
+
+async def test_one_that_is_gone_is_not_needed(start: Start, tmp_path: Path, scratch: Path) -> None:
+    async with start() as platform:
+        params = await pushed(platform, tmp_path)
+        kept(scratch)[0].unlink()
+        await check(platform, params)
 
 
 @pytest.mark.parametrize("does", [True, False])
@@ -203,10 +244,44 @@ async def test_what_is_small_or_not_faster_has_none(
         assert len(workers.of(LayOut)) == (0 if does else 1)
 
 
-async def test_where_address_space_is_short_there_is_none(
-    start: Start, tmp_path: Path, scratch: Path
-) -> None:
-    async with start(worker_memory_mb=1024) as platform:
+async def test_where_address_space_is_short_there_is_none(start: Start, tmp_path: Path) -> None:
+    workers = Watched()
+    async with start(workers, worker_memory_mb=1024) as platform:
         params = await pushed(platform, tmp_path)
         await check(platform, params)
-        assert kept(scratch) == []
+        assert workers.mapped == {""}
+        assert not workers.of(LayOut)
+
+
+async def test_where_the_disk_is_nearly_full_there_is_none(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(layouts, "_LEFT_FREE", 1.0)
+    workers = Watched()
+    async with start(workers) as platform:
+        params = await pushed(platform, tmp_path)
+        await check(platform, params)
+        assert workers.mapped == {""}
+        assert not workers.of(LayOut)
+    assert "the disk is nearly full" in caplog.text
+
+
+@pytest.mark.parametrize("folder", [True, False])
+async def test_what_lies_in_its_place_is_no_reason_not_to_start(
+    start: Start, tmp_path: Path, scratch: Path, folder: bool
+) -> None:
+    if folder:
+        (scratch / "layouts" / "old" / "older").mkdir(parents=True)
+    else:
+        (scratch / "layouts").write_text("no folder")
+    async with start() as platform:
+        params = await pushed(platform, tmp_path)
+        await check(platform, params)
+        assert (scratch / "layouts").is_dir() is folder
+
+
+async def made(ref: str) -> None:
+    """Wait for a layout that is being made."""
+    tasks = [task for task in asyncio.all_tasks() if task.get_name() == f"layout of {ref}"]
+    if tasks:
+        await asyncio.wait(tasks)
