@@ -25,11 +25,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import uvloop
 
 from aiaas_async.compute.frames import Array, whole
-from aiaas_async.compute.jobs import ArtifactFiles, Infer, Load
+from aiaas_async.compute.jobs import ArtifactFiles, Infer, LayOut, Load
 from aiaas_async.compute.pool import WorkerForks
 from aiaas_async.compute.process import WorkerProcess
 from aiaas_async.deploy.assign import Split
@@ -103,8 +104,10 @@ async def load(desks: list[Desk], network: Network, path: Path, batch: int) -> W
     files = {"w.safetensors": str(path)}
     facts = ModelFacts(4 * network.parameter_count, network)
     plans = dict[str, Plan]()
+    artifact, panels = ArtifactFiles("numpy", files, network.to_spec()), f"{path}.panels"
+    if (await desks[0].worker.submit(LayOut(artifact, panels))).facts["made"]:
+        artifact = msgspec.structs.replace(artifact, laid_out=panels)
     for desk in desks:
-        artifact = ArtifactFiles("numpy", files, network.to_spec())
         await desk.worker.submit(Load("whole", artifact))
     splits: tuple[Split, ...] = ("pipeline", "tensor")
     for split in splits:
