@@ -117,11 +117,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     max_file_mb: Annotated[int, _whole(1, 1 << 24, "largest uploaded file in MiB")] = 65_536
     storage_mb: Annotated[
         int,
-        _whole(
-            0,
-            1 << 30,
-            "MiB of uploaded files (layouts come on top); 0: what the disk has",
-        ),
+        _whole(0, 1 << 30, "MiB of uploaded files (layouts come on top); 0: what the disk has"),
     ] = 0
     in_flight_body_mb: Annotated[
         int,

@@ -110,8 +110,8 @@ def write_tensors(
     *,
     durable: bool = True,
 ) -> None:
-    """Write a file that is whole, and if so asked durable, when this returns; equal tensors, equal
-    bytes. Of views in another order than their memory's, one at a time is copied.
+    """Write a file that is whole, and `durable`, when this returns; equal tensors, equal bytes.
+    Of views in another order than their memory's, one at a time is copied.
 
     Wide elements come first, then names in order: the data starts at a multiple of 64 bytes, so
     each tensor lies aligned for its type. Raises `ArtifactError` for what the format or a reader

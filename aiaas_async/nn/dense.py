@@ -24,7 +24,7 @@ from aiaas_async.nn.panelled import times
 
 
 class Dense(Layer, frozen=True):
-    """y = x W + b over the last axis; W is [in, out], or `panelled` for predictions."""
+    """y = x W + b over the last axis; W is [in, out], for predictions perhaps in panels."""
 
     units: Count
     use_bias: bool = True

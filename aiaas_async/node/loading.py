@@ -42,9 +42,10 @@ class Loading:
             self._statistics.evictions += 1
         await self._seat.do(Load(servable.id, servable.artifact), self._timeout_s)
         self._residency.add(servable.id, servable.nbytes)
-        (self._as_they_lie.discard if servable.artifact.laid_out else self._as_they_lie.add)(
-            servable.id
-        )
+        if servable.artifact.laid_out:
+            self._as_they_lie.discard(servable.id)
+        else:
+            self._as_they_lie.add(servable.id)
         self._statistics.loads += 1
         self._loaded_as[servable.id] = self._statistics.loads
 

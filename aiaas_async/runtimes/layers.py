@@ -64,8 +64,8 @@ class LayersRuntime:
         return LayersModel(network, nbytes, predictor, kept, weights)
 
     def lay_out(self, artifact: Artifact, path: Path) -> bool:
-        network, names = network_of(artifact), shareable(network_of(artifact))
-        source = _weights_path(network, artifact)
+        network = network_of(artifact)
+        names, source = shareable(network), _weights_path(network, artifact)
         if not names or source is None:
             return False
         tensors = map_tensors(source).tensors

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import pytest
 
 from aiaas_async.deploy.plan import Plan
 from aiaas_async.errors import ConflictError, DeadlineError, MemoryBudgetError, OverloadedError
-from aiaas_async.formats.safetensors import write_tensors
 from aiaas_async.names import ModelRef
 from aiaas_async.nn.layer import Array
 from aiaas_async.nn.network import Network
@@ -29,6 +28,7 @@ from aiaas_async.service.platform import Platform
 from tests.compute.kept import KeptForks
 from tests.nn.graphs import spec
 from tests.service.conftest import Start
+from tests.service.pushing import push
 
 UNITS, MEMORY = 256, {"node_memory_mb": 1}  # a little less than all four layers; half of them fit
 SPLITS = ["pipeline", "tensor"]
@@ -42,19 +42,10 @@ def network(layers: int = 4) -> Network:
 
 async def pushed(platform: Platform, folder: Path, version: str = "1", layers: int = 4) -> Array:
     """A version of so many layers, committed; what it answers to `X`."""
-    made, ref = network(layers), ModelRef("deep", version)
+    made = network(layers)
     params = made.init(1)
-    write_tensors(folder / "w.safetensors", params)
-
-    async def chunks() -> AsyncIterator[bytes]:
-        yield (folder / "w.safetensors").read_bytes()
-
-    outputs = list(made.graph.outputs)
-    body = {"name": ref.name, "version": version, "inputs": ["x"], "outputs": outputs}
-    await platform.models.register({**body, "graph": made.to_spec()})
-    await platform.models.upload(ref, "w.safetensors", chunks(), None)
-    await platform.models.commit(ref)
-    return made.predict(params, {"x": X})[outputs[0]]
+    await push(platform, folder, ModelRef("deep", version), made, params)
+    return made.predict(params, {"x": X})[made.graph.outputs[0]]
 
 
 def asked(split: str = "pipeline", version: str = "1", **more: Any) -> dict[str, Any]:

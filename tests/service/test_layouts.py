@@ -4,7 +4,7 @@ needed for an answer."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +16,6 @@ from aiaas_async.compute.frames import Pieces
 from aiaas_async.compute.inloop import InLoopWorker, InLoopWorkers
 from aiaas_async.compute.jobs import Job, LayOut, Load
 from aiaas_async.errors import WorkerDiedError
-from aiaas_async.formats.safetensors import write_tensors
 from aiaas_async.names import ModelRef
 from aiaas_async.nn import layout
 from aiaas_async.nn.layer import Array
@@ -26,6 +25,7 @@ from aiaas_async.service.calls import CallRequest
 from aiaas_async.service.platform import Platform
 from tests.nn.graphs import spec
 from tests.service.conftest import Start
+from tests.service.pushing import push
 
 WIDE = Network.from_spec(
     spec([{"name": f"d{i}", "op": "dense", "units": 512} for i in range(2)], ["d1"], (512,))
@@ -88,17 +88,8 @@ async def pushed(
     platform: Platform, folder: Path, version: str = "1", network: Network = WIDE, seed: int = 1
 ) -> dict[str, Array]:
     """The weights of a version that is committed now."""
-    ref, params = ModelRef("wide", version), network.init(seed)
-    write_tensors(folder / "w.safetensors", params)
-
-    async def chunks() -> AsyncIterator[bytes]:
-        yield (folder / "w.safetensors").read_bytes()
-
-    outputs = list(network.graph.outputs)
-    body = {"name": ref.name, "version": version, "inputs": ["x"], "outputs": outputs}
-    await platform.models.register({**body, "graph": network.to_spec()})
-    await platform.models.upload(ref, "w.safetensors", chunks(), None)
-    await platform.models.commit(ref)
+    params = network.init(seed)
+    await push(platform, folder, ModelRef("wide", version), network, params)
     return params
 
 
