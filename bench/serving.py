@@ -93,9 +93,9 @@ def prepare(folder: Path) -> None:
         )
 
 
-def drive(url: str, script: Path, pid: int, seconds: float, connections: int) -> Reading:
+def drive(url: str, script: Path, pid: int, seconds: int, connections: int) -> Reading:
     before = cpu_of(pid)
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency"]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
     command += ["--timeout", "60s", "-s", str(script)]
     text = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout
     spent = cpu_of(pid) - before
@@ -152,7 +152,7 @@ def cpu_of(pid: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--nodes", default="0")
     options = parser.parse_args()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
+from aiaas_async.nn.team import TEAM
 from tests.folders import in_memory
 
 
@@ -32,6 +34,15 @@ def scratch() -> Iterator[Path]:
     """Where a platform may keep its data."""
     with in_memory() as folder:
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def all_cores() -> Iterator[None]:
+    """A test that has threads keep cores leaves none bound to the next one's harm."""
+    cores = os.sched_getaffinity(0)
+    yield
+    TEAM.rest()
+    os.sched_setaffinity(0, cores)
 
 
 @pytest.fixture(scope="session", autouse=True)

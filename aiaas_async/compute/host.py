@@ -97,6 +97,12 @@ class Host:
     def do(self, job: Job, arrays: Mapping[str, Array]) -> Iterator[Part]:
         """Carry out `job`; yields its parts. Raises `AiaasError` when the job cannot be done."""
         self._blas.use(job.threads if isinstance(job, Infer) else 0)
+        try:
+            yield from self._parts(job, arrays)
+        finally:
+            self._blas.rest()  # an answer does not wait for it
+
+    def _parts(self, job: Job, arrays: Mapping[str, Array]) -> Iterator[Part]:
         match job:
             case Infer() | Scan():
                 yield self._infer(job, arrays)

@@ -153,17 +153,16 @@ class WorkerProcess:
 
     def _resolve(self, job: _UnderWay, reply: Reply, inline: memoryview) -> None:
         match reply.outcome:
-            case Progress(facts):
-                if job.on_progress is not None:
-                    job.on_progress(facts)
-                return
-            case Failed(code, message, details):
-                self._under_way.popleft()
-                _fail(job.future, from_code(code, message, details))
             case Done(facts, compute_us):
                 self._under_way.popleft()
                 if not job.future.done():
                     job.future.set_result(Answer(facts, self._arrays(reply, inline), compute_us))
+            case Failed(code, message, details):
+                self._under_way.popleft()
+                _fail(job.future, from_code(code, message, details))
+            case Progress(facts):
+                if job.on_progress is not None:
+                    job.on_progress(facts)
 
     def _arrays(self, reply: Reply, inline: memoryview) -> dict[str, Array]:
         if not reply.slot_bytes:

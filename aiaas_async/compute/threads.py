@@ -6,11 +6,14 @@ is lent, never.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from aiaas_async.nn.team import TEAM
+from aiaas_async.nn.team import TEAM, threads_at_start
+
+_LARGE: Final = 256
 
 
 class BlasThreads:
@@ -18,6 +21,10 @@ class BlasThreads:
     small blocks; 0 stands for as many as the process began with."""
 
     def __init__(self) -> None:
+        if threads_at_start() > 1:
+            # OpenBLAS starts its threads at the first product that is large enough, of which 100^3
+            # is not. Started while a team keeps cores, all would have the caller's one.
+            np.ones((_LARGE, _LARGE), np.float32) @ np.ones((_LARGE, _LARGE), np.float32)
         self._libraries: list[tuple[Any, int]] | None = None  # each with its first number
         self._now = 0
 
@@ -32,3 +39,7 @@ class BlasThreads:
             library.set_num_threads(count or first)
         TEAM.use(count)
         self._now = count
+
+    def rest(self) -> None:
+        """The job is done."""
+        TEAM.rest()

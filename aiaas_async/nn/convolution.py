@@ -45,6 +45,7 @@ class Convolution(Layer, frozen=True, kw_only=True):
     """What both kinds share: kernel, stride, padding, and perhaps a bias for each filter."""
 
     ENDS: ClassVar[bool] = True
+    FRAMES: ClassVar[bool] = True
 
     kernel: Window
     stride: Window = (1, 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -22,9 +22,13 @@ from aiaas_async.nn.layer import (
 )
 from aiaas_async.nn.panelled import times
 
+_IN_PANELS: Final = 3  # dimensions of a weight
+
 
 class Dense(Layer, frozen=True):
     """y = x W + b over the last axis; W is [in, out], for predictions perhaps in panels."""
+
+    ENDS: ClassVar[bool] = True
 
     units: Count
     use_bias: bool = True
@@ -41,9 +45,14 @@ class Dense(Layer, frozen=True):
         return found | ({"bias": ParameterSpec((self.units,))} if self.use_bias else {})
 
     def forward(self, xs: Sequence[Array], ps: Sequence[Array], mode: Mode) -> tuple[Array, Any]:
-        y = xs[0] @ ps[0] if ps[0].ndim == 2 else times(xs[0], ps[0])
-        if self.use_bias:
-            y += ps[1]
+        bias, apply = ps[1] if self.use_bias else None, mode.ending.apply
+        if ps[0].ndim == _IN_PANELS:
+            return times(xs[0], ps[0], bias, apply), xs[0]
+        y = xs[0] @ ps[0]
+        if bias is not None:
+            y += bias
+        if apply is not None:
+            apply(y, y)
         return y, xs[0]
 
     def backward(self, dy: Array, saved: Any, ps: Sequence[Array], need: Need) -> Gradients:

@@ -38,8 +38,8 @@ class ParameterSpec:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How an image output is handed on: `apply` (values, out) is the activation that follows,
-    `border` the frame of zeros its reader wants."""
+    """How an output is handed on: `apply` (values, out) is the activation that follows, `border`
+    the frame of zeros that the reader of an image wants."""
 
     apply: Callable[[Array, Array], None] | None = None
     border: Borders = ((0, 0), (0, 0))
@@ -83,7 +83,8 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     `ARITY` is the number of inputs, None for two or more. `ALIASES`: the output may be a view
     of the first input. `KEEPS_OUTPUT`: the backward pass reads the output again. A layer that
     overwrites its own first input (`Mode.own`) must not need it in its backward pass.
-    `APPLIES`: `apply` computes it too. `ENDS`: it heeds `Mode.ending` and `framed`.
+    `APPLIES`: `apply` computes it too. `ENDS`: it heeds the activation of `Mode.ending`, and one
+    that `FRAMES` the border, and `framed`.
     """
 
     ARITY: ClassVar[int | None] = 1
@@ -92,6 +93,7 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     KEEPS_OUTPUT: ClassVar[bool] = False
     APPLIES: ClassVar[bool] = False
     ENDS: ClassVar[bool] = False
+    FRAMES: ClassVar[bool] = False
     TAKES: ClassVar[tuple[Kind, ...]] = (FLOAT,)
 
     @abstractmethod

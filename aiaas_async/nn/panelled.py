@@ -1,9 +1,10 @@
 """Products with dense weights that lie in panels (`blas.py`).
 
 A weight [4096, 4096] takes one thread for 2 rows 0.2 of the time that it takes as it was, for 8
-0.35, for 32 0.6, for 128 0.85, for 512 and more 1.0 to 1.1; for one row, which BLAS never copies
-for, 0.85, since memory is read in order. Of [512, 512] one row takes 1.5 times as long (20 us),
-8 half.
+0.35, for 32 0.6, for 128 0.85, for 512 and more 1.0 to 1.1. One row, for which BLAS never copies,
+takes 0.8 if it is given twice: with two rows a kernel keeps the sums in registers and reads the
+weight in order, while that for a vector writes them at every fourth number. Of [512, 512], in the
+cache, one row takes 1.3 times as long (19 us), 8 half.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 import itertools
 import math
 import sys
-from functools import lru_cache, partial
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -30,6 +33,8 @@ TOGETHER: Final = 2**18  # numbers that the calls of a few panels read again: a 
 # Rows x numbers of a weight, from which a second thread earns its waking: of [1024, 1024] 8 rows
 # take as long with two, 12 rows 0.77.
 SHARED: Final = 2**24
+_TWICE: Final = 2
+Applied = Callable[[Array, Array], None] | None  # an activation, as `Layer.apply`
 
 
 def fits(shape: Shape) -> bool:
@@ -44,66 +49,85 @@ def as_panels(weight: Array) -> Array:
     return in_panels(weight, _width(weight.shape[1]))
 
 
-def times(x: Array, weight: Array) -> Array:
-    """x [..., K] times a copy of `as_panels` [N / width, K, width]: [..., N].
+def times(x: Array, weight: Array, bias: Array | None = None, apply: Applied = None) -> Array:
+    """x [..., K] times a copy of `as_panels` [N / width, K, width], plus a bias [N], through an
+    activation: [..., N].
 
     Where BLAS takes blocks as they lie, a row's bits depend neither on the rows beside it, if there
     are any, nor on the threads.
     """
-    count, depth, width = weight.shape
-    rows = np.ascontiguousarray(x.reshape(math.prod(x.shape[:-1]), depth))
-    y = np.empty((len(rows), count * width), np.result_type(x, weight))
-    out = in_panels(y, width)
-    work = partial(_compute, rows, weight, out)
-    if (len(rows) + 4) * weight.size >= SHARED:
-        TEAM.share(count, work)
-    else:
-        work(0, count)
-    return y.reshape(*x.shape[:-1], count * width)
-
-
-def _compute(x: Array, weight: Array, out: Array, begin: int, end: int) -> None:
-    """Panels `begin` to `end` of x [M, K] times weight [n, K, width], into out [n, M, width]."""
-    if len(x) == 1:
-        np.vecmat(x[0], weight[begin:end], out=out[begin:end, 0])
-        return
-    blocks = max(1, -(-len(x) // ROWS))
-    edges = [len(x) * i // blocks for i in range(blocks + 1)]
-    step = _together(weight, len(x) // blocks, blocks)
-    for first in range(begin, end, step):
-        some = slice(first, min(first + step, end))
-        for top, bottom in itertools.pairwise(edges):
-            _block(x[top:bottom], weight[some], out[some, top:bottom])
-
-
-def _together(weight: Array, rows: int, blocks: int) -> int:
-    """Of how many panels at a time what is read more than once stays in the cache: the parts of
-    a sum, and where there are several blocks of rows, the weight. As many as that, since threads
-    that call often wait for each other."""
-    _, depth, width = weight.shape
-    parts = depth // _depth(depth, width)
-    again = (rows * parts if parts > 1 else 0) + (depth if blocks > 1 else 0)
-    return max(1, TOGETHER // (again * width)) if again else sys.maxsize
-
-
-def _block(x: Array, weight: Array, out: Array) -> None:
-    """A few panels for a few rows: in as deep blocks as are not copied, added up."""
     count, whole, width = weight.shape
-    depth = _depth(whole, width)
-    if depth == whole:
-        np.matmul(x, weight, out=out)
-        return
-    parts = whole // depth
-    deep = x.reshape(len(x), parts, depth).swapaxes(0, 1)
-    found = np.matmul(deep, weight.reshape(count, parts, depth, width))
-    np.add.reduce(found, axis=1, out=out)
+    asked = math.prod(x.shape[:-1])
+    rows = np.ascontiguousarray(x.reshape(asked, whole))
+    if asked == 1:
+        rows = rows.repeat(_TWICE, axis=0)
+    y = np.empty((len(rows), count * width), np.result_type(x, weight))
+    depth = _depth(whole, width, _TWICE if asked == 1 else ROWS)
+    product = _Product(rows, weight, y, depth, bias, apply)
+    if (asked + 4) * weight.size >= SHARED:
+        TEAM.share(count, product.compute)
+    else:
+        product.compute(0, count)
+    return y[:asked].reshape(*x.shape[:-1], count * width)
+
+
+@dataclass(frozen=True, slots=True)
+class _Product:
+    """Of x [M, K] and a weight [n, K, width] in blocks of `depth`, to be y [M, n * width]."""
+
+    x: Array
+    weight: Array
+    y: Array
+    depth: int
+    bias: Array | None
+    apply: Applied
+
+    def compute(self, begin: int, end: int) -> None:
+        """The columns of panels `begin` to `end`, and bias and activation on them, in the thread
+        that computed them."""
+        x, width = self.x, self.weight.shape[2]
+        out = in_panels(self.y, width)
+        blocks = max(1, -(-len(x) // ROWS))
+        edges = [len(x) * i // blocks for i in range(blocks + 1)]
+        step = self._together(len(x) // blocks, blocks)
+        for first in range(begin, end, step):
+            some = slice(first, min(first + step, end))
+            for top, bottom in itertools.pairwise(edges):
+                self._block(x[top:bottom], some, out[some, top:bottom])
+        columns = slice(begin * width, end * width)
+        found = self.y[:, columns]
+        if self.bias is not None:
+            found += self.bias[columns]
+        if self.apply is not None:
+            self.apply(found, found)
+
+    def _together(self, rows: int, blocks: int) -> int:
+        """Of how many panels at a time what is read more than once stays in the cache: the parts of
+        a sum, and where there are several blocks of rows, the weight. As many as that, since
+        threads that call often wait for each other."""
+        _, whole, width = self.weight.shape
+        parts = whole // self.depth
+        again = (rows * parts if parts > 1 else 0) + (whole if blocks > 1 else 0)
+        return max(1, TOGETHER // (again * width)) if again else sys.maxsize
+
+    def _block(self, x: Array, some: slice, out: Array) -> None:
+        """Some panels for a few rows: in blocks of `depth`, added up."""
+        weight = self.weight[some]
+        count, whole, width = weight.shape
+        if self.depth == whole:
+            np.matmul(x, weight, out=out)
+            return
+        parts = whole // self.depth
+        deep = x.reshape(len(x), parts, self.depth).swapaxes(0, 1)
+        found = np.matmul(deep, weight.reshape(count, parts, self.depth, width))
+        np.add.reduce(found, axis=1, out=out)
 
 
 @lru_cache(maxsize=1024)
-def _depth(whole: int, width: int) -> int:
-    """The largest divisor of `whole` with which a block of `ROWS` is not copied: for fewer rows
-    there are larger ones, but then a row's sum would depend on how many others there are."""
-    most = min(whole, UNPACKED // (ROWS * width))
+def _depth(whole: int, width: int, rows: int = ROWS) -> int:
+    """The largest divisor of `whole` with which a block of `rows` is not copied. `ROWS` also for
+    fewer of them: else a row's sum would depend on how many others there are."""
+    most = min(whole, UNPACKED // (rows * width))
     return next(depth for depth in range(most, 0, -1) if whole % depth == 0)
 
 

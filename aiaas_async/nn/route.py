@@ -1,9 +1,9 @@
 """A graph as steps, worked out once for each choice of outputs: what is run, in which order,
 what may be overwritten, and when a value is no longer needed.
 
-For passes that keep, max pools go before rectifiers. For predictions, which keep nothing, the
-convolution before an activation applies it, and leaves the border that the next convolution
-wants; images go through in small groups.
+For passes that keep, max pools go before rectifiers. For predictions, which keep nothing, the dense
+layer or the convolution before an activation applies it, and a convolution leaves the border that
+the next one wants; images go through in small groups.
 """
 
 from __future__ import annotations
@@ -113,10 +113,11 @@ class _Planner:
         """The value that `node` and what it may apply at once yield, and how."""
         if self._keep or not node.layer.ENDS:
             return node.name, PLAIN
-        reader = self._reader(node.name)
+        reader, apply = self._reader(node.name), None
+        last = node
         if reader is not None and reader.layer.APPLIES:
-            return reader.name, Ending(reader.layer.apply, self._border(reader))
-        return node.name, Ending(None, self._border(node))
+            last, apply = reader, reader.layer.apply
+        return last.name, Ending(apply, self._border(last) if node.layer.FRAMES else NO_BORDER)
 
     def _may_change(self, node: Node, name: str) -> bool:
         """Whether the only reader may overwrite the value."""

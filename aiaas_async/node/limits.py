@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aiaas_async.actors.mailbox import Mailbox
@@ -30,3 +30,10 @@ class NodeLimits:
         """An empty mailbox within these limits."""
         order = make_discipline(self.schedule, self.tenants)
         return Mailbox(self.mailbox_items, self.mailbox_bytes, order)
+
+    def time_of(self, items: Sequence[WorkItem]) -> tuple[float, float]:
+        """How long a job for `items` may run in any case, and until when (loop time) it may."""
+        deadlines = [item.deadline for item in items if item.deadline is not None]
+        if not deadlines:
+            return self.load_timeout_s, 0.0
+        return self.patience_s, max(deadlines)

@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import Context
 from dataclasses import asdict
@@ -218,9 +218,12 @@ class Node:
         submitted = time.perf_counter()
         threads = self._measured.threads_for(servable.id, batch.rows, self._loop.time())
         job = Infer(servable.id, batch.rows, batch.outputs, threads, batch.texts())
-        future = await self._submit(job, batch.pieces(), servable, batch.items)
+
+        def answer(done: asyncio.Future[Answer]) -> None:
+            self._on_batch(batch, submitted, threads, done)
+
+        future = await self._submit(job, batch.pieces(), servable, batch.items, answer)
         self._company.sent(future, self.rates.expected_s(servable.id, batch.rows))
-        future.add_done_callback(lambda done: self._on_batch(batch, submitted, threads, done))
 
     async def _run_alone(self, item: WorkItem, asked: Lone) -> None:
         servable = asked.servable
@@ -230,8 +233,9 @@ class Node:
             raise gone()
         submitted = time.perf_counter()
         job, pieces = job_of(asked)
-        future = await self._submit(job, pieces, servable, [item])
-        future.add_done_callback(lambda done: self._on_alone(item, submitted, done))
+        await self._submit(
+            job, pieces, servable, [item], lambda done: self._on_alone(item, submitted, done)
+        )
 
     async def _submit(
         self,
@@ -239,22 +243,19 @@ class Node:
         pieces: list[Pieces],
         servable: Servable,
         items: Sequence[WorkItem],
+        answer: Callable[[asyncio.Future[Answer]], None],
     ) -> asyncio.Future[Answer]:
+        """`answer` is the first to hear that the job is done: who waits for its place is woken
+        behind the callers."""
         worker = await self._seat.free()
         if servable.id not in self._residency:
             raise WorkerDiedError("the worker died before the job reached it", {"started": False})
-        patience_s, until = self._time_of(items)
-        future = self._seat.run(worker, job, pieces, patience_s, until)
+        future = worker.submit(job, pieces)
+        future.add_done_callback(answer)
+        self._seat.watch(future, *self.limits.time_of(items))
         self._residency.begin(servable.id)
         future.add_done_callback(lambda _: self._residency.end(servable.id))
         return future
-
-    def _time_of(self, items: Sequence[WorkItem]) -> tuple[float, float]:
-        """How long a job may run in any case, and until when it may."""
-        deadlines = [item.deadline for item in items if item.deadline is not None]
-        if not deadlines:
-            return self.limits.load_timeout_s, 0.0
-        return self.limits.patience_s, max(deadlines)
 
     async def _hold(self, asked: Hold) -> Result:
         servable = asked.servable
@@ -282,13 +283,21 @@ class Node:
         answer = done.result()
         seconds = answer.compute_us / 1e6
         self._company.ended(len(batch.items), seconds)
+        self._under_way -= len(batch.items)
+        try:
+            for number in answer.facts.get("unread", ()):
+                batch.items[number].fail(UnreadError())
+            for item, arrays in zip(batch.items, batch.split(answer.arrays), strict=True):
+                queued = submitted - item.arrived
+                item.answer(Result(self.id, arrays, {}, queued, seconds, batch.rows))
+        finally:
+            self._loop.call_soon(self._book, batch, answer, threads)
+
+    def _book(self, batch: Batch, answer: Answer, threads: int) -> None:
+        """Keep the books on a batch, behind those who were woken by their answers: with cold
+        caches that takes 0.05 ms."""
         self._measured.batch(batch.servable.id, batch.rows, answer, lent=threads > 0)
-        self._settle(len(batch.items))
-        for number in answer.facts.get("unread", ()):
-            batch.items[number].fail(UnreadError())
-        for item, arrays in zip(batch.items, batch.split(answer.arrays), strict=True):
-            queued = submitted - item.arrived
-            item.answer(Result(self.id, arrays, {}, queued, seconds, batch.rows))
+        self._settle(0)
 
     def _on_alone(self, item: WorkItem, submitted: float, done: asyncio.Future[Answer]) -> None:
         error = done.exception()

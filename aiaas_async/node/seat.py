@@ -95,13 +95,17 @@ class WorkerSeat:
         patience_s: float,
         until: float = 0.0,
     ) -> asyncio.Future[Answer]:
-        """Submit `job` to `worker`, the one that `free` gave; it is ended where the job runs
-        longer than `patience_s` and beyond `until` (loop time)."""
+        """Submit `job` to `worker`, the one that `free` gave, and `watch` it."""
         future = worker.submit(job, arrays)
+        self.watch(future, patience_s, until)
+        return future
+
+    def watch(self, future: asyncio.Future[Answer], patience_s: float, until: float) -> None:
+        """`future` is of a job that the worker was just given: the worker is ended where it runs
+        longer than `patience_s` and beyond `until` (loop time)."""
         assert self._watchdog is not None
         self._watchdog.watch(future, patience_s, until)
         future.add_done_callback(lambda _: self._changed.set())
-        return future
 
     async def do(self, job: Job, timeout_s: float) -> Answer:
         """Submit `job` when there is room, and wait for its answer."""

@@ -24,7 +24,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("names", nargs="*", help="[prepare|report] and peers; default: all")
     parser.add_argument("--environments", type=Path, default=environments.DEFAULT_FOLDER)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--seconds", type=int, default=3, help="whole ones, as wrk wants them")
     parser.add_argument(
         "--works", default="", help="only works whose name has one of these in it, by |"
     )

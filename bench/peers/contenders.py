@@ -123,6 +123,8 @@ _RAY = {
     "RAY_health_check_timeout_ms": "600000",
 }
 
+_ONE_NODE = {"AIAAS_NODES": "1", "AIAAS_WORKER_THREADS": "2"}
+
 SETTINGS = (
     Setting("floor", "floor", "floor", _script("floor.py")),
     Setting(
@@ -148,8 +150,18 @@ SETTINGS = (
         "ours-one",
         None,
         _ours,
-        {"AIAAS_NODES": "1", "AIAAS_WORKER_THREADS": "2"},
+        _ONE_NODE,
         works=lambda work: work.model in ("large", "lite0"),
+    ),
+    Setting(
+        "ours, one node, /call",
+        "ours-one",
+        None,
+        _ours,
+        _ONE_NODE,
+        path=lambda _: "/call",
+        encoding=lambda _: "msgpack",
+        works=lambda work: work.model == "large",
     ),
     Setting("ours, split", "ours-split", None, _ours, works=lambda work: work.model == "large"),
     Setting("FastAPI", "fastapi", "fastapi", _script("fastapi_app.py")),

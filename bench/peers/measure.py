@@ -21,7 +21,7 @@ from bench.serving import drive
 
 _TOLERANCE = 1e-4
 _SETTLING_S = 60
-WARM_UP_S = 1.0
+WARM_UP_S = 1
 
 
 class Field:
@@ -83,7 +83,7 @@ class Field:
             off = float(np.abs(found - expected).max())
             return None if off <= _TOLERANCE else f"its numbers are off by {off:.3g}"
 
-    def turn(self, setting: Setting, work: Work, seconds: float) -> None:
+    def turn(self, setting: Setting, work: Work, seconds: int) -> None:
         """One reading."""
         running = self.servers[setting.server]
         pid, url = running.process.pid, running.url(setting, work)
@@ -113,9 +113,7 @@ def _rest(setting: Setting, running: Running) -> None:
         processes.hold(running.process.pid)
 
 
-def measure(
-    field: Field, asked: list[Work], rounds: int, seconds: float, lock: Path | None
-) -> None:
+def measure(field: Field, asked: list[Work], rounds: int, seconds: int, lock: Path | None) -> None:
     """`rounds` readings of everything; the order turns by one each round. The lock is held for two
     works at a time, some 90 s."""
     for number in range(rounds):
@@ -126,7 +124,7 @@ def measure(
                     print(f"round {number + 1}: {work.name}", flush=True)
 
 
-def _round(field: Field, work: Work, number: int, seconds: float) -> None:
+def _round(field: Field, work: Work, number: int, seconds: int) -> None:
     settings = field.right.get(work.name, [])
     turned = settings[number % len(settings) :] + settings[: number % len(settings)]
     for setting in turned:

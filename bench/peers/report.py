@@ -64,9 +64,10 @@ def _order(name: str) -> tuple[int, str]:
         "ours": 2,
         "ours, /call": 3,
         "ours, one node": 4,
-        "ours, split": 5,
+        "ours, one node, /call": 5,
+        "ours, split": 6,
     }
-    return first.get(name, 6), name
+    return first.get(name, 7), name
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

@@ -205,10 +205,10 @@ async def test_a_call_whose_time_ends_while_it_is_computed_ends_its_sequence(
     assert value_of(await add(summing, 4, "7", sequence_start=True)) == 4
     submit = Node._submit
 
-    def late(node: Node, job: Any, pieces: Any, servable: Any, items: Any) -> Any:
+    def late(node: Node, job: Any, pieces: Any, servable: Any, items: Any, answer: Any) -> Any:
         for item in items:
             item.expire()
-        return submit(node, job, pieces, servable, items)
+        return submit(node, job, pieces, servable, items, answer)
 
     for mark in ({}, {"sequence_start": True}):
         with monkeypatch.context() as patch:

@@ -8,11 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiaas_async.nn import panelled as module
+from aiaas_async.nn.activations import Relu
 from aiaas_async.nn.blas import takes_as_it_lies
 from aiaas_async.nn.layer import Array
 from aiaas_async.nn.panelled import ROWS, WIDTHS, as_panels, fits, times
 from aiaas_async.nn.team import Team
 from tests.nn.graphs import normal
+
+TWO = Team(2)
 
 
 def drawn(shape: tuple[int, ...], seed: int = 7) -> Array:
@@ -34,10 +37,24 @@ def test_any_shape_in_any_blocks(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "TOGETHER", together)
         patch.setattr(module, "SHARED", shared)
-        patch.setattr(module, "TEAM", Team(2))
+        patch.setattr(module, "TEAM", TWO)
         found = times(x, as_panels(weight).copy())
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, x @ weight, rtol=1e-4, atol=1e-4 * depth**0.5)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 40])
+@pytest.mark.parametrize("shared", [0, 10**9])
+def test_bias_and_activation_are_applied_to_all_columns(
+    rows: int, shared: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SHARED", shared)
+    monkeypatch.setattr(module, "TEAM", TWO)
+    x, weight, bias = drawn((rows, 256)), drawn((256, 96), 1), 10 * drawn((96,), 2)
+    panels = as_panels(weight).copy()
+    plain = times(x, panels)
+    np.testing.assert_array_equal(times(x, panels, bias), plain + bias)
+    np.testing.assert_array_equal(times(x, panels, bias, Relu().apply), np.maximum(plain + bias, 0))
 
 
 @pytest.mark.skipif(not takes_as_it_lies(), reason="where BLAS copies, nothing is laid out")
@@ -47,9 +64,10 @@ def test_a_row_s_bits_depend_neither_on_its_company_nor_on_the_threads(
 ) -> None:
     monkeypatch.setattr(module, "SHARED", 0)
     x, weight = drawn((3 * ROWS, shape[0])), as_panels(drawn(shape, 1)).copy()
-    whole = times(x, weight)
+    whole, lone = times(x, weight), times(x[:1], weight)
     for threads in (1, 2, 3):
         monkeypatch.setattr(module, "TEAM", Team(threads))
+        np.testing.assert_array_equal(times(x[:1], weight), lone)
         for rows in (2, 3, 7, 8, ROWS - 1, ROWS, ROWS + 1, 2 * ROWS + 1):
             np.testing.assert_array_equal(times(x[:rows], weight), whole[:rows])
 

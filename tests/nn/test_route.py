@@ -16,7 +16,7 @@ from aiaas_async.nn.route import route_to
 from tests.nn.graphs import Option, classifier, images, normal, single, spec
 
 WINDOWED = ("conv2d", "depthwise_conv2d")
-OPS = (*WINDOWED, "relu", "relu6", "batch_norm", "add", "tanh")
+OPS = (*WINDOWED, "dense", "relu", "relu6", "batch_norm", "add", "tanh")
 PADDINGS = ("same", "valid", [[0, 1], [1, 0]])
 
 
@@ -38,6 +38,8 @@ def image_networks(draw: st.DrawFn) -> Network:
             layer["stride"] = draw(st.sampled_from([[1, 1], [2, 1], [1, 2], [2, 2]]))
             layer["use_bias"] = draw(st.booleans())
             layer |= {"filters": 3} if op == "conv2d" else {}
+        if op == "dense":
+            layer |= {"units": 3, "use_bias": draw(st.booleans())}
         layers.append(layer)
         try:
             made = Network.from_spec(spec(layers, [name], (9, 8, 3)))
@@ -99,6 +101,20 @@ def test_activations_and_borders_are_made_by_the_convolution_before_them() -> No
     assert [step.framed for step in steps] == [False, True, False, False]
     assert [step.own for step in steps] == [False, True, False, True]
     assert [set(s.spent) for s in steps] == [{"x"}, {"active"}, set(), {"c", "read_twice"}]
+
+
+def test_a_dense_layer_applies_the_activation_after_it_and_leaves_no_border() -> None:
+    layers: list[Option] = [
+        {"name": "a", "op": "dense", "units": 3},
+        {"name": "active", "op": "relu"},
+        {"name": "b", "op": "conv2d", "filters": 3, "kernel": [3, 3]},
+    ]
+    network = Network.from_spec(spec(layers, ["b"], (9, 8, 3)))
+    steps = route_to(network.graph, ("b",)).steps
+    assert [(step.name, step.framed) for step in steps] == [("active", False), ("b", False)]
+    params, x = drawn(network), {"x": normal((2, 9, 8, 3))}
+    kept, _ = network.forward(params, x)
+    np.testing.assert_allclose(network.predict(params, x)["b"], kept["b"], rtol=1e-9, atol=1e-9)
 
 
 def test_large_images_go_through_one_at_a_time_and_vectors_all_at_once() -> None:

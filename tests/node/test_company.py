@@ -30,6 +30,22 @@ def test_a_lone_request_waits_for_two_turns_in_which_nobody_comes() -> None:
     assert turns_of(waiting_each([1])) == 2
 
 
+def test_who_was_alone_in_a_batch_of_milliseconds_leaves_at_once() -> None:
+    company = waiting_each([1])
+    for calls, seconds, turns in ((1, 0.003, 0), (2, 0.003, 2), (1, 0.001, 2)):
+        company.ended(calls, seconds)
+        assert turns_of(company) == turns
+
+
+def test_behind_the_one_that_left_at_once_others_gather() -> None:
+    loop = asyncio.new_event_loop()
+    company = waiting_each([1])
+    company.ended(1, 0.003)
+    company.sent(loop.create_future(), 0.003)
+    assert turns_of(company) == 2
+    loop.close()
+
+
 def test_who_arrives_one_after_the_other_goes_together() -> None:
     # It asks once before the turns, and twice in each: whether more wait than before, how many.
     assert turns_of(waiting_each([1, 1, 1, 2, 2, 3, 3, 4])) == turns_of(waiting_each([1])) + 3

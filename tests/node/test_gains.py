@@ -31,7 +31,24 @@ def test_a_long_batch_tries_it() -> None:
 
 def test_what_is_faster_goes_on_and_what_is_not_stops() -> None:
     assert measured(0.020, 0.011).worth("m", 1)
-    assert not measured(0.020, 0.019).worth("m", 1)
+    assert not measured(0.020, 0.0195).worth("m", 1)
+
+
+def test_what_gained_goes_on_until_it_costs_time() -> None:
+    gains = measured(0.020, 0.018)
+    assert gains.worth("m", 1)
+    for seconds, goes_on in ((0.0199, True), (0.0201, False), (0.0199, False), (0.018, True)):
+        for _ in range(3):
+            gains.record("m", 1, seconds, lent=True)
+        assert gains.worth("m", 1) is goes_on
+
+
+def test_now_and_then_one_shows_what_it_takes_without() -> None:
+    gains = measured(0.010, 0.009)
+    assert [at for at in range(1, 193) if not gains.worth("m", 1)] == [64, 128, 192]
+    for _ in range(3):
+        gains.record("m", 1, 0.008, lent=False)
+    assert not gains.worth("m", 1)
 
 
 def test_what_brought_nothing_is_tried_again_soon_and_then_ever_later() -> None:

@@ -26,6 +26,8 @@ from aiaas_async.node.cores import Cores
 from aiaas_async.node.limits import NodeLimits
 from aiaas_async.node.node import Node
 from aiaas_async.node.quarantine import Quarantine
+from aiaas_async.node.residency import Residency
+from aiaas_async.node.watchdog import Watchdog
 from aiaas_async.node.work import Call, Hold, Release, Result, Servable, WorkItem
 from aiaas_async.requestid import WithRequestId, request_id
 from aiaas_async.schedule.origin import BATCH, Origin
@@ -89,6 +91,43 @@ async def test_only_calls_are_waited_for_before_a_batch_leaves(
     assert gathered
 
 
+async def test_who_waits_for_an_answer_does_not_wait_for_the_books(
+    make: Make, source: FakeSource
+) -> None:
+    node = await make()
+    item, seen = ask(node, servable()), list[int]()
+    item.reply.add_done_callback(lambda _: seen.extend([node.statistics.batches, node.load]))
+    await finish_all(source.workers[0], 1)
+    await item.reply
+    await asyncio.sleep(0)
+    assert [*seen, node.statistics.batches, node.load] == [0, 0, 1, 0]
+
+
+async def test_the_callers_are_the_first_to_hear_that_a_job_is_done(
+    make: Make, source: FakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, told = await make(), list[str]()
+
+    def tell(owner: type, name: str) -> None:
+        done = getattr(owner, name)
+
+        def telling(*given: Any) -> None:
+            told.append(owner.__name__)
+            done(*given)
+
+        monkeypatch.setattr(owner, name, telling)
+
+    tell(WorkItem, "answer")
+    tell(Watchdog, "_finished")
+    tell(Residency, "end")
+    item = ask(node, servable())
+    await source.workers[0].next()
+    told.clear()  # what loading told
+    source.workers[0].finish()
+    await item.reply
+    assert told == ["WorkItem", "Watchdog", "Residency"]
+
+
 async def threads_of_next(node: Node, worker: FakeWorker, compute_us: int) -> int:
     """Ask once; how many threads the batch was given, which takes so long."""
     item = ask(node, servable())
@@ -96,6 +135,7 @@ async def threads_of_next(node: Node, worker: FakeWorker, compute_us: int) -> in
     assert isinstance(job, Infer)
     worker.finish(compute_us)
     await item.reply
+    await asyncio.sleep(0)  # the books are kept behind it
     return job.threads
 
 
@@ -487,6 +527,7 @@ async def test_the_status_tells_what_is_loaded_and_how_much_fits(
     item = ask(node, servable())
     await finish_all(source.workers[0], 1)
     await item.reply
+    await asyncio.sleep(0)  # the books are kept behind it
     status = node.status()
     assert status["loaded"] == ["m:1"]
     assert status["memory"] == {"budget": 1000, "used": 100}
