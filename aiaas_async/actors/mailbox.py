@@ -45,7 +45,8 @@ class Mailbox(Generic[E]):
     ) -> None:
         self._queue: Discipline[E] = Fifo() if discipline is None else discipline
         self._max_items, self._max_bytes = max_items, max_bytes
-        self._bytes = self._peak = self._accepted = self._refused = self._dropped = 0
+        self._count = self._bytes = 0  # of what waits
+        self._peak = self._accepted = self._refused = self._dropped = 0
         self._work_s = 0.0
         self._shedding = Shedding()
         self._deadlines = Deadlines()
@@ -55,16 +56,16 @@ class Mailbox(Generic[E]):
         self._closed = False
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return self._count
 
     def __iter__(self) -> Iterator[E]:
         return iter(self._queue)
 
     def can_put(self, cost: int) -> bool:
         """Whether an envelope of `cost` bytes fits. An empty mailbox takes one of any size."""
-        if not len(self._queue):
+        if not self._count:
             return True
-        return len(self._queue) < self._max_items and self._bytes + cost <= self._max_bytes
+        return self._count < self._max_items and self._bytes + cost <= self._max_bytes
 
     def is_crowded(self) -> bool:
         """Whether more seconds of work come than are taken, so that some is refused."""
@@ -89,7 +90,7 @@ class Mailbox(Generic[E]):
         while not self.can_put(item.cost):
             if not self._send_away_for(item):
                 raise self._refusal(
-                    f"{len(self._queue)} requests ({self._bytes} bytes) wait already",
+                    f"{self._count} requests ({self._bytes} bytes) wait already",
                     self._time_to_drain(),
                 )
         while item.work_s and not self._admits(item):
@@ -99,8 +100,7 @@ class Mailbox(Generic[E]):
                 )
 
     def _admits(self, item: E) -> bool:
-        waiting = len(self._queue)
-        return self._shedding.admits(self._work_s, item.expected_s, item.enqueued_at, waiting)
+        return self._shedding.admits(self._work_s, item.expected_s, item.enqueued_at, self._count)
 
     def _refusal(self, why: str, retry_after: float) -> OverloadedError:
         self._refused += 1
@@ -114,12 +114,13 @@ class Mailbox(Generic[E]):
         if not sent.bounded:  # of those there are few, and no caller can send one again
             self._queue.push(sent)
             return False
+        self._count -= 1
         self._bytes -= sent.cost
         self._work_s -= sent.work_s
         self._refused += 1
         sent.fail(
             QuotaError(
-                f"{len(self._queue)} requests wait, most of them of this tenant, and another's "
+                f"{self._count} requests wait, most of them of this tenant, and another's "
                 "came; try again later",
                 retry_after=self._time_to_drain(),
             )
@@ -132,14 +133,15 @@ class Mailbox(Generic[E]):
 
     def _push(self, item: E) -> None:
         self._queue.push(item)
+        self._count += 1
         self._bytes += item.cost
         self._work_s += item.work_s
-        self._peak = max(self._peak, len(self._queue))
+        self._peak = max(self._peak, self._count)
         self._nonempty.set()
 
     def take_nowait(self, now: float) -> E | None:
         """The next envelope that somebody still waits for, or None. `now` is the loop's time."""
-        while len(self._queue):
+        while self._count:
             item = self._queue.pop()
             self._took(item, now)
             if not item.abandoned:
@@ -150,7 +152,7 @@ class Mailbox(Generic[E]):
 
     def take_like(self, fits: Callable[[E], bool], limit: int, now: float) -> list[E]:
         """Up to `limit` further live envelopes for which `fits` holds, in the queue's order."""
-        if limit <= 0 or not len(self._queue):
+        if limit <= 0 or not self._count:
             return []
         taken = self._queue.take_like(lambda e: e.abandoned or fits(e), limit)
         for item in taken:
@@ -169,6 +171,7 @@ class Mailbox(Generic[E]):
         self._dropped += 1
 
     def _took(self, item: E, now: float) -> None:
+        self._count -= 1
         self._bytes -= item.cost
         self._work_s -= item.work_s
         if self._last_take is not None:
@@ -176,14 +179,14 @@ class Mailbox(Generic[E]):
             seen = self._interval or gap
             self._interval = seen + _SMOOTHING * (gap - seen)
         self._last_take = now
-        if not len(self._queue):
+        if not self._count:
             self._nonempty.clear()
             self._work_s = 0.0  # what adding and taking away left over
             # Idle time is not service time: the next interval starts with the next burst.
             self._last_take = None
 
     def _time_to_drain(self) -> float:
-        return min(MAX_RETRY_S, max(MIN_RETRY_S, len(self._queue) * self._interval))
+        return min(MAX_RETRY_S, max(MIN_RETRY_S, self._count * self._interval))
 
     async def wait_nonempty(self) -> None:
         await self._nonempty.wait()
@@ -195,8 +198,9 @@ class Mailbox(Generic[E]):
     def close(self, error: Exception) -> None:
         """Take nothing more, and fail whatever waits with `error`: everyone gets an answer."""
         self._closed = True
-        while len(self._queue):
+        while self._count:
             item = self._queue.pop()
+            self._count -= 1
             self._bytes -= item.cost
             item.fail(error)
         self._work_s = 0.0
@@ -205,7 +209,7 @@ class Mailbox(Generic[E]):
     def statistics(self) -> MailboxStatistics:
         rate = 1.0 / self._interval if self._interval > 0 else 0.0
         return MailboxStatistics(
-            items=len(self._queue),
+            items=self._count,
             size=self._bytes,
             peak_items=self._peak,
             accepted=self._accepted,
@@ -216,4 +220,4 @@ class Mailbox(Generic[E]):
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
-        return f"<Mailbox {state}: {len(self._queue)} waiting, {self._bytes} bytes>"
+        return f"<Mailbox {state}: {self._count} waiting, {self._bytes} bytes>"

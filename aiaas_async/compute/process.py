@@ -72,18 +72,14 @@ class WorkerProcess:
         self._inbox = memoryview(bytearray(MAX_DATAGRAM))  # making one anew costs 12 us a job
         self._count = 0
         self._stopping = False
+        self.alive = True
         self._dead = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(line.fileno(), self._on_readable)
 
     @property
-    def alive(self) -> bool:
-        return not self._dead.is_set()
-
-    @property
     def can_submit(self) -> bool:
-        room = len(self._under_way) < JOBS_UNDER_WAY
-        return room and not self._stopping and not self._dead.is_set()
+        return self.alive and not self._stopping and len(self._under_way) < JOBS_UNDER_WAY
 
     def submit(
         self,
@@ -91,9 +87,9 @@ class WorkerProcess:
         arrays: Sequence[Pieces] = (),
         on_progress: ProgressHandler | None = None,
     ) -> asyncio.Future[Answer]:
-        if self._stopping or self._dead.is_set():
+        if self._stopping or not self.alive:
             raise WorkerDiedError("the compute process takes no more jobs", {"started": False})
-        if not self.can_submit:
+        if len(self._under_way) >= JOBS_UNDER_WAY:
             raise InternalError(f"{JOBS_UNDER_WAY} jobs are under way already")
         number = self._count
         datagram = self._datagram(number, job, arrays)
@@ -173,19 +169,20 @@ class WorkerProcess:
 
     def request_stop(self) -> None:
         self._stopping = True
-        if not self._dead.is_set():
+        if self.alive:
             with contextlib.suppress(OSError):  # it died, and the reader has not run yet
                 self._line.shutdown(socket.SHUT_WR)
 
     def kill(self) -> None:
-        if not self._dead.is_set():
+        if self.alive:
             with contextlib.suppress(ProcessLookupError):  # dead and buried already
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             self._on_death()
 
     def _on_death(self) -> None:
-        if self._dead.is_set():
+        if not self.alive:
             return
+        self.alive = False
         self._dead.set()
         self._loop.remove_reader(self._line.fileno())
         self._line.close()
@@ -203,7 +200,7 @@ class WorkerProcess:
         return self._ended.result() if self._ended.done() else "died"
 
     def __repr__(self) -> str:
-        state = "dead" if self._dead.is_set() else f"{len(self._under_way)} under way"
+        state = f"{len(self._under_way)} under way" if self.alive else "dead"
         return f"<WorkerProcess {state}>"
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, cast
 
 from aiohttp import web
 
@@ -109,7 +110,8 @@ def make_server(platform: Platform, budget: BodyBudget) -> web.Server:
     )
     app.freeze()
     # Who hangs up no longer waits for an answer.
-    server = web.Server(front, request_factory=requests_of(app), handler_cancellation=True)
+    handle = cast(Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], front)
+    server = web.Server(handle, request_factory=requests_of(app), handler_cancellation=True)
     tally.connections = lambda: len(server.connections)
     return server
 

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from aiohttp import hdrs, web
 
@@ -66,7 +66,7 @@ def answering(handler: Handler, tally: RouteTally, refuse: Refusal | None = None
     refused, always = refuse or refusal, tally.pattern in _ALWAYS
 
     @functools.wraps(handler)
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def answer(request: Request) -> web.StreamResponse:
         settings, budget = request.app[PLATFORM].settings, request.app[BUDGET]
         started = time.perf_counter()
         request_id = begin(request.headers.get(ID_HEADER))
@@ -93,9 +93,8 @@ def answering(handler: Handler, tally: RouteTally, refuse: Refusal | None = None
             status = response.status
             return response
         finally:
-            # Not `isinstance`, which asks an abstract base class: 0.15 us.
-            if (share := cast(Request, request).share) is not None:
-                share.give_back()
+            if request.share is not None:
+                request.share.give_back()
             seconds = time.perf_counter() - started
             tally.under_way -= 1
             tally.ended(status, seconds)

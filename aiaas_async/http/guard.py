@@ -7,6 +7,7 @@ resolve there (DNS rebinding). The first shows by Origin or Sec-Fetch-Site, the 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from aiohttp import hdrs, web
 
@@ -24,6 +25,7 @@ def check_origin(request: web.Request, allowed_hosts: Sequence[str]) -> None:
         raise ForbiddenOriginError("web pages of other origins may not call this server")
 
 
+@lru_cache(maxsize=64)
 def _host_name(host: str) -> str:
     """The name in a Host header, without the port."""
     if host.startswith("["):

@@ -56,6 +56,7 @@ from aiaas_async.wire.open_inference import (
 from aiaas_async.wire.v2reply import (
     NO_LISTS,
     InferReply,
+    is_short,
     long_lists,
     write_reply,
     writes_long,
@@ -200,17 +201,26 @@ async def _answer(platform: Platform, asked: InferRequest, answer: CallAnswer) -
     if answer.cached:
         facts["cached"] = True
     reply = InferReply(answer.model, answer.version, asked.id, answer.outputs, facts)
-    lists = long_lists(reply.arrays, asked.outputs)
-    texts = await platform.readers.write_json(lists) if lists else NO_LISTS
-    if writes_long(reply.arrays, asked.outputs):
-        body, length = await asyncio.to_thread(write_reply, reply, asked.outputs, texts)
+    if is_short(reply.arrays):
+        body, length = write_reply(reply, asked.outputs)
     else:
-        body, length = write_reply(reply, asked.outputs, texts)
+        body, length = await _written(platform, reply, asked)
     if length is None:
         return WholeReply(body, "application/json")
     response = WholeReply(body, "application/octet-stream")
     response.headers[HEADER_LENGTH] = str(length)
     return response
+
+
+async def _written(
+    platform: Platform, reply: InferReply, asked: InferRequest
+) -> tuple[bytes, int | None]:
+    """What `write_reply` gives, elsewhere if that takes long."""
+    lists = long_lists(reply.arrays, asked.outputs)
+    texts = await platform.readers.write_json(lists) if lists else NO_LISTS
+    if writes_long(reply.arrays, asked.outputs):
+        return await asyncio.to_thread(write_reply, reply, asked.outputs, texts)
+    return write_reply(reply, asked.outputs, texts)
 
 
 async def named_repository(_: web.Request) -> web.StreamResponse:

@@ -18,9 +18,10 @@ from aiaas_async.http.budget import Share
 from aiaas_async.http.routing import Found, Router
 from aiaas_async.requestid import REQUEST_ID
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
 ID_HEADER: Final = "X-Request-Id"
+
+# Not `web.Request`: to ask whether it is one of ours would ask an abstract base class.
+Handler = Callable[["Request"], Awaitable[web.StreamResponse]]
 ROUTER: web.AppKey[Router[Handler]] = web.AppKey("router", Router)
 
 
@@ -29,13 +30,9 @@ class Request(web.Request):
 
     ATTRS = web.Request.ATTRS | {"found", "share"}
 
+    app: web.Application  # of the class: a property would be a call for each use
     found: Found[Handler]
     share: Share | None = None  # what its body takes of the budget, given back with the answer
-    _store: web.Application
-
-    @property
-    def app(self) -> web.Application:
-        return self._store
 
     @property
     def match_info(self) -> Mapping[str, str]:  # type: ignore[override]
@@ -53,7 +50,7 @@ def requests_of(store: web.Application) -> Callable[..., Request]:
     ours between aiohttp's would cost each request a microsecond."""
 
     class Bound(Request):
-        _store = store
+        app = store
 
     return partial(Bound, loop=asyncio.get_running_loop())
 
@@ -64,9 +61,8 @@ def found_by(request: web.Request) -> Found[Handler]:
     return request.found
 
 
-async def front(request: web.BaseRequest) -> web.StreamResponse:
+async def front(request: Request) -> web.StreamResponse:
     """Hand `request` to the handler of its route."""
-    assert isinstance(request, Request)
     target = request.raw_path
     path = target.partition("?")[0] if target.startswith("/") else _path_of(target)
     request.found = found = request.app[ROUTER].find(request.method, path)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from aiaas_async.http.request import Handler
+from aiaas_async.http.request import Handler, Request
 from aiaas_async.http.routing import ANY
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def traced(handler: Handler, tracing: Tracing | None, method: str, pattern: str)
         return handler
     name = pattern if method == ANY else f"{method} {pattern}"
 
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def answer(request: Request) -> web.StreamResponse:
         # The names are OpenTelemetry's semantic conventions for HTTP.
         facts = {
             "http.request.method": request.method,

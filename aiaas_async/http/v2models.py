@@ -99,9 +99,11 @@ def ready_version(app: web.Application, name: str, version: str | None) -> Versi
 def called_version(app: web.Application, record: VersionRecord, version: str | None) -> str:
     """What a call that found `record` is to name: the alias it came by, which may share its calls
     among versions, else the version itself."""
+    if version is None:
+        return record.ref.version
     model = app[PLATFORM].models.catalog.model(record.ref.name)
     by_alias = version in model.aliases and version not in model.versions
-    return version if version is not None and by_alias else record.ref.version
+    return version if by_alias else record.ref.version
 
 
 def metadata_of(platform: Platform, record: VersionRecord) -> dict[str, Any]:

@@ -31,23 +31,23 @@ class WholeReply(web.Response):
         self._bytes, self._kind = body, content_type
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        if not self._is_plain(request):
+        transport = request.transport
+        if not self._is_plain(request, transport):
             return await super().prepare(request)
         if self._keep_alive is None:
             self._keep_alive = request.keep_alive
-        transport = request.transport
         if transport is None:
             raise ConnectionResetError("the caller has gone")
         transport.write(self._head() + self._bytes)
         self._eof_sent = True
         return None
 
-    def _is_plain(self, request: web.BaseRequest) -> bool:
+    def _is_plain(self, request: web.BaseRequest, transport: Any) -> bool:
         """Whether nothing stands against one write: a reader that is slow gets aiohttp's flow
         control, so that its answers do not pile up here."""
-        transport = request.transport
         return (
-            not self.prepared
+            not self._eof_sent
+            and self._payload_writer is None
             and len(self._bytes) <= _MOST_BYTES
             and request.version == HttpVersion11
             and request.method != "HEAD"
@@ -55,7 +55,7 @@ class WholeReply(web.Response):
             and not self._chunked
             and not self._compression
             and self._cookies is None
-            and (transport is None or not _backlog(transport))
+            and (transport is None or not transport.get_write_buffer_size())
         )
 
     def _head(self) -> bytes:
@@ -80,12 +80,6 @@ def _lines(headers: Mapping[str, str]) -> str:
     if not lines.count("\n") == lines.count("\r") == len(headers):
         raise ValueError("a header of the reply holds a line break")
     return lines
-
-
-def _backlog(transport: Any) -> int:
-    """Bytes that the caller has not read yet."""
-    waiting: int = transport.get_write_buffer_size()
-    return waiting
 
 
 _dated: tuple[int, str] = (0, "")

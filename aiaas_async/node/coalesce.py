@@ -88,6 +88,8 @@ class Batch:
 
     def texts(self) -> tuple[Texts, ...]:
         """What is to be known of the pieces that are still to be read."""
+        if not self._unread:
+            return ()
         return tuple(
             [
                 Texts(

@@ -199,7 +199,7 @@ class Node:
 
     async def _batch(self, item: WorkItem, call: Call) -> Batch:
         batch = Batch(item, call)
-        if batch.space:
+        if batch.space and len(self._mailbox):
             self._take_company(batch)
         delay = call.servable.max_delay_s
         if delay and batch.space:

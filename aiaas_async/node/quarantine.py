@@ -30,8 +30,7 @@ class Quarantine:
 
     def check(self, model: str, now: float) -> None:
         """Raise `QuarantinedError` while `model` is quarantined."""
-        wait = self._wait(model, now)
-        if wait:
+        if model in self._deaths and (wait := self._wait(model, now)):
             raise QuarantinedError(
                 f"{model} killed its compute process {MAX_DEATHS} times within {WINDOW_S:.0f} s "
                 f"and is refused for another {wait:.0f} s; commit a repaired version",

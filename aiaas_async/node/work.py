@@ -190,4 +190,7 @@ def request_ids(items: Iterable[WorkItem]) -> str:
 
 def cost_of(arrays: Mapping[str, Array]) -> int:
     """Bytes that `arrays` keep alive, as a mailbox counts them."""
-    return sum(array.nbytes for array in arrays.values()) + 256
+    total = 256
+    for array in arrays.values():
+        total += array.nbytes
+    return total

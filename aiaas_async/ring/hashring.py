@@ -150,14 +150,17 @@ class Ring:
         Members absent from `loads` carry nothing. Raises `NotFoundError` when the ring is
         empty, `InvalidError` for a factor of 1 or less (then all members may be full).
         """
-        clockwise = self._known.get(key) or self._order(key)
+        clockwise = self.clockwise(key)
         owner, room = clockwise[0], self._capacity(loads, factor)
         if loads.get(owner, 0) < room(owner):
             return owner
         return next((name for name in clockwise if loads.get(name, 0) < room(name)), owner)
 
-    def _order(self, key: str) -> tuple[str, ...]:
-        """All members clockwise from `key`, remembered for the next time."""
+    def clockwise(self, key: str) -> tuple[str, ...]:
+        """All members clockwise from `key`, the owner first; remembered for the next time. Raises
+        `NotFoundError` when the ring is empty."""
+        if (known := self._known.get(key)) is not None:
+            return known
         if not self.members:
             raise _empty()
         order = self.owners(key, len(self.members))

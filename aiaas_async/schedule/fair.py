@@ -28,7 +28,7 @@ class _Flow(Generic[W]):
     __slots__ = ("credit", "items", "kind", "tenant", "turn")
 
     def __init__(self, tenant: str, kind: str, turn: float) -> None:
-        self.tenant, self.kind, self.turn = tenant, kind, turn
+        self.tenant, self.kind, self.turn = tenant, kind, turn  # seconds
         self.items: Fifo[W] = Fifo()
         self.credit = 0.0
 
@@ -51,6 +51,7 @@ class Fair(Generic[W]):
         self._flows: dict[tuple[str, str], _Flow[W]] = {}
         # The flows with work. It is the first one's turn, and its credit has been granted.
         self._turns: deque[_Flow[W]] = deque()
+        self._last: _Flow[W] | None = None  # to leave: most likely it comes back
         self._count = 0
 
     def push(self, item: W) -> None:
@@ -59,15 +60,18 @@ class Fair(Generic[W]):
         self._count += 1
 
     def _enter(self, tenant: str, kind: str) -> _Flow[W]:
-        turn = self._quantum * self._weights.get(kind, 1.0) * self._tenants.get(tenant, 1.0)
-        flow = self._flows[tenant, kind] = _Flow(tenant, kind, turn)
+        flow = self._last
+        if flow is None or flow.tenant != tenant or flow.kind != kind:
+            turn = self._quantum * self._weights.get(kind, 1.0) * self._tenants.get(tenant, 1.0)
+            flow = _Flow(tenant, kind, turn)
+        self._last = None
+        self._flows[tenant, kind] = flow
         self._turns.append(flow)
-        if len(self._turns) == 1:
-            flow.credit = turn
+        flow.credit = flow.turn if len(self._turns) == 1 else 0.0
         return flow
 
     def pop(self) -> W:
-        flow = self._next_flow()
+        flow = self._turns[0] if len(self._turns) == 1 else self._next_flow()
         item = flow.items.pop()
         self._charge(flow, [item])
         return item
@@ -75,7 +79,7 @@ class Fair(Generic[W]):
     def _next_flow(self) -> _Flow[W]:
         """The flow whose turn it is and whose credit covers its first item."""
         turns = self._turns
-        if len(turns) > 1 and turns[0].credit < turns[0].head_cost:
+        if turns[0].credit < turns[0].head_cost:
             self._pass_turn()
             for _ in range(len(turns)):
                 if turns[0].credit >= turns[0].head_cost:
@@ -109,6 +113,7 @@ class Fair(Generic[W]):
         first = self._turns[0] is flow
         self._turns.remove(flow)
         del self._flows[flow.tenant, flow.kind]
+        self._last = flow
         if first and self._turns:
             self._turns[0].credit += self._turns[0].turn
 

@@ -90,8 +90,7 @@ class Calls:
         """Raises whatever is wrong with the request, the version, or the compute."""
         started = time.perf_counter_ns()
         deadline = asyncio.get_running_loop().time() + request.timeout_s
-        alias = self._alias_of(request)
-        record = self._resolve(request, alias)
+        record, alias = self._resolve(request)
         statistics = self._models.statistics.of(record.ref)
         try:
             servable = self._models.servable_now(record) or await self._models.servable(record)
@@ -166,7 +165,7 @@ class Calls:
         that knows no parts gives its whole answer as one."""
         started = time.perf_counter_ns()
         deadline = asyncio.get_running_loop().time() + request.timeout_s
-        record = self._resolve(request, self._alias_of(request))
+        record, _ = self._resolve(request)
         try:
             servable = await self._models.servable(record)
             _check_parts(servable)
@@ -196,13 +195,21 @@ class Calls:
             raise
         statistics.streamed(message.rows, first, time.perf_counter_ns() - started)
 
-    def _resolve(self, request: CallRequest, alias: AliasRecord | None) -> VersionRecord:
-        """The version that answers; `alias` is the one that the call names, if it does."""
+    def _resolve(self, request: CallRequest) -> tuple[VersionRecord, AliasRecord | None]:
+        """The version that answers, and the alias that the call names, if it does."""
         catalog = self._models.catalog
-        if request.model is not None:
-            version = request.version if alias is None else self._side(alias, request)
-            return catalog.version(request.model, version)
-        found = by_inputs(catalog, request.inputs.keys())
+        if request.model is None:
+            return self._by_inputs(request), None
+        model = catalog.model(request.model)
+        if (exact := model.versions.get(request.version)) is not None:
+            return exact, None
+        alias = model.aliases.get(request.version)
+        if alias is None:
+            return model.resolve(request.version), None
+        return catalog.version(request.model, self._side(alias, request)), alias
+
+    def _by_inputs(self, request: CallRequest) -> VersionRecord:
+        found = by_inputs(self._models.catalog, request.inputs.keys())
         if len(found) > 1:
             candidates = [str(record.ref) for record in found]
             raise AmbiguousError(
@@ -219,15 +226,6 @@ class Calls:
             return choose(alias, request.key)
         specs = self._models.catalog.version(alias.name, alias.version).metadata.inputs
         return choose(alias, sequence_of(request.inputs, specs))
-
-    def _alias_of(self, request: CallRequest) -> AliasRecord | None:
-        """The alias a call names, if it names one."""
-        if request.model is None:
-            return None
-        model = self._models.catalog.find(request.model)
-        if model is None or request.version in model.versions:
-            return None
-        return model.aliases.get(request.version)
 
     def _shadow(self, model: str, version: str, batch: Batch, timeout_s: float) -> None:
         """Send a copy of a call to a version whose answer nobody waits for."""

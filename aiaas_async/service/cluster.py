@@ -114,9 +114,13 @@ class Cluster:
 
     def route(self, key: str) -> Node:
         """The node for `key` now. Raises `StoppingError` when there is none."""
-        if not len(self.ring):
+        ring = self.ring
+        if not ring.members:
             raise StoppingError("no node is serving", retry_after=1.0)
-        return self.nodes[self.ring.bounded_owner(key, self.loads, self._load_factor)]
+        owner = self.nodes[ring.clockwise(key)[0]]
+        if not owner.load:  # it has room, whatever the others carry
+            return owner
+        return self.nodes[ring.bounded_owner(key, self.loads, self._load_factor)]
 
     async def ask(
         self,

@@ -59,11 +59,11 @@ def read_inputs(
                 unread[spec.name], counts[spec.name] = value, len(value)
                 continue
             value = value.read()
-        try:
-            given = read_array(value, f"input {spec.name!r}", spec.dtype)
-        except InputError as error:
-            raise InputError(f"{error.message}; expected: {_say(spec)}") from None
-        array = _convert(given, spec)
+        wanted = NUMPY.get(spec.dtype or "")
+        if type(value) is np.ndarray and wanted is not None and value.dtype == wanted:
+            array = value  # as another protocol has read it: nothing to convert
+        else:
+            array = _converted(value, spec)
         if not allow_nonfinite:
             _check_finite(array, spec)
         batched = _is_batch(array, spec)
@@ -77,6 +77,14 @@ def read_inputs(
     if count == 0:
         raise InputError("the batch is empty: give at least one item")
     return Batch(arrays, count or 1, count is not None, unread or NONE_UNREAD)
+
+
+def _converted(value: Any, spec: TensorSpec) -> Array:
+    try:
+        given = read_array(value, f"input {spec.name!r}", spec.dtype)
+    except InputError as error:
+        raise InputError(f"{error.message}; expected: {_say(spec)}") from None
+    return _convert(given, spec)
 
 
 def check_batch(batch: Batch, specs: Sequence[TensorSpec]) -> None:
@@ -223,7 +231,7 @@ def _check_finite(array: Array, spec: TensorSpec) -> None:
             if math.isfinite(np.dot(flat, flat)):
                 return
     finite = np.isfinite(array)
-    if np.count_nonzero(finite) != finite.size:  # a third of what `all` takes for 784
+    if b"\0" in finite.tobytes():  # a tenth of what `all` takes for 784
         at = np.argwhere(~finite)[0].tolist()
         found = array[tuple(at)]
         raise InputError(

@@ -20,6 +20,7 @@ from aiaas_async.messages import TensorSpec
 from aiaas_async.wire.jsonnumbers import read_numbers
 from aiaas_async.wire.longlists import LongList
 from aiaas_async.wire.unread import Unread
+from aiaas_async.wire.v2form import Form, Forms, Part
 from aiaas_async.wire.v2head import Input, Output, cut_lists, decode_head
 from aiaas_async.wire.v2parameters import (
     Terms,
@@ -50,13 +51,14 @@ _LONG: Final = 1 << 16  # bytes of JSON, which take 0.4 ms
 @dataclass(frozen=True, slots=True)
 class Model:
     """The version a request is for, as its inputs are checked against. `controls` are inputs that
-    its parameters fill."""
+    its parameters fill; `forms` of requests that were right."""
 
     name: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     controls: tuple[TensorSpec, ...] = ()
     specs: Mapping[str, TensorSpec] = field(init=False)
+    forms: Forms = field(default_factory=Forms, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "specs", {spec.name: spec for spec in self.inputs})
@@ -94,14 +96,35 @@ def _read(
     if length == 0 and header_length is not None:
         return _raw_request(body, model)
     text, lists = cut_lists(bytes(body[:length]), read=not lazily)
+    cut = _Cut(lists, body, header_length, model) if lists else None
+    size = len(body) - length
+    form = model.forms.find(text, size, len(lists))
+    if form is not None:
+        inputs = _filled(form, body, length, model, cut)
+        return InferRequest(form.id, inputs, form.outputs, form.terms)
     head = decode_head(text)
     terms = read_parameters(head.parameters)
-    cut = _Cut(lists, body, header_length, model) if lists else None
     inputs = _inputs(head.inputs, body, length, model, cut)
     if lazily and cut and len(cut.taken) < len(lists):  # nobody would look at what became no input
         raise MalformedError("a list belongs to no input")
     outputs = _outputs(head.outputs, terms.binary, model)
-    return InferRequest(id=head.id, inputs=inputs, outputs=outputs, terms=terms)
+    parts = tuple([Part(one, _binary_size(one)) for one in head.inputs])
+    model.forms.keep(text, Form(head.id, parts, outputs, terms, size, len(lists)))
+    return InferRequest(head.id, inputs, outputs, terms)
+
+
+def _filled(
+    form: Form, body: Body, at: int, model: Model, cut: _Cut | None
+) -> dict[str, Array | Unread]:
+    """The tensors of a body of a known form; the binary ones begin at `at`."""
+    found: dict[str, Array | Unread] = {}
+    for part in form.parts:
+        if part.size is None:
+            found[part.one.name] = _from_json(part.one, cut)
+        else:
+            found[part.one.name] = part.read(body, at, part.size, model.name)
+            at += part.size
+    return found
 
 
 @dataclass(slots=True)

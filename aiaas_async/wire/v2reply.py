@@ -34,6 +34,14 @@ class InferReply(msgspec.Struct, frozen=True):
     facts: Mapping[str, Any]
 
 
+def is_short(arrays: Mapping[str, Array]) -> bool:
+    """Whether there is so little that writing it takes no milliseconds in any form."""
+    count = 0
+    for array in arrays.values():
+        count += array.size
+    return count <= MANY
+
+
 def long_lists(arrays: Mapping[str, Array], outputs: Sequence[Asked]) -> Mapping[str, Array]:
     """The outputs that become lists in JSON, flat, if writing them takes milliseconds."""
     listed, count = [], 0

@@ -67,6 +67,12 @@ def check_shape(shape: Sequence[int]) -> None:
         raise InputError(f"Unable to parse 'shape': {clip(list(shape))} has too many elements")
 
 
+def viewed_as(datatype: str) -> np.dtype[Any] | None:
+    """The dtype of a tensor whose bytes `read_binary` takes as they are; None for other kinds."""
+    dtype = _DTYPES.get(datatype)
+    return dtype if dtype is not None and dtype.kind in "iuf" else None
+
+
 def read_binary(
     data: memoryview, name: str, datatype: str, shape: Sequence[int], model: str
 ) -> Array:
