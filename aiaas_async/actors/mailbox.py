@@ -82,25 +82,34 @@ class Mailbox(Generic[E]):
         self._push(item)
         self._accepted += 1
 
+    def pass_through(self, item: E) -> None:
+        """Count `item` and watch its deadline: its owner has come to it already, since nothing
+        waits. Raises what `put_nowait` does."""
+        self._check(item)
+        if item.deadline is not None:
+            self._deadlines.watch(item, item.deadline)
+        item.taken = True
+        self._accepted += 1
+
     def _check(self, item: E) -> None:
         if self._closed:
             raise StoppingError("no new work is taken: shutting down", retry_after=1.0)
         if not item.bounded:
             return
-        while not self.can_put(item.cost):
+        while self._count and not self.can_put(item.cost):
             if not self._send_away_for(item):
                 raise self._refusal(
                     f"{self._count} requests ({self._bytes} bytes) wait already",
                     self._time_to_drain(),
                 )
-        while item.work_s and not self._admits(item):
+        admits = self._shedding.admits
+        while item.work_s and not admits(
+            self._work_s, item.expected_s, item.enqueued_at, self._count
+        ):
             if not self._send_away_for(item):
                 raise self._refusal(
                     f"{self._work_s:.2f} s of work wait already", max(MIN_RETRY_S, self._work_s)
                 )
-
-    def _admits(self, item: E) -> bool:
-        return self._shedding.admits(self._work_s, item.expected_s, item.enqueued_at, self._count)
 
     def _refusal(self, why: str, retry_after: float) -> OverloadedError:
         self._refused += 1

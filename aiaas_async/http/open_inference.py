@@ -207,9 +207,7 @@ async def _answer(platform: Platform, asked: InferRequest, answer: CallAnswer) -
         body, length = await _written(platform, reply, asked)
     if length is None:
         return WholeReply(body, "application/json")
-    response = WholeReply(body, "application/octet-stream")
-    response.headers[HEADER_LENGTH] = str(length)
-    return response
+    return WholeReply(body, "application/octet-stream", number=(HEADER_LENGTH, length))
 
 
 async def _written(

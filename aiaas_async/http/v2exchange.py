@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -50,6 +51,7 @@ _STATUS: Final[dict[type[AiaasError], int]] = {
     errors.CancelledJobError: 400,
 }
 _LAST_PRIORITY: Final = 1 << 31
+_ANY_TIME: Final[Mapping[str, float]] = MappingProxyType({})
 
 # Read in the event loop: numbers that are slow to read take it 0.1 ms a KiB.
 _CONTROL_BYTES: Final = 256 << 10
@@ -133,19 +135,18 @@ def call_for(
         inputs=inputs,
         model=record.ref.name,
         version=called_version(request.app, record, request.match_info.get("version")),
-        timeout_s=_time_for(request, terms),
+        timeout_s=timeout_of(request, _time_for(terms) if terms.timeout_us else _ANY_TIME),
         outputs=outputs,
-        origin=origin_of(request, priority=_urgency(terms)),
+        origin=origin_of(request, priority=_urgency(terms) if terms.priority else 0),
     )
 
 
-def _time_for(request: web.Request, terms: Terms) -> float:
-    """Seconds that the request may take."""
-    wanted = {"timeout_ms": terms.timeout_us / 1000} if terms.timeout_us else {}
-    return timeout_of(request, wanted)
+def _time_for(terms: Terms) -> Mapping[str, float]:
+    """The time that `terms` ask for, as a body of the platform's own would."""
+    return {"timeout_ms": terms.timeout_us / 1000}
 
 
 def _urgency(terms: Terms) -> int:
     """The platform's priority, of which the highest goes first: above 0 for requests that name
     one, of which the protocol has the lowest go first."""
-    return _LAST_PRIORITY - min(terms.priority, _LAST_PRIORITY - 1) if terms.priority else 0
+    return _LAST_PRIORITY - min(terms.priority, _LAST_PRIORITY - 1)

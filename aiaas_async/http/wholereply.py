@@ -24,11 +24,24 @@ _BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
 class WholeReply(web.Response):
-    """`web.Response` with a body of bytes."""
+    """`web.Response` with a body of bytes, and perhaps one more header that is a whole number."""
 
-    def __init__(self, body: bytes, content_type: str, status: int = 200) -> None:
-        super().__init__(body=body, status=status, headers={"Content-Type": content_type})
-        self._bytes, self._kind = body, content_type
+    def __init__(
+        self,
+        body: bytes,
+        content_type: str,
+        status: int = 200,
+        number: tuple[str, int] | None = None,
+    ) -> None:
+        headers = {"Content-Type": content_type}
+        if number is None:
+            self._fields = f"Content-Type: {content_type}\r\n"
+        else:
+            name, value = number
+            headers[name] = text = str(value)
+            self._fields = f"Content-Type: {content_type}\r\n{name}: {text}\r\n"
+        super().__init__(body=body, status=status, headers=headers)
+        self._bytes, self._count = body, len(headers)
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         transport = request.transport
@@ -59,8 +72,8 @@ class WholeReply(web.Response):
         )
 
     def _head(self) -> bytes:
-        plain = len(self._headers) == 1  # as most replies are
-        fields = f"Content-Type: {self._kind}\r\n" if plain else _lines(self._headers)
+        as_made = len(self._headers) == self._count  # as most replies are
+        fields = self._fields if as_made else _lines(self._headers)
         if not self._keep_alive:
             fields += "Connection: close\r\n"
         if request_id := REQUEST_ID.get():

@@ -32,17 +32,18 @@ class Company:
     def __init__(self, waiting: Callable[[], int], crowded: Callable[[], bool]) -> None:
         self._waiting, self._crowded = waiting, crowded
         self._long: asyncio.Future[Any] | None = None  # the batch sent last, if it is long
-        self._calls, self._patient_until, self._alone = 0, 0.0, False
+        self._calls, self._patient_until = 0, 0.0
+        self.alone = False  # whether the next call should leave at once
 
     def sent(self, future: asyncio.Future[Any], expected_s: float) -> None:
         """A batch that should take so many seconds went to the worker."""
         self._long = future if expected_s > LONG_S else None
-        self._alone = False
+        self.alone = False
 
     def ended(self, calls: int, seconds: float) -> None:
         """A batch of `calls` was answered; it took `seconds`."""
         self._calls = calls if seconds > LONG_S else 0
-        self._alone = calls == 1 and seconds > _ALONE_S
+        self.alone = calls == 1 and seconds > _ALONE_S
         self._patient_until = time.perf_counter() + seconds * _PATIENCE
 
     async def gather(self) -> None:
@@ -52,7 +53,7 @@ class Company:
             # behind one of tens of milliseconds it only is smaller, and no longer to be
             # scheduled, than what could have left when the worker was free.
             await asyncio.wait([self._long])
-        if not (self._alone or self._crowded()):  # in a crowd a turn is long
+        if not (self.alone or self._crowded()):  # in a crowd a turn is long
             await self._returning()
             await self._arriving()
 

@@ -28,14 +28,20 @@ class Loading:
         """Which load of a version is, or was, the latest: its state in memory is as old."""
         return self._loaded_as.get(servable_id, 0)
 
+    def has(self, servable: Servable) -> bool:
+        """Whether `servable` is loaded, with its layout if it has one."""
+        if servable.id not in self._residency:
+            return False
+        return not (servable.artifact.laid_out and servable.id in self._as_they_lie)
+
     async def ensure(self, servable: Servable) -> None:
         """Load `servable` unless it is loaded, the least recently used making room; and once more
         when it has a layout meanwhile, which takes as long as to map it.
 
         Raises `MemoryBudgetError`, and what the worker's `Load` does."""
+        if self.has(servable):
+            return
         if servable.id in self._residency:
-            if not (servable.artifact.laid_out and servable.id in self._as_they_lie):
-                return
             await self._unload(servable.id)
         for victim in self._residency.room_for(servable.nbytes):
             await self._unload(victim)

@@ -16,10 +16,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import Context
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from aiaas_async.actors.supervisor import supervise
-from aiaas_async.compute.base import Answer, WorkerSource
+from aiaas_async.compute.base import Answer, Worker, WorkerSource
 from aiaas_async.compute.frames import Pieces
 from aiaas_async.compute.jobs import Differentiate, Infer, Scan, StreamJob
 from aiaas_async.compute.streams import gone
@@ -28,6 +29,7 @@ from aiaas_async.names import ModelRef
 from aiaas_async.node.coalesce import Batch
 from aiaas_async.node.company import Company
 from aiaas_async.node.cores import Cores
+from aiaas_async.node.holding import Holding
 from aiaas_async.node.limits import NodeLimits
 from aiaas_async.node.loading import Loading
 from aiaas_async.node.lone import Lone, job_of
@@ -75,9 +77,9 @@ class Node:
         self.rates, self.statistics = self._measured.rates, self._measured.statistics
         self.called_at = -math.inf  # the loop's time of the last call
         self._residency = Residency(limits.memory)
-        self._pinned: dict[str, Servable] = {}
         self._seat = WorkerSeat(f"node {node_id}", source, self._on_new_worker)
         self._loading = Loading(self._seat, self._residency, self.statistics, limits.load_timeout_s)
+        self._holding = Holding(self._loading, self._residency)
         self._task: asyncio.Task[None] | None = None
         self._company = Company(self._mailbox.__len__, self._mailbox.is_crowded)
         self._under_way = 0
@@ -126,10 +128,9 @@ class Node:
 
     def _on_new_worker(self) -> None:
         """It has nothing loaded. What is pinned is loaded before anybody asks for it."""
-        self._residency.clear()
-        for servable in self._pinned.values():
+        for hold in self._holding.lost():
             with suppress(AiaasError):  # the node ends, or in quarantine: a call that comes will
-                again = self.submit(Hold(servable, pin=True, again=True), 0, None)
+                again = self.submit(hold, 0, None)
                 again.reply.add_done_callback(asyncio.Future.exception)  # nobody waits for it
 
     def submit(
@@ -150,8 +151,30 @@ class Node:
             self.called_at = item.enqueued_at
         if isinstance(message, (Call, Scanning)):
             item.reckon(message, self.rates)
-        self._mailbox.put_nowait(item)
+        if isinstance(message, Call) and (worker := self._worker_for(message.servable)):
+            self._mailbox.pass_through(item)
+            self._send_at_once(Batch(item, message), worker)
+        else:
+            self._mailbox.put_nowait(item)
         return item
+
+    def _worker_for(self, servable: Servable) -> Worker | None:
+        """The worker, if a call of `servable` can leave at once: nothing else is here or expected
+        with it. To wake the node's task takes 0.2 ms with cold caches."""
+        lone = self._company.alone and not (self._under_way or len(self._mailbox))
+        at_once = lone and not servable.max_delay_s and self._loading.has(servable)
+        return self._seat.ready if at_once else None
+
+    def _send_at_once(self, batch: Batch, worker: Worker) -> None:
+        self._under_way += 1
+        self._cores.begin(self.id)
+        try:
+            self._send(batch, worker)
+        except AiaasError as error:
+            self._on_failure(batch.items, error)
+        except Exception:
+            self._on_failure(batch.items, InternalError("the node met a defect of its own"))
+            raise
 
     def _check_quarantine(self, message: Message) -> None:
         if not isinstance(message, Release):
@@ -179,14 +202,17 @@ class Node:
                 case Call():
                     batch = await self._batch(item, item.message)
                     taken = batch.items
-                    await self._infer(batch)
+                    await self._loading.ensure(batch.servable)
+                    self._send(batch, await self._seat.free())
                 case Scanning() | Differentiation() | StreamStep():
                     await self._run_alone(item, item.message)
                 case Hold():
-                    item.answer(await self._hold(item.message))
+                    item.answer(Result(self.id, facts=await self._holding.hold(item.message)))
                     self._settle(1)
                 case Release():
-                    item.answer(await self._release(item.message))
+                    await self._holding.release(item.message)
+                    self._measured.forget(item.message.servable_id)
+                    item.answer(Result(self.id))
                     self._settle(1)
         except AiaasError as error:
             self._on_failure(taken, error)
@@ -212,17 +238,13 @@ class Node:
         batch.extend(company)
         self._under_way += len(company)
 
-    async def _infer(self, batch: Batch) -> None:
+    def _send(self, batch: Batch, worker: Worker) -> None:
         servable = batch.servable
-        await self._loading.ensure(servable)
         submitted = time.perf_counter()
         threads = self._measured.threads_for(servable.id, batch.rows, self._loop.time())
         job = Infer(servable.id, batch.rows, batch.outputs, threads, batch.texts())
-
-        def answer(done: asyncio.Future[Answer]) -> None:
-            self._on_batch(batch, submitted, threads, done)
-
-        future = await self._submit(job, batch.pieces(), servable, batch.items, answer)
+        answer = partial(self._on_batch, batch, submitted, threads)
+        future = self._submit(worker, job, batch.pieces(), servable, batch.items, answer)
         self._company.sent(future, self.rates.expected_s(servable.id, batch.rows))
 
     async def _run_alone(self, item: WorkItem, asked: Lone) -> None:
@@ -233,12 +255,12 @@ class Node:
             raise gone()
         submitted = time.perf_counter()
         job, pieces = job_of(asked)
-        await self._submit(
-            job, pieces, servable, [item], lambda done: self._on_alone(item, submitted, done)
-        )
+        answer = partial(self._on_alone, item, submitted)
+        self._submit(await self._seat.free(), job, pieces, servable, [item], answer)
 
-    async def _submit(
+    def _submit(
         self,
+        worker: Worker,
         job: Infer | Scan | Differentiate | StreamJob,
         pieces: list[Pieces],
         servable: Servable,
@@ -247,7 +269,6 @@ class Node:
     ) -> asyncio.Future[Answer]:
         """`answer` is the first to hear that the job is done: who waits for its place is woken
         behind the callers."""
-        worker = await self._seat.free()
         if servable.id not in self._residency:
             raise WorkerDiedError("the worker died before the job reached it", {"started": False})
         future = worker.submit(job, pieces)
@@ -256,22 +277,6 @@ class Node:
         self._residency.begin(servable.id)
         future.add_done_callback(lambda _: self._residency.end(servable.id))
         return future
-
-    async def _hold(self, asked: Hold) -> Result:
-        servable = asked.servable
-        if asked.again and servable.id not in self._pinned:  # released while this waited
-            return Result(self.id)
-        await self._loading.ensure(servable)
-        if asked.pin:
-            self._residency.pin(servable.id)
-            self._pinned[servable.id] = servable
-        return Result(self.id, facts={"nbytes": servable.nbytes, "pinned": asked.pin})
-
-    async def _release(self, asked: Release) -> Result:
-        self._pinned.pop(asked.servable_id, None)
-        await self._loading.release(asked.servable_id)
-        self._measured.forget(asked.servable_id)
-        return Result(self.id)
 
     def _on_batch(
         self, batch: Batch, submitted: float, threads: int, done: asyncio.Future[Answer]

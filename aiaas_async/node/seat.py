@@ -80,12 +80,18 @@ class WorkerSeat:
                 await asyncio.sleep(backoff)
                 backoff = min(_MAX_BACKOFF_S, backoff * 2)
 
+    @property
+    def ready(self) -> Worker | None:
+        """The live worker, if it can take a job now."""
+        worker = self._worker
+        return worker if worker is not None and worker.can_submit else None
+
     async def free(self) -> Worker:
         """The live worker, once it can take a job."""
-        while self._worker is None or not self._worker.can_submit:
+        while (worker := self.ready) is None:
             self._changed.clear()
             await self._changed.wait()
-        return self._worker
+        return worker
 
     def run(
         self,

@@ -167,7 +167,8 @@ class WorkItem(Envelope[Message, Result]):
         origin: Origin = A_CALL,
     ) -> None:
         super().__init__(message, cost, deadline, loop)
-        self.bounded, self.owed = _is_bounded(message), isinstance(message, Release)
+        self.bounded = isinstance(message, Call) or _is_bounded(message)
+        self.owed = isinstance(message, Release)
         self.attempts = 0
         self.alone = False
         self.flow, self.tenant, self.priority = origin

@@ -160,7 +160,7 @@ class ModelRecord:
         if (alias := self.aliases.get(version)) is not None:
             return self.versions[alias.version]
         found = self.latest if version == LATEST else None
-        if is_specifier(version):
+        if found is None and is_specifier(version):
             found = self._matching(version)
         if found is None:
             raise self._no_version(version)

@@ -44,7 +44,7 @@ class _Lately:
     def slope(self) -> float:
         """Seconds that a row more takes: the line through the batches by least squares, drawn
         towards the one through the origin (a ridge) the more alike the batches are."""
-        mean, row_s = self.rows / self.batches, self.row_s
+        mean, row_s = self.rows / self.batches, self.seconds / self.rows
         ridge = _SPREAD * mean * self.rows
         spread = self.squares - mean * self.rows
         together = self.products - mean * self.seconds
@@ -77,8 +77,8 @@ class Rates:
 
     def expected_s(self, model: str, rows: int) -> float:
         """Seconds that `rows` should take; a millisecond in all while nothing is known."""
-        row_s = self.row_s(model)
-        return UNKNOWN_S if row_s is None else row_s * rows
+        measured = self._measured.get(model)
+        return UNKNOWN_S if measured is None else measured.seconds / measured.rows * rows
 
     def added_s(self, model: str, rows: int) -> float:
         """Seconds by which `rows` should lengthen a batch of others."""

@@ -281,6 +281,6 @@ def _say(spec: TensorSpec) -> str:
     return f"{spec.name}: {spec.dtype} {list(spec.shape or ())}"
 
 
-def squeeze(arrays: Mapping[str, Array], *, batched: bool) -> dict[str, Any]:
+def squeeze(arrays: Mapping[str, Array], *, batched: bool) -> Mapping[str, Any]:
     """Outputs as the caller counts: without the batch dimension for a single item."""
-    return {name: array if batched else array[0] for name, array in arrays.items()}
+    return arrays if batched else {name: array[0] for name, array in arrays.items()}

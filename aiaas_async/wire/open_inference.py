@@ -101,15 +101,16 @@ def _read(
     form = model.forms.find(text, size, len(lists))
     if form is not None:
         inputs = _filled(form, body, length, model, cut)
-        return InferRequest(form.id, inputs, form.outputs, form.terms)
+        return InferRequest("", inputs, form.outputs, form.terms)
     head = decode_head(text)
     terms = read_parameters(head.parameters)
     inputs = _inputs(head.inputs, body, length, model, cut)
     if lazily and cut and len(cut.taken) < len(lists):  # nobody would look at what became no input
         raise MalformedError("a list belongs to no input")
     outputs = _outputs(head.outputs, terms.binary, model)
-    parts = tuple([Part(one, _binary_size(one)) for one in head.inputs])
-    model.forms.keep(text, Form(head.id, parts, outputs, terms, size, len(lists)))
+    if not head.id:  # by which each request is another
+        parts = tuple([Part(one, _binary_size(one)) for one in head.inputs])
+        model.forms.keep(text, Form(parts, outputs, terms, size, len(lists)))
     return InferRequest(head.id, inputs, outputs, terms)
 
 

@@ -18,8 +18,8 @@ from aiaas_async.wire.v2parameters import Terms
 from aiaas_async.wire.v2reply import Asked
 from aiaas_async.wire.v2tensors import Array, read_binary, viewed_as
 
-_LONGEST: Final = 1 << 10  # bytes of a JSON text that is kept
-_MOST: Final = 64  # of a model
+_LONGEST: Final = 1 << 9  # bytes of a JSON text that is kept
+_MOST: Final = 16  # of a model
 
 
 class Part:
@@ -44,7 +44,6 @@ class Part:
 class Form:
     """`size`: bytes of tensors that follow the JSON; `lists` were cut out of it."""
 
-    id: str
     parts: tuple[Part, ...]
     outputs: tuple[Asked, ...]
     terms: Terms
@@ -71,6 +70,9 @@ class Forms:
         if len(self._known) >= _MOST:
             self._known.clear()
         self._known[text] = form
+
+    def __len__(self) -> int:
+        return len(self._known)
 
 
 def _lists_in(parts: Sequence[Part]) -> int:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aiaas_async.actors.envelope import Envelope
 from aiaas_async.actors.mailbox import MAX_RETRY_S, MIN_RETRY_S, Mailbox
-from aiaas_async.errors import OverloadedError, QuotaError, StoppingError
+from aiaas_async.errors import DeadlineError, OverloadedError, QuotaError, StoppingError
 
 Mail = Envelope[str, str]
 
@@ -49,6 +49,18 @@ async def test_a_mailbox_full_by_bytes_refuses() -> None:
     box.put_nowait(mail("a", cost=6))
     with pytest.raises(OverloadedError):
         box.put_nowait(mail("b", cost=5))
+
+
+async def test_what_passes_through_is_counted_and_ends_at_its_deadline() -> None:
+    box, now = mailbox(size=10), asyncio.get_running_loop().time()
+    item = mail("a", cost=1000, deadline=now + 0.001)
+    box.pass_through(item)
+    assert (item.taken, len(box), box.statistics().accepted) == (True, 0, 1)
+    with pytest.raises(DeadlineError):
+        await item.reply
+    box.refuse_new()
+    with pytest.raises(StoppingError):
+        box.pass_through(mail("b"))
 
 
 async def test_an_empty_mailbox_takes_one_envelope_of_any_size() -> None:

@@ -203,16 +203,16 @@ async def test_a_call_whose_time_ends_while_it_is_computed_ends_its_sequence(
 ) -> None:
     """It moves the state on, or not: nobody will tell, so no call may build on it."""
     assert value_of(await add(summing, 4, "7", sequence_start=True)) == 4
-    submit = Node._submit
+    send = Node._send
 
-    def late(node: Node, job: Any, pieces: Any, servable: Any, items: Any, answer: Any) -> Any:
-        for item in items:
+    def late(node: Node, batch: Any, worker: Any) -> None:
+        for item in batch.items:
             item.expire()
-        return submit(node, job, pieces, servable, items, answer)
+        send(node, batch, worker)
 
     for mark in ({}, {"sequence_start": True}):
         with monkeypatch.context() as patch:
-            patch.setattr(Node, "_submit", late)
+            patch.setattr(Node, "_send", late)
             own = await add(summing, 1, "7", **mark)
         assert own.status == 503
         assert own.error.startswith("the time of this call of sequence '7' ended while it was ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import math
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -533,6 +534,107 @@ async def test_the_status_tells_what_is_loaded_and_how_much_fits(
     assert status["memory"] == {"budget": 1000, "used": 100}
     assert status["statistics"]["rows"] == 1
     assert status["load"] == 0
+
+
+async def lone(node: Node, source: FakeSource, model: Servable) -> None:
+    """One call of `model`, long enough for the next to be sent without waiting for others."""
+    item = ask(node, model)
+    await source.workers[-1].next()
+    source.workers[-1].finish(compute_us=5000)
+    await item.reply
+    await asyncio.sleep(0)
+
+
+async def test_a_call_after_a_lone_long_one_is_with_the_worker_when_it_is_submitted(
+    make: Make, source: FakeSource
+) -> None:
+    node, model = await make(), servable()
+    await lone(node, source, model)
+    worker = source.workers[0]
+    item = ask(node, model, 3.0)
+    assert len(worker.waiting) == 1
+    assert (node.load, node.status()["mailbox"]["accepted"]) == (1, 2)
+    second = ask(node, model)  # it waits as it would have
+    assert len(worker.waiting) == 1
+    await finish_all(worker, 2)
+    assert (await item.reply).arrays["y"].tolist() == [[6.0, 6.0]]
+    await second.reply
+    await asyncio.sleep(0)
+    assert node.load == 0
+
+
+async def test_no_call_leaves_at_once_whose_version_is_not_loaded_or_waits_for_company(
+    make: Make, source: FakeSource
+) -> None:
+    node, model = await make(), servable()
+    await lone(node, source, model)
+    worker = source.workers[0]
+    items = [ask(node, servable("other"))]
+    assert not worker.waiting
+    await finish_all(worker, 1)
+    await items[0].reply
+    await lone(node, source, model)
+    patient = dataclasses.replace(model, max_delay_s=0.001)
+    items.append(ask(node, patient))
+    assert not worker.waiting
+    await finish_all(worker, 1)
+    await items[1].reply
+
+
+async def test_a_call_that_leaves_at_once_ends_at_its_deadline_and_with_the_node(
+    make: Make, source: FakeSource
+) -> None:
+    node, model = await make(), servable()
+    await lone(node, source, model)
+    soon = node.submit(call(model, 1.0, 1), 100, asyncio.get_running_loop().time() + 0.001)
+    assert len(source.workers[0].waiting) == 1
+    with pytest.raises(DeadlineError):
+        await soon.reply
+    await finish_all(source.workers[0], 1)
+    await lone(node, source, model)
+    await node.stop(0.0)
+    with pytest.raises(StoppingError):
+        ask(node, model)
+
+
+async def test_a_call_that_leaves_at_once_to_a_dying_worker_goes_to_the_next(
+    make: Make, source: FakeSource
+) -> None:
+    node, model = await make(), servable()
+    await lone(node, source, model)
+    first = source.workers[0]
+    item = ask(node, model, 2.0)
+    first.kill()
+    worker = await source.worker(1)
+    await finish_all(worker, 1)
+    assert (await item.reply).arrays["y"].tolist() == [[4.0, 4.0]]
+    await lone(node, source, model)
+
+    def refuse(*_: Any) -> None:
+        raise WorkerDiedError("died before it was sent", {"started": False})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker, "submit", refuse)
+        again = ask(node, model, 5.0)
+    await finish_all(worker, 1)
+    assert (await again.reply).arrays["y"].tolist() == [[10.0, 10.0]]
+    await asyncio.sleep(0)
+    assert node.load == 0
+
+
+async def test_an_answer_that_cannot_be_taken_apart_leaves_no_node_busy(
+    make: Make, source: FakeSource
+) -> None:
+    node, seen = await make(), list[object]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, facts: seen.append(facts))
+    item = ask(node, servable())
+    await source.workers[0].next()
+    answer = Answer({"unread": [5]}, {"y": np.zeros((1, 2), np.float32)}, 1000)
+    source.workers[0].waiting.pop(0).future.set_result(answer)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert (node.load, len(seen)) == (0, 1)
+    item.reply.cancel()
 
 
 def unread(text: bytes, rows: int = 1) -> Unread:

@@ -1,0 +1,181 @@
+"""What a request's JSON said once is not read again, and nothing else is taken for it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiaas_async.errors import RequestError
+from aiaas_async.messages import TensorSpec
+from aiaas_async.wire.longlists import stand_in
+from aiaas_async.wire.open_inference import InferRequest, Model, read_request
+from aiaas_async.wire.unread import Unread
+from aiaas_async.wire.v2head import decode_head
+
+WIDTH = 300  # numbers of an item: its list is long enough to be cut out of JSON
+
+
+def model() -> Model:
+    return Model("m", (TensorSpec("x", "float32", (WIDTH,)),), (TensorSpec("y", "float32", (2,)),))
+
+
+def head(rows: int, **more: Any) -> bytes:
+    size = {"binary_data_size": 4 * WIDTH * rows}
+    tensor = {"name": "x", "datatype": "FP32", "shape": [rows, WIDTH], "parameters": size}
+    return json.dumps({"inputs": [tensor], **more}).encode()
+
+
+def body(first: float, rows: int = 1) -> bytes:
+    return np.arange(first, first + rows * WIDTH, dtype=np.float32).tobytes()
+
+
+def as_json(first: float, width: int = WIDTH) -> bytes:
+    data = [first + i + 0.123456789 for i in range(width)]  # of over 4 KB
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1, WIDTH], "data": data}
+    return json.dumps({"inputs": [tensor]}).encode()
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The JSON texts that were decoded."""
+    seen: list[bytes] = []
+
+    def decode(text: bytes) -> Any:
+        seen.append(text)
+        return decode_head(text)
+
+    monkeypatch.setattr("aiaas_async.wire.open_inference.decode_head", decode)
+    return seen
+
+
+def same(one: InferRequest, other: InferRequest) -> bool:
+    return (one.outputs, one.terms) == (other.outputs, other.terms)
+
+
+def test_the_json_of_a_request_is_read_once_and_its_bytes_each_time(decoded: list[bytes]) -> None:
+    known, text = model(), head(2, parameters={"binary_data_output": True, "priority": 3})
+    first = read_request(text + body(0.0, 2), str(len(text)), known)
+    again = read_request(memoryview(text + body(9.0, 2)), str(len(text)), known)
+    assert decoded == [text]
+    assert same(first, again)
+    assert again.terms.priority == 3
+    assert again.inputs["x"].shape == (2, WIDTH)
+    assert again.inputs["x"].tobytes() == body(9.0, 2)
+    assert not again.inputs["x"].flags.writeable
+
+
+@pytest.mark.parametrize("lazily", [True, False])
+def test_long_lists_are_read_each_time(decoded: list[bytes], lazily: bool) -> None:
+    known = model()
+    found = [read_request(as_json(at), None, known, lazily=lazily) for at in (0.0, 5.0)]
+    assert len(decoded) == 1
+    for at, one in zip((0.0, 5.0), found, strict=True):
+        x = one.inputs["x"]
+        values = x.read() if isinstance(x, Unread) else x
+        assert values[0, 1] == np.float32(at + 1.123456789)
+    assert same(*found)
+
+
+def test_a_known_request_with_more_or_fewer_bytes_is_refused_as_before() -> None:
+    known, text = model(), head(1)
+    read_request(text + body(0.0), str(len(text)), known)
+    for wrong in (body(0.0)[:-4], body(0.0) + b"1234"):
+        with pytest.raises(RequestError) as told:
+            read_request(text + wrong, str(len(text)), known)
+        with pytest.raises(RequestError) as fresh:
+            read_request(text + wrong, str(len(text)), model())
+        assert told.value.message == fresh.value.message
+
+
+def test_a_known_request_with_a_list_of_another_length_is_refused_as_before() -> None:
+    known = model()
+    read_request(as_json(0.0), None, known)
+    with pytest.raises(RequestError) as told:
+        read_request(as_json(0.0, WIDTH + 1), None, known)
+    with pytest.raises(RequestError) as fresh:
+        read_request(as_json(0.0, WIDTH + 1), None, model())
+    assert told.value.message == fresh.value.message
+
+
+def test_who_writes_a_stand_in_gets_no_list_of_another(decoded: list[bytes]) -> None:
+    known = model()
+    read_request(as_json(0.0), None, known)
+    (text,) = decoded
+    assert stand_in(0) in text
+    with pytest.raises(RequestError):  # two numbers for 300
+        read_request(text, None, known)
+    assert len(decoded) > 1
+
+
+def test_numbers_in_the_text_itself_are_not_remembered(decoded: list[bytes]) -> None:
+    tiny = Model("m", (TensorSpec("x", "float32", (2,)),), ())
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}
+    text = json.dumps({"inputs": [tensor]}).encode()
+    for _ in range(2):
+        read_request(text, None, tiny)
+    assert len(decoded) == 2
+
+
+def test_what_was_refused_is_refused_again(decoded: list[bytes]) -> None:
+    known, text = model(), head(1, outputs=[{"name": "unknown"}])
+    for _ in range(2):
+        with pytest.raises(RequestError):
+            read_request(text + body(0.0), str(len(text)), known)
+    assert len(decoded) == 2
+
+
+def test_a_request_with_an_id_is_another_each_time(decoded: list[bytes]) -> None:
+    known = model()
+    for number in (1, 1, 2):
+        text = head(1, id=str(number))
+        assert read_request(text + body(0.0), str(len(text)), known).id == str(number)
+    assert len(decoded) == 3
+    assert not len(known.forms)
+
+
+def test_only_so_many_are_remembered_and_none_that_is_long(decoded: list[bytes]) -> None:
+    known, long = model(), head(1, parameters={"x" * 512: 1})
+    for number in range(50):
+        text = head(1, parameters={"priority": number})
+        read_request(text + body(0.0), str(len(text)), known)
+        assert 0 < len(known.forms) <= 16
+    decoded.clear()
+    for _ in range(2):
+        read_request(long + body(0.0), str(len(long)), known)
+    assert decoded == [long, long]
+
+
+@given(
+    st.sampled_from(["BOOL", "BF16", "FP16", "INT8", "UINT64", "FP64", "BYTES"]),
+    st.lists(st.binary(max_size=6), min_size=1, max_size=4),
+)
+def test_every_datatype_is_read_the_second_time_as_the_first(
+    datatype: str, texts: list[bytes]
+) -> None:
+    dtype = {
+        "BOOL": "bool",
+        "BF16": "float32",
+        "FP16": "float16",
+        "INT8": "int8",
+        "UINT64": "uint64",
+        "FP64": "float64",
+        "BYTES": "string",
+    }[datatype]
+    size = {"BOOL": 1, "INT8": 1, "BF16": 2, "FP16": 2}.get(datatype, 8)
+    known = Model("m", (TensorSpec("x", dtype, ()),), ())
+    if datatype == "BYTES":
+        texts = [text.hex().encode() for text in texts]
+        raw = b"".join(len(text).to_bytes(4, "little") + text for text in texts)
+    else:
+        raw = b"".join((text + bytes(size))[:size] for text in texts)
+    tensor: dict[str, Any] = {"name": "x", "datatype": datatype, "shape": [len(texts)]}
+    tensor["parameters"] = {"binary_data_size": len(raw)}
+    text = json.dumps({"inputs": [tensor]}).encode()
+    first, again = (read_request(text + raw, str(len(text)), known).inputs["x"] for _ in range(2))
+    assert first.dtype == again.dtype
+    assert first.tobytes() == again.tobytes()
