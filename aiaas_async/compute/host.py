@@ -55,7 +55,7 @@ from aiaas_async.training.task import run_task
 from aiaas_async.wire.longjson import read_apart, write_arrays
 from aiaas_async.wire.open_inference import Model as ProtocolModel
 from aiaas_async.wire.open_inference import read_request
-from aiaas_async.wire.unread import read_texts
+from aiaas_async.wire.unread import read_raw, read_texts
 
 logger = logging.getLogger(__name__)
 
@@ -239,7 +239,8 @@ def _read_texts(job: Infer, arrays: Mapping[str, Array]) -> tuple[Mapping[str, A
     """All inputs of `job` as arrays, and the calls that have a text which could not be read."""
     found, unread = dict(arrays), set[int]()
     for texts in job.texts:
-        found[texts.input], wrong = read_texts(arrays[texts.input], texts.item, texts.sizes)
+        read = read_raw if texts.raw else read_texts
+        found[texts.input], wrong = read(arrays[texts.input], texts.item, texts.sizes)
         unread.update(wrong)
     return found, sorted(unread)
 

@@ -70,12 +70,14 @@ class Unload(msgspec.Struct, frozen=True, tag="unload"):
 
 
 class Texts(msgspec.Struct, frozen=True, array_like=True):
-    """An input whose array holds JSON, one text for each call (`wire/unread.py`): the shape of an
-    item, and the rows and bytes of each text."""
+    """An input whose array holds JSON, one text for each call, or what is to be looked at as
+    carefully (`wire/unread.py`): the shape of an item, the rows and bytes of each text, and whether
+    they are `raw` bytes of numbers."""
 
     input: str
     item: tuple[int, ...]
     sizes: tuple[tuple[int, int], ...]
+    raw: bool = False
 
 
 class Infer(msgspec.Struct, frozen=True, tag="infer"):

@@ -49,6 +49,7 @@ from aiaas_async.wire.open_inference import (
     HEADER_LENGTH,
     InferRequest,
     Model,
+    left_as_it_came,
     read_request,
     takes_long,
     tensors_at,
@@ -180,6 +181,8 @@ async def _asked(request: web.Request, record: VersionRecord) -> InferRequest:
     if pieces is None:
         patience = platform.settings.read_timeout_s
         pieces = await read_pieces(request, limit, app[BUDGET], patience)
+        if pieces and (left := left_as_it_came(pieces, length, model)) is not None:
+            return left
     size = sum(map(len, pieces))
     if takes_long(size, length, model):
         return await platform.readers.read_infer(pieces, length, model)

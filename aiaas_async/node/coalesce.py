@@ -8,6 +8,7 @@ default.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from aiaas_async.compute.frames import Array, Pieces
 from aiaas_async.compute.jobs import Texts
@@ -15,6 +16,7 @@ from aiaas_async.node.work import Call, WorkItem
 
 # Laying a batch into shared memory happens in the event loop: 4 MiB take about 1 ms.
 MAX_BATCH_BYTES = 4 << 20
+_NOTHING: Final[Mapping[str, bool]] = {}
 
 
 class Batch:
@@ -28,7 +30,7 @@ class Batch:
         self._shape = _shape(call.arrays)
         self.servable = call.servable
         self.outputs = call.outputs
-        self._unread = call.unread.keys()
+        self._unread = _unread(call)
         self._alone, self._flow = first.alone, first.flow
 
     @property
@@ -59,7 +61,7 @@ class Batch:
             and item.flow == self._flow
             and call.servable is self.servable
             and call.outputs == self.outputs
-            and call.unread.keys() == self._unread
+            and _unread(call) == self._unread
             and (call.servable.rigid or _shape(call.arrays) == self._shape)
         )
 
@@ -81,7 +83,7 @@ class Batch:
             for name in self.calls[0].arrays
         ]
         texts = [
-            Pieces(name, [call.unread[name].as_bytes for call in self.calls])
+            Pieces(name, [part for call in self.calls for part in call.unread[name].as_bytes])
             for name in self._unread
         ]
         return arrays + texts
@@ -96,8 +98,9 @@ class Batch:
                     name,
                     self.calls[0].unread[name].shape[1:],
                     tuple([(call.rows, call.unread[name].nbytes) for call in self.calls]),
+                    raw,
                 )
-                for name in self._unread
+                for name, raw in self._unread.items()
             ]
         )
 
@@ -112,6 +115,11 @@ class Batch:
             parts.append({name: array[start:end] for name, array in arrays.items()})
             start = end
         return parts
+
+
+def _unread(call: Call) -> Mapping[str, bool]:
+    """The inputs of a call that are not read yet, and whether they are raw."""
+    return {name: each.raw for name, each in call.unread.items()} if call.unread else _NOTHING
 
 
 def _shape(arrays: Mapping[str, Array]) -> list[tuple[str, tuple[int, ...], object]]:

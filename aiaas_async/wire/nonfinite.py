@@ -13,6 +13,8 @@ import numpy as np
 from aiaas_async.errors import InputError
 
 _FEW: Final = 32
+_MANY: Final = 1 << 14
+_HALF: Final = 2  # bytes
 
 
 class Words(msgspec.Struct, frozen=True):
@@ -24,6 +26,18 @@ class Words(msgspec.Struct, frozen=True):
 
 OUTPUT: Final = Words("output", "ask for binary tensors or MessagePack")
 VALUE: Final = Words("value", "ask for MessagePack")  # where there are no binary tensors
+
+
+def all_finite(array: np.ndarray[Any, Any]) -> bool:
+    """Whether floating-point numbers are neither NaN nor infinite."""
+    if array.size > _MANY and array.dtype.itemsize > _HALF:  # BLAS has no product of halves
+        # One pass without a temporary (10 us for 150,000 numbers, 17 with one): NaN and infinity
+        # survive every sum. One that merely overflows is looked at again.
+        flat = array.ravel()
+        with np.errstate(over="ignore", invalid="ignore"):
+            if math.isfinite(np.dot(flat, flat)):
+                return True
+    return b"\0" not in np.isfinite(array).tobytes()  # a tenth of what `all` takes for 784
 
 
 def check_finite(

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 
 from aiaas_async.errors import InputError, MalformedError, RequestError
 from aiaas_async.messages import TensorSpec
@@ -112,6 +113,30 @@ def _read(
         parts = tuple([Part(one, _binary_size(one)) for one in head.inputs])
         model.forms.keep(text, Form(parts, outputs, terms, size, len(lists)))
     return InferRequest(head.id, inputs, outputs, terms)
+
+
+def left_as_it_came(
+    pieces: Sequence[bytes], header_length: str | None, model: Model
+) -> InferRequest | None:
+    """A request of a known form whose only tensor is float32, its bytes `Unread` in the pieces of
+    the body. None for others, which `read_request` reads from the whole body."""
+    at = tensors_at(header_length)
+    if not 0 < at <= len(pieces[0]):
+        return None
+    form = model.forms.find(pieces[0][:at], sum(map(len, pieces)) - at, 0)
+    if form is None or len(form.parts) > 1 or form.parts[0].one.datatype != "FP32":
+        return None
+    one = form.parts[0].one
+    views = [memoryview(piece) for piece in pieces]
+    views[0] = views[0][at:]
+    parts = tuple([view for view in views if view])
+    shape = tuple(one.shape)
+    unread = Unread(parts, shape, partial(_from_parts, parts, shape), raw=True)
+    return InferRequest("", {one.name: unread}, form.outputs, form.terms)
+
+
+def _from_parts(parts: Sequence[memoryview], shape: tuple[int, ...]) -> Array:
+    return np.ndarray(shape, np.float32, b"".join(parts))
 
 
 def _filled(
@@ -272,7 +297,7 @@ def _from_json(one: Input, cut: _Cut | None) -> Array | Unread:
     raw = bytes(one.data)
     if cut is not None and (long := cut.take(raw)) is not None:
         if long.numbers is None and one.datatype == "FP32":
-            return Unread(long.text, tuple(one.shape), partial(cut.read, one, long))
+            return Unread((long.text,), tuple(one.shape), partial(cut.read, one, long))
         if long.numbers is None:
             return cut.read(one, long)
         found = read_list(long.numbers, one.datatype, one.shape)

@@ -1,8 +1,10 @@
-"""Tensors whose numbers are still JSON: a worker reads them, not the event loop.
+"""Tensors that a worker reads, not the event loop: their numbers are still JSON, or bytes that lie
+in the pieces in which they came.
 
 To the loop 784 numbers are 16 KB that it passes on; reading them would be a fifth of what their
-request costs it. What a worker cannot read as the numbers that were announced is read again the
-slow way, where each fault has its words.
+request costs it. The 600 KB of an image go from where they were received straight into the
+worker's memory: to join them first, and to look for NaN, would be a quarter. What a worker cannot
+read as the numbers that were announced is read again the slow way, where each fault has its words.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy as np
 
 from aiaas_async.messages import TensorSpec
 from aiaas_async.wire.jsonnumbers import read_numbers
+from aiaas_async.wire.nonfinite import all_finite
 from aiaas_async.wire.tensors import Array
 
 _DTYPE: Final = "float32"
@@ -28,27 +31,28 @@ class UnreadError(Exception):
 
 
 class Unread(msgspec.Struct, frozen=True, gc=False):
-    """A float32 tensor [*shape], the JSON of whose numbers is `text`. `read` gives it as an array,
-    or raises what is wrong with it."""
+    """A float32 tensor [*shape], whose numbers are `parts` end to end: JSON, or, `raw`, as they lie
+    in an array. `read` gives it as one, or raises what is wrong with it."""
 
-    text: memoryview
+    parts: tuple[memoryview, ...]
     shape: tuple[int, ...]
     read: Callable[[], Array]
+    raw: bool = False
 
     def __len__(self) -> int:
         return self.shape[0]
 
     @property
     def nbytes(self) -> int:
-        return len(self.text)
+        return sum(map(len, self.parts))
 
     @property
-    def as_bytes(self) -> Array:
-        """The text as uint8 [nbytes]."""
-        return np.frombuffer(self.text, np.uint8)
+    def as_bytes(self) -> list[Array]:
+        """The parts as uint8 [bytes]."""
+        return [np.frombuffer(part, np.uint8) for part in self.parts]
 
     def fits(self, spec: TensorSpec) -> bool:
-        """Whether it is a batch for `spec`, and no larger than its text can be."""
+        """Whether it is a batch for `spec`, and no larger than its bytes can be."""
         alike = spec.dtype == _DTYPE and self.shape[1:] == spec.shape
         return alike and 0 < math.prod(self.shape) * _LEAST_BYTES <= self.nbytes
 
@@ -56,28 +60,43 @@ class Unread(msgspec.Struct, frozen=True, gc=False):
 NONE_UNREAD: Final[Mapping[str, Unread]] = MappingProxyType({})
 
 
+def read_raw(
+    body: Array, item: tuple[int, ...], sizes: Sequence[tuple[int, int]]
+) -> tuple[Array, list[int]]:
+    """What `read_texts` gives, of raw tensors: a view on `body`, unless some are not finite."""
+    found = body.view(np.float32).reshape(-1, *item)
+    return (found, []) if all_finite(found) else _without_nonfinite(found.copy(), sizes)
+
+
 def read_texts(
     body: Array, item: tuple[int, ...], sizes: Sequence[tuple[int, int]]
 ) -> tuple[Array, list[int]]:
     """Texts that lie end to end in `body` as float32 [rows, *item], and which of them hold other
-    numbers than their rows need, or none that are finite: the rows of those are zeros. `sizes` are
-    rows and bytes of each text."""
+    numbers than their rows need, or some that are not finite: the rows of those are zeros. `sizes`
+    are rows and bytes of each text."""
     found = np.zeros((sum(rows for rows, _ in sizes), *item), np.float32)
-    unread, row, at = [], 0, 0
-    for number, (rows, size) in enumerate(sizes):
+    row = at = 0
+    with np.errstate(over="ignore"):  # what is too large becomes infinite
+        for rows, size in sizes:
+            _fill(found[row : row + rows], body[at : at + size])
+            row, at = row + rows, at + size
+    return (found, []) if all_finite(found) else _without_nonfinite(found, sizes)
+
+
+def _fill(part: Array, text: Array) -> None:
+    """Put the numbers of `text` into `part`, or NaN if they are not as many."""
+    numbers = read_numbers(text.data)
+    fit = numbers is not None and numbers.size == part.size
+    part[...] = numbers.reshape(part.shape) if numbers is not None and fit else np.nan
+
+
+def _without_nonfinite(found: Array, sizes: Sequence[tuple[int, int]]) -> tuple[Array, list[int]]:
+    """`found` with zeros in the rows of those that hold NaN or infinity, and which those are."""
+    unread, row = [], 0
+    for number, (rows, _) in enumerate(sizes):
         part = found[row : row + rows]
-        if not _fill(part, body[at : at + size]):
+        if not all_finite(part):
             part[...] = 0
             unread.append(number)
-        row, at = row + rows, at + size
+        row += rows
     return found, unread
-
-
-def _fill(part: Array, text: Array) -> bool:
-    """Whether `text` holds the numbers of `part`, which are in it then."""
-    numbers = read_numbers(text.data)
-    if numbers is None or numbers.size != part.size:
-        return False
-    with np.errstate(over="ignore"):  # what is too large becomes infinite
-        part[...] = numbers.reshape(part.shape)
-    return bool(np.isfinite(part).all())

@@ -7,12 +7,15 @@ import asyncio
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
+from aiaas_async.compute import host
 from aiaas_async.wire import unread
+from aiaas_async.wire.tensors import Array
 from tests.http.conftest import Served
 from tests.http.models import commit_doubler, doubler, succeed
-from tests.http.v2asking import INFER, Answer, ask
+from tests.http.v2asking import INFER, Answer, ask, body_of
 
 ROWS = 300  # of four numbers: a body of 6 KB
 SHORT = 2
@@ -35,9 +38,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     seen: list[bool] = []
     fill = unread._fill
 
-    def seeing(*given: Any) -> bool:
-        seen.append(fill(*given))
-        return seen[-1]
+    def seeing(part: Array, text: Array) -> None:
+        fill(part, text)
+        seen.append(bool(np.isfinite(part).all()))
 
     monkeypatch.setattr(unread, "_fill", seeing)
     return seen
@@ -133,3 +136,94 @@ async def test_a_shadow_gets_what_its_alias_does(served: Served, reads: list[boo
     await served.platform.calls.shadows.settled()
     assert served.platform.calls.shadows.statistics.answered == 1
     assert reads == []
+
+
+MANY = 5000  # rows of four numbers: 80 KB, which do not come at once
+
+
+def numbers(first: float = 0.0) -> Array:
+    return np.arange(first, first + 4 * MANY, dtype=np.float32).reshape(MANY, 4)
+
+
+async def binary(served: Served, x: Array, path: str = INFER) -> Answer:
+    tensor: dict[str, Any] = {"name": "x", "shape": list(x.shape), "datatype": "FP32"}
+    tensor["parameters"] = {"binary_data_size": x.nbytes}
+    asked = {"inputs": [tensor], "parameters": {"binary_data_output": True}}
+    body, headers = body_of(asked, x.tobytes())
+    return await ask(served, "POST", path, body, headers)
+
+
+@pytest.fixture
+def raws(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many calls' bytes were read together where they were left to be."""
+    seen: list[int] = []
+
+    def seeing(body: Array, item: Any, sizes: Any) -> Any:
+        seen.append(len(sizes))
+        return unread.read_raw(body, item, sizes)
+
+    monkeypatch.setattr(host, "read_raw", seeing)
+    return seen
+
+
+async def test_long_bytes_are_read_by_the_worker_once_their_form_is_known(
+    served: Served, raws: list[int]
+) -> None:
+    await commit_doubler(served.api)
+    for first in (0.0, 7.0, 9.0):
+        answer = await binary(served, numbers(first))
+        assert answer.status == 200
+        assert answer.rest == (2 * numbers(first)).tobytes()
+    assert raws == [1, 1]
+    assert (await binary(served, numbers()[:2])).rest == (2 * numbers()[:2]).tobytes()
+    assert raws == [1, 1]
+
+
+async def test_bytes_that_are_not_finite_are_refused_as_before_and_alone(
+    served: Served, raws: list[int]
+) -> None:
+    await commit_doubler(served.api)
+    bad = numbers()
+    bad[3, 2] = np.nan
+    first = await binary(served, bad)
+    assert (first.status, raws) == (400, [])
+    assert "holds nan at [3, 2]" in first.error
+    assert (await binary(served, numbers())).status == 200
+    answers = await asyncio.gather(*(binary(served, x) for x in (numbers(), bad, numbers(1.0))))
+    assert raws
+    assert [answer.status for answer in answers] == [200, 400, 200]
+    assert answers[1].error == first.error
+    assert answers[2].rest == (2 * numbers(1.0)).tobytes()
+
+
+async def test_a_version_that_takes_nan_gets_arrays(served: Served, raws: list[int]) -> None:
+    await commit_doubler(served.api, allow_nonfinite=True)
+    bad = numbers()
+    bad[3, 2] = np.nan
+    for _ in range(2):
+        assert (await binary(served, bad)).rest == (2 * bad).tobytes()
+    assert raws == []
+
+
+async def test_bytes_and_json_of_one_input_go_in_batches_of_their_own(
+    served: Served, raws: list[int], reads: list[bool]
+) -> None:
+    await commit_doubler(served.api)
+    await binary(served, numbers())
+    found = await asyncio.gather(
+        binary(served, numbers()), data_of(served, body(ROWS)), binary(served, numbers(1.0))
+    )
+    assert found[0].rest == (2 * numbers()).tobytes()
+    assert found[1] == doubles(ROWS)
+    assert found[2].rest == (2 * numbers(1.0)).tobytes()
+    assert (sum(raws), reads) == (2, [True])
+
+
+async def test_a_deployed_version_gets_arrays_of_long_bytes(
+    served: Served, raws: list[int]
+) -> None:
+    await commit_doubler(served.api)
+    await succeed(served.api.post("/deployments", {"model": "doubler", "cache_mb": 1}))
+    for _ in range(2):
+        assert (await binary(served, numbers())).rest == (2 * numbers()).tobytes()
+    assert raws == []

@@ -638,7 +638,7 @@ async def test_an_answer_that_cannot_be_taken_apart_leaves_no_node_busy(
 
 
 def unread(text: bytes, rows: int = 1) -> Unread:
-    return Unread(memoryview(text), (rows, 2), lambda: np.zeros((rows, 2), np.float32))
+    return Unread((memoryview(text),), (rows, 2), lambda: np.zeros((rows, 2), np.float32))
 
 
 async def test_a_call_whose_text_no_worker_can_read_fails_alone_and_at_once(

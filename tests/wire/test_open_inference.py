@@ -423,7 +423,7 @@ def settled(left: Unread) -> Any:
     """As a worker reads it, or the slow way where it cannot."""
     spec = TensorSpec("x", "float32", left.shape[1:])
     if left.fits(spec):
-        found, unread = read_texts(left.as_bytes, left.shape[1:], [(len(left), left.nbytes)])
+        found, unread = read_texts(left.as_bytes[0], left.shape[1:], [(len(left), left.nbytes)])
         if not unread:
             return found
     return left.read()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aiaas_async.messages import TensorSpec
 from aiaas_async.wire.tensors import Array
-from aiaas_async.wire.unread import Unread, read_texts
+from aiaas_async.wire.unread import Unread, read_raw, read_texts
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
@@ -21,7 +21,7 @@ def unread(text: bytes, *shape: int) -> Unread:
     def read() -> Array:
         raise AssertionError("nobody asked for it")
 
-    return Unread(memoryview(text), shape, read)
+    return Unread((memoryview(text),), shape, read)
 
 
 def end_to_end(texts: list[bytes]) -> Array:
@@ -56,6 +56,19 @@ def test_one_that_cannot_be_read_is_named_and_its_neighbours_are_read(what: str)
     found, wrong = read_texts(end_to_end(texts), (2,), [(1, len(text)) for text in texts])
     assert wrong == [1]
     assert found.tolist() == [[1, 2], [0, 0], [5.5, 6.5]]
+
+
+def test_raw_numbers_are_viewed_and_those_that_are_not_finite_named() -> None:
+    numbers = np.arange(8, dtype=np.float32)
+    found, wrong = read_raw(numbers.view(np.uint8), (2,), [(1, 8), (2, 16), (1, 8)])
+    assert wrong == []
+    assert np.shares_memory(found, numbers)
+    assert found.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    numbers[3] = np.nan
+    found, wrong = read_raw(numbers.view(np.uint8), (2,), [(1, 8), (2, 16), (1, 8)])
+    assert wrong == [1]
+    assert found.tolist() == [[0, 1], [0, 0], [0, 0], [6, 7]]
+    assert np.isnan(numbers[3])
 
 
 @pytest.mark.parametrize(
