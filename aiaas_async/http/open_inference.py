@@ -49,11 +49,11 @@ from aiaas_async.wire.open_inference import (
     HEADER_LENGTH,
     InferRequest,
     Model,
-    left_as_it_came,
     read_request,
     takes_long,
     tensors_at,
 )
+from aiaas_async.wire.v2left import left_as_it_came
 from aiaas_async.wire.v2reply import (
     NO_LISTS,
     InferReply,
@@ -181,8 +181,10 @@ async def _asked(request: web.Request, record: VersionRecord) -> InferRequest:
     if pieces is None:
         patience = platform.settings.read_timeout_s
         pieces = await read_pieces(request, limit, app[BUDGET], patience)
-        if pieces and (left := left_as_it_came(pieces, length, model)) is not None:
-            return left
+    elif length is not None:  # so short that it is read in less time than it takes to leave it
+        return _read(pieces, length, model)
+    if pieces and (left := left_as_it_came(pieces, length, model)) is not None:
+        return left
     size = sum(map(len, pieces))
     if takes_long(size, length, model):
         return await platform.readers.read_infer(pieces, length, model)

@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 
 from aiaas_async.errors import InputError, MalformedError, RequestError
 from aiaas_async.messages import TensorSpec
@@ -115,30 +114,6 @@ def _read(
     return InferRequest(head.id, inputs, outputs, terms)
 
 
-def left_as_it_came(
-    pieces: Sequence[bytes], header_length: str | None, model: Model
-) -> InferRequest | None:
-    """A request of a known form whose only tensor is float32, its bytes `Unread` in the pieces of
-    the body. None for others, which `read_request` reads from the whole body."""
-    at = tensors_at(header_length)
-    if not 0 < at <= len(pieces[0]):
-        return None
-    form = model.forms.find(pieces[0][:at], sum(map(len, pieces)) - at, 0)
-    if form is None or len(form.parts) > 1 or form.parts[0].one.datatype != "FP32":
-        return None
-    one = form.parts[0].one
-    views = [memoryview(piece) for piece in pieces]
-    views[0] = views[0][at:]
-    parts = tuple([view for view in views if view])
-    shape = tuple(one.shape)
-    unread = Unread(parts, shape, partial(_from_parts, parts, shape), raw=True)
-    return InferRequest("", {one.name: unread}, form.outputs, form.terms)
-
-
-def _from_parts(parts: Sequence[memoryview], shape: tuple[int, ...]) -> Array:
-    return np.ndarray(shape, np.float32, b"".join(parts))
-
-
 def _filled(
     form: Form, body: Body, at: int, model: Model, cut: _Cut | None
 ) -> dict[str, Array | Unread]:
@@ -170,14 +145,18 @@ class _Cut:
             self.taken.add(data)
         return found
 
-    def read(self, one: Input, long: LongList) -> Array:
-        """An input that was left, as an array. Raises what is wrong with the request."""
-        numbers = read_numbers(long.text)
-        found = None if numbers is None else read_list(numbers, one.datatype, one.shape)
-        if found is None:
-            again = read_request(self.body, self.header_length, self.model)
-            found = again.inputs[one.name]
-        return found
+
+def read_left(
+    one: Input, text: memoryview, body: Body, header_length: str | None, model: Model
+) -> Array:
+    """An input that was left, whose list is `text` in the body of its request, as an array. Raises
+    what is wrong with the request."""
+    numbers = read_numbers(text)
+    found = None if numbers is None else read_list(numbers, one.datatype, one.shape)
+    if found is None:
+        again = read_request(body, header_length, model)
+        found = again.inputs[one.name]
+    return found
 
 
 def tensors_at(header_length: str | None) -> int:
@@ -297,9 +276,10 @@ def _from_json(one: Input, cut: _Cut | None) -> Array | Unread:
     raw = bytes(one.data)
     if cut is not None and (long := cut.take(raw)) is not None:
         if long.numbers is None and one.datatype == "FP32":
-            return Unread((long.text,), tuple(one.shape), partial(cut.read, one, long))
+            again = partial(read_left, one, long.text, cut.body, cut.header_length, cut.model)
+            return Unread((long.text,), tuple(one.shape), again)
         if long.numbers is None:
-            return cut.read(one, long)
+            return read_left(one, long.text, cut.body, cut.header_length, cut.model)
         found = read_list(long.numbers, one.datatype, one.shape)
         if found is not None:
             return found

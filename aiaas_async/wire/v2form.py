@@ -13,7 +13,8 @@ from typing import Final
 
 import numpy as np
 
-from aiaas_async.wire.v2head import Input
+from aiaas_async.wire.longlists import LEAST, stand_in
+from aiaas_async.wire.v2head import WORTH_CUTTING, Input
 from aiaas_async.wire.v2parameters import Terms
 from aiaas_async.wire.v2reply import Asked
 from aiaas_async.wire.v2tensors import Array, read_binary, viewed_as
@@ -56,6 +57,7 @@ class Forms:
 
     def __init__(self) -> None:
         self._known: dict[bytes, Form] = {}
+        self._around: list[tuple[bytes, bytes, Form]] = []  # what surrounds the only list
 
     def find(self, text: bytes, size: int, lists: int) -> Form | None:
         """The form of a request whose JSON is `text`, `lists` cut out, and which has `size` more
@@ -63,16 +65,38 @@ class Forms:
         known = self._known.get(text)
         return known if known is not None and known.size == size and known.lists == lists else None
 
+    def around(self, body: bytes) -> tuple[Form, memoryview] | None:
+        """The form of a body with one long list, and that list as it would be cut out; without a
+        look at all that is in it."""
+        if len(body) < WORTH_CUTTING:
+            return None
+        for before, after, form in self._around:
+            start, end = len(before), len(body) - len(after)
+            fits = end - start >= LEAST and body.startswith(before) and body.endswith(after)
+            if fits and _is_plain_list(body, start, end):
+                return form, memoryview(body)[start:end]
+        return None
+
     def keep(self, text: bytes, form: Form) -> None:
         """`form` was right. Numbers in the text itself will hardly come again."""
         if len(text) > _LONGEST or form.lists != _lists_in(form.parts):
             return
         if len(self._known) >= _MOST:
             self._known.clear()
+            self._around.clear()
         self._known[text] = form
+        if form.lists == 1:
+            before, _, after = text.partition(stand_in(0))
+            self._around.append((before, after, form))
 
     def __len__(self) -> int:
         return len(self._known)
+
+
+def _is_plain_list(body: bytes, start: int, end: int) -> bool:
+    """Whether a list without texts and objects may lie there: its end is then the last bracket."""
+    bounded = body.startswith(b"[", start) and body.endswith(b"]", start, end)
+    return bounded and all(body.find(each, start, end) < 0 for each in (b'"', b"{", b"}"))
 
 
 def _lists_in(parts: Sequence[Part]) -> int:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from aiaas_async.errors import RequestError
 from aiaas_async.messages import TensorSpec
 from aiaas_async.wire.longlists import stand_in
-from aiaas_async.wire.open_inference import InferRequest, Model, left_as_it_came, read_request
+from aiaas_async.wire.open_inference import InferRequest, Model, read_request
 from aiaas_async.wire.unread import Unread
 from aiaas_async.wire.v2head import decode_head
 
@@ -148,38 +148,6 @@ def test_only_so_many_are_remembered_and_none_that_is_long(decoded: list[bytes])
     for _ in range(2):
         read_request(long + body(0.0), str(len(long)), known)
     assert decoded == [long, long]
-
-
-def asked_in(pieces: list[bytes], known: Model) -> InferRequest | None:
-    return left_as_it_came(pieces, str(len(head(2))), known)
-
-
-def test_a_known_request_of_one_tensor_is_left_in_its_pieces() -> None:
-    known, text, numbers = model(), head(2), body(3.0, 2)
-    assert asked_in([text + numbers], known) is None
-    read_request(text + body(0.0, 2), str(len(text)), known)
-    for pieces in ([text + numbers], [text, numbers], [text + numbers[:5], b"", numbers[5:]]):
-        asked = asked_in(pieces, known)
-        assert asked is not None
-        left = asked.inputs["x"]
-        assert (left.shape, left.raw, left.nbytes) == ((2, WIDTH), True, len(numbers))
-        assert b"".join(part.tobytes() for part in left.as_bytes) == numbers
-        assert left.read().tobytes() == numbers
-        assert left.fits(known.inputs[0])
-
-
-def test_what_is_not_known_as_a_whole_is_not_left() -> None:
-    known, text, numbers = model(), head(2), body(3.0, 2)
-    read_request(text + numbers, str(len(text)), known)
-    assert asked_in([text + numbers[:-4]], known) is None
-    assert asked_in([text[:9], text[9:] + numbers], known) is None
-    assert left_as_it_came([text + numbers], None, known) is None
-    assert left_as_it_came([text + numbers], "x", known) is None
-    halves = Model("m", (TensorSpec("x", "float16", (2,)),), ())
-    tensor = {"name": "x", "datatype": "FP16", "shape": [1, 2]}
-    asked = json.dumps({"inputs": [{**tensor, "parameters": {"binary_data_size": 4}}]}).encode()
-    read_request(asked + bytes(4), str(len(asked)), halves)
-    assert left_as_it_came([asked + bytes(4)], str(len(asked)), halves) is None
 
 
 @given(
