@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import platform
+import random
 import subprocess
 import time
 from collections.abc import Iterator
@@ -114,8 +115,8 @@ def _rest(setting: Setting, running: Running) -> None:
 
 
 def measure(field: Field, asked: list[Work], rounds: int, seconds: int, lock: Path | None) -> None:
-    """`rounds` readings of everything; the order turns by one each round. The lock is held for two
-    works at a time, some 90 s."""
+    """`rounds` readings of everything, each in another order: who comes after whom may matter. The
+    lock is held for two works at a time, some 90 s."""
     for number in range(rounds):
         for first in range(0, len(asked), 2):
             with _held(lock):
@@ -126,8 +127,7 @@ def measure(field: Field, asked: list[Work], rounds: int, seconds: int, lock: Pa
 
 def _round(field: Field, work: Work, number: int, seconds: int) -> None:
     settings = field.right.get(work.name, [])
-    turned = settings[number % len(settings) :] + settings[: number % len(settings)]
-    for setting in turned:
+    for setting in random.Random(number).sample(settings, len(settings)):
         field.turn(setting, work, seconds)
     if work.model == "large" and work.connections > 1:
         field.kernel(seconds)
