@@ -70,9 +70,9 @@ class Unload(msgspec.Struct, frozen=True, tag="unload"):
 
 
 class Texts(msgspec.Struct, frozen=True, array_like=True):
-    """An input whose array holds JSON, one text for each call, or what is to be looked at as
-    carefully (`wire/unread.py`): the shape of an item, the rows and bytes of each text, and whether
-    they are `raw` bytes of numbers."""
+    """An input that is still to be read (`wire/unread.py`), its array one text after the other, of
+    each call one: the shape of an item, the rows and bytes of each text, and whether those are the
+    `raw` bytes of numbers, not JSON."""
 
     input: str
     item: tuple[int, ...]

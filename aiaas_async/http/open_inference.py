@@ -183,9 +183,9 @@ async def _asked(request: web.Request, record: VersionRecord) -> InferRequest:
         pieces = await read_pieces(request, limit, app[BUDGET], patience)
     elif length is not None:  # so short that it is read in less time than it takes to leave it
         return _read(pieces, length, model)
-    if pieces and (left := left_as_it_came(pieces, length, model)) is not None:
-        return left
     size = sum(map(len, pieces))
+    if 0 < size <= LONG_BODY and (left := left_as_it_came(pieces, length, model)) is not None:
+        return left
     if takes_long(size, length, model):
         return await platform.readers.read_infer(pieces, length, model)
     if size > LONG_BODY:

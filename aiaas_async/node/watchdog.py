@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextvars import copy_context
 from dataclasses import dataclass
 
 from aiaas_async.compute.base import Answer, Worker
@@ -33,6 +34,7 @@ class Watchdog:
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = self._ends_at = self._time_s = 0.0  # of the timer; of the job it is for
         self._loop = asyncio.get_running_loop()
+        self._context = copy_context()  # of no request: the timer outlives those it is set in
         self.proven = self.bitten = False
 
     def watch(self, future: asyncio.Future[Answer], patience_s: float, until: float) -> None:
@@ -56,7 +58,7 @@ class Watchdog:
 
     def _set_timer(self) -> None:
         self._rings_at = self._ends_at
-        self._timer = self._loop.call_at(self._rings_at, self._on_timer)
+        self._timer = self._loop.call_at(self._rings_at, self._on_timer, context=self._context)
 
     def _on_timer(self) -> None:
         self._timer = None

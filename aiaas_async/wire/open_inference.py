@@ -123,7 +123,7 @@ def _filled(
         if part.size is None:
             found[part.one.name] = _from_json(part.one, cut)
         else:
-            found[part.one.name] = part.read(body, at, part.size, model.name)
+            found[part.one.name] = part.read(body, at, model.name)
             at += part.size
     return found
 

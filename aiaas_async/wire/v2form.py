@@ -7,13 +7,14 @@ and ten times as much where its model has driven all else out of the caches.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from aiaas_async.wire.longlists import LEAST, stand_in
+from aiaas_async.wire.sequences import Mark
 from aiaas_async.wire.v2head import WORTH_CUTTING, Input
 from aiaas_async.wire.v2parameters import Terms
 from aiaas_async.wire.v2reply import Asked
@@ -21,6 +22,7 @@ from aiaas_async.wire.v2tensors import Array, read_binary, viewed_as
 
 _LONGEST: Final = 1 << 9  # bytes of a JSON text that is kept
 _MOST: Final = 16  # of a model
+_NO_SEQUENCE: Final = Mark()
 
 
 class Part:
@@ -33,11 +35,11 @@ class Part:
         self._dtype = viewed_as(one.datatype)
         self._shape = tuple(one.shape)
 
-    def read(self, body: bytes | memoryview, at: int, size: int, model: str) -> Array:
-        """Its `size` bytes at `at`, as `read_binary` reads them."""
+    def read(self, body: bytes | memoryview, at: int, model: str) -> Array:
+        """Its bytes at `at`, as `read_binary` reads them."""
         if self._dtype is not None:
             return np.ndarray(self._shape, self._dtype, body, at)
-        part = memoryview(body)[at : at + size]
+        part = memoryview(body)[at : at + (self.size or 0)]
         return read_binary(part, self.one.name, self.one.datatype, self.one.shape, model)
 
 
@@ -57,7 +59,7 @@ class Forms:
 
     def __init__(self) -> None:
         self._known: dict[bytes, Form] = {}
-        self._around: list[tuple[bytes, bytes, Form]] = []  # what surrounds the only list
+        self._around: dict[bytes, tuple[bytes, bytes]] = {}  # by text, before and after the list
 
     def find(self, text: bytes, size: int, lists: int) -> Form | None:
         """The form of a request whose JSON is `text`, `lists` cut out, and which has `size` more
@@ -70,27 +72,26 @@ class Forms:
         look at all that is in it."""
         if len(body) < WORTH_CUTTING:
             return None
-        for before, after, form in self._around:
+        for text, (before, after) in self._around.items():
             start, end = len(before), len(body) - len(after)
             fits = end - start >= LEAST and body.startswith(before) and body.endswith(after)
             if fits and _is_plain_list(body, start, end):
-                return form, memoryview(body)[start:end]
+                return self._known[text], memoryview(body)[start:end]
         return None
 
     def keep(self, text: bytes, form: Form) -> None:
-        """`form` was right. Numbers in the text itself will hardly come again."""
-        if len(text) > _LONGEST or form.lists != _lists_in(form.parts):
+        """`form` was right. Not kept is what will hardly come again: numbers in the text itself, a
+        step of a sequence; nor where a list was cut out that is no input's data."""
+        if len(text) > _LONGEST or form.terms.mark != _NO_SEQUENCE or not _are_all_data(form):
             return
         if len(self._known) >= _MOST:
-            self._known.clear()
-            self._around.clear()
+            oldest = next(iter(self._known))
+            del self._known[oldest]
+            self._around.pop(oldest, None)
         self._known[text] = form
-        if form.lists == 1:
+        if form.lists == len(form.parts) == 1:
             before, _, after = text.partition(stand_in(0))
-            self._around.append((before, after, form))
-
-    def __len__(self) -> int:
-        return len(self._known)
+            self._around[text] = before, after
 
 
 def _is_plain_list(body: bytes, start: int, end: int) -> bool:
@@ -99,5 +100,8 @@ def _is_plain_list(body: bytes, start: int, end: int) -> bool:
     return bounded and all(body.find(each, start, end) < 0 for each in (b'"', b"{", b"}"))
 
 
-def _lists_in(parts: Sequence[Part]) -> int:
-    return sum(part.size is None for part in parts)
+def _are_all_data(form: Form) -> bool:
+    """Whether the lists that were cut out are the data of the inputs without bytes, one each."""
+    data = [part.one.data for part in form.parts if part.size is None]
+    lists = [bytes(each) for each in data if each is not msgspec.UNSET]
+    return sorted(lists) == sorted(map(stand_in, range(form.lists)))

@@ -19,6 +19,7 @@ from aiaas_async.wire.v2form import Form
 from aiaas_async.wire.v2head import Input
 from aiaas_async.wire.v2tensors import Array
 
+_MOST_PIECES: Final = 64  # laid one by one: of 98 KB so many take 0.1 ms, 1,024 take 3
 _LONGEST_LIST: Final = 1 << 16  # bytes, which take 0.4 ms: others wait for a worker that reads
 
 
@@ -36,7 +37,7 @@ def left_as_it_came(
 
 def _left_bytes(pieces: Sequence[bytes], at: int, model: Model) -> InferRequest | None:
     """Of a request whose tensor begins at byte `at`."""
-    if not 0 < at <= len(pieces[0]):
+    if not 0 < at <= len(pieces[0]) or len(pieces) > _MOST_PIECES:
         return None
     form = model.forms.find(pieces[0][:at], sum(map(len, pieces)) - at, 0)
     one = _only(form)

@@ -17,6 +17,7 @@ from aiaas_async.compute.jobs import Infer, Load, Texts, Unload
 from aiaas_async.errors import (
     DeadlineError,
     InputError,
+    InternalError,
     MemoryBudgetError,
     OverloadedError,
     QuarantinedError,
@@ -592,9 +593,39 @@ async def test_a_call_that_leaves_at_once_ends_at_its_deadline_and_with_the_node
         await soon.reply
     await finish_all(source.workers[0], 1)
     await lone(node, source, model)
-    await node.stop(0.0)
+    node._mailbox.refuse_new()
     with pytest.raises(StoppingError):
         ask(node, model)
+    assert not source.workers[0].waiting
+    assert node.load == 0
+
+
+async def test_a_defect_while_a_call_leaves_at_once_is_told_as_such(
+    make: Make, source: FakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, model = await make(), servable()
+    await lone(node, source, model)
+    monkeypatch.setattr(source.workers[0], "submit", lambda *_: 1 / 0)
+    with pytest.raises(InternalError):
+        await ask(node, model).reply
+    await asyncio.sleep(0)
+    assert node.load == 0
+
+
+async def test_calls_of_which_none_was_computed_say_nothing_of_how_long_one_takes(
+    make: Make, source: FakeSource
+) -> None:
+    node, model = await make(), servable()
+    await lone(node, source, model)
+    expected, batches = node.rates.expected_s(model.id, 1), node.statistics.batches
+    item = node.submit(Call(model, {}, 1, ("y",), {"x": unread(b"[1, 2")}), 1, None)
+    await source.workers[0].next()
+    source.workers[0].waiting.pop(0).future.set_result(Answer({"unread": [0]}, {}, 1))
+    with pytest.raises(UnreadError):
+        await item.reply
+    await asyncio.sleep(0)
+    assert (node.rates.expected_s(model.id, 1), node.statistics.batches) == (expected, batches)
+    assert node.load == 0
 
 
 async def test_a_call_that_leaves_at_once_to_a_dying_worker_goes_to_the_next(
