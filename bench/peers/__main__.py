@@ -79,7 +79,7 @@ def run(names: list[str], asked: argparse.Namespace) -> Measured:
 def _takes_part(setting: Setting, names: list[str], missing: list[str]) -> bool:
     if setting.peer in missing:
         return False
-    return not names or setting.peer is None or setting.server in ("floor", *names)
+    return not names or setting.peer is None or setting.server in ("floor", "floor-worker", *names)
 
 
 def main() -> None:

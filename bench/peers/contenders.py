@@ -135,6 +135,13 @@ SETTINGS = (
         path=lambda work: f"/plain/{work.model}",
         works=lambda work: work.encoding == "json",
     ),
+    Setting(
+        "floor, in a worker",
+        "floor-worker",
+        "floor",
+        _script("floor_worker.py"),
+        works=lambda work: work.model == "large" and work.connections == 1,
+    ),
     Setting("ours", "ours", None, _ours),
     Setting(
         "ours, /call",
