@@ -3,7 +3,7 @@ in the pieces in which they came.
 
 To the loop 784 numbers are 16 KB that it passes on; reading them would be a fifth of what their
 request costs it. The 600 KB of an image go from where they were received straight into the
-worker's memory: to join them first, and to look for NaN, would be a quarter. What a worker cannot
+worker's memory: to join them first, and to look for NaN, would be a fifth. What a worker cannot
 read as the numbers that were announced is read again the slow way, where each fault has its words.
 """
 

@@ -2,7 +2,7 @@
 the event loop looks at nothing else.
 
 The bytes of an image lie in several pieces, which need not be joined; a list of 784 numbers is
-found between what surrounded it the last time, in 2 us where the search for it takes 9.
+found between what surrounded it the last time: 9 us, and 18 where it is searched for.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ import numpy as np
 
 from aiaas_async.wire.open_inference import InferRequest, Model, read_left, tensors_at
 from aiaas_async.wire.unread import Unread
-from aiaas_async.wire.v2form import Form
-from aiaas_async.wire.v2head import Input
 from aiaas_async.wire.v2tensors import Array
 
 _MOST_PIECES: Final = 64  # laid one by one: of 98 KB so many take 0.1 ms, 1,024 take 3
@@ -40,8 +38,7 @@ def _left_bytes(pieces: Sequence[bytes], at: int, model: Model) -> InferRequest 
     if not 0 < at <= len(pieces[0]) or len(pieces) > _MOST_PIECES:
         return None
     form = model.forms.find(pieces[0][:at], sum(map(len, pieces)) - at, 0)
-    one = _only(form)
-    if form is None or one is None:
+    if form is None or (one := form.only) is None:
         return None
     views = [memoryview(piece) for piece in pieces]
     views[0] = views[0][at:]
@@ -55,17 +52,9 @@ def _joined(parts: Sequence[memoryview], shape: tuple[int, ...]) -> Array:
 
 
 def _left_list(body: bytes, model: Model) -> InferRequest | None:
-    form, text = model.forms.around(body) or (None, memoryview(b""))
-    one = _only(form)
-    if form is None or one is None:
+    found = model.forms.around(body)
+    if found is None or (one := found[0].only) is None:
         return None
+    form, text = found
     unread = Unread((text,), tuple(one.shape), partial(read_left, one, text, body, None, model))
     return InferRequest("", {one.name: unread}, form.outputs, form.terms)
-
-
-def _only(form: Form | None) -> Input | None:
-    """The only input of a request, if it is float32."""
-    if form is None or len(form.parts) > 1:
-        return None
-    one = form.parts[0].one
-    return one if one.datatype == "FP32" else None

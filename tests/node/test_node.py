@@ -546,12 +546,17 @@ async def lone(node: Node, source: FakeSource, model: Servable) -> None:
     await asyncio.sleep(0)
 
 
+async def after_a_lone_call(make: Make, source: FakeSource) -> tuple[Node, Servable, FakeWorker]:
+    """A node that had one, the version called, and the worker."""
+    node, model = await make(), servable()
+    await lone(node, source, model)
+    return node, model, source.workers[0]
+
+
 async def test_a_call_after_a_lone_long_one_is_with_the_worker_when_it_is_submitted(
     make: Make, source: FakeSource
 ) -> None:
-    node, model = await make(), servable()
-    await lone(node, source, model)
-    worker = source.workers[0]
+    node, model, worker = await after_a_lone_call(make, source)
     item = ask(node, model, 3.0)
     assert len(worker.waiting) == 1
     assert (node.load, node.status()["mailbox"]["accepted"]) == (1, 2)
@@ -567,9 +572,7 @@ async def test_a_call_after_a_lone_long_one_is_with_the_worker_when_it_is_submit
 async def test_no_call_leaves_at_once_whose_version_is_not_loaded_or_waits_for_company(
     make: Make, source: FakeSource
 ) -> None:
-    node, model = await make(), servable()
-    await lone(node, source, model)
-    worker = source.workers[0]
+    node, model, worker = await after_a_lone_call(make, source)
     items = [ask(node, servable("other"))]
     assert not worker.waiting
     await finish_all(worker, 1)
@@ -585,27 +588,25 @@ async def test_no_call_leaves_at_once_whose_version_is_not_loaded_or_waits_for_c
 async def test_a_call_that_leaves_at_once_ends_at_its_deadline_and_with_the_node(
     make: Make, source: FakeSource
 ) -> None:
-    node, model = await make(), servable()
-    await lone(node, source, model)
+    node, model, worker = await after_a_lone_call(make, source)
     soon = node.submit(call(model, 1.0, 1), 100, asyncio.get_running_loop().time() + 0.001)
-    assert len(source.workers[0].waiting) == 1
+    assert len(worker.waiting) == 1
     with pytest.raises(DeadlineError):
         await soon.reply
-    await finish_all(source.workers[0], 1)
+    await finish_all(worker, 1)
     await lone(node, source, model)
     node._mailbox.refuse_new()
     with pytest.raises(StoppingError):
         ask(node, model)
-    assert not source.workers[0].waiting
+    assert not worker.waiting
     assert node.load == 0
 
 
 async def test_a_defect_while_a_call_leaves_at_once_is_told_as_such(
     make: Make, source: FakeSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    node, model = await make(), servable()
-    await lone(node, source, model)
-    monkeypatch.setattr(source.workers[0], "submit", lambda *_: 1 / 0)
+    node, model, worker = await after_a_lone_call(make, source)
+    monkeypatch.setattr(worker, "submit", lambda *_: 1 / 0)
     with pytest.raises(InternalError):
         await ask(node, model).reply
     await asyncio.sleep(0)
@@ -615,12 +616,11 @@ async def test_a_defect_while_a_call_leaves_at_once_is_told_as_such(
 async def test_calls_of_which_none_was_computed_say_nothing_of_how_long_one_takes(
     make: Make, source: FakeSource
 ) -> None:
-    node, model = await make(), servable()
-    await lone(node, source, model)
+    node, model, worker = await after_a_lone_call(make, source)
     expected, batches = node.rates.expected_s(model.id, 1), node.statistics.batches
     item = node.submit(Call(model, {}, 1, ("y",), {"x": unread(b"[1, 2")}), 1, None)
-    await source.workers[0].next()
-    source.workers[0].waiting.pop(0).future.set_result(Answer({"unread": [0]}, {}, 1))
+    await worker.next()
+    worker.waiting.pop(0).future.set_result(Answer({"unread": [0]}, {}, 1))
     with pytest.raises(UnreadError):
         await item.reply
     await asyncio.sleep(0)
@@ -631,9 +631,7 @@ async def test_calls_of_which_none_was_computed_say_nothing_of_how_long_one_take
 async def test_a_call_that_leaves_at_once_to_a_dying_worker_goes_to_the_next(
     make: Make, source: FakeSource
 ) -> None:
-    node, model = await make(), servable()
-    await lone(node, source, model)
-    first = source.workers[0]
+    node, model, first = await after_a_lone_call(make, source)
     item = ask(node, model, 2.0)
     first.kill()
     worker = await source.worker(1)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from aiaas_async.errors import RequestError
 from aiaas_async.messages import TensorSpec
+from aiaas_async.wire import v2form
 from aiaas_async.wire.longlists import stand_in
 from aiaas_async.wire.open_inference import InferRequest, Model, read_request
 from aiaas_async.wire.unread import Unread
@@ -165,6 +166,22 @@ def test_a_step_of_a_sequence_is_another_each_time(decoded: list[bytes]) -> None
     for _ in range(2):
         read_request(text + body(0.0), str(len(text)), known)
     assert decoded == [text, text]
+
+
+def test_who_looks_is_not_disturbed_by_who_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads keep forms of long bodies: here one does while a list is compared."""
+    known = model()
+    read_request(as_json(0.0), None, known, lazily=True)
+    plain = v2form._is_plain_list
+
+    def keeping(body_: bytes, start: int, end: int) -> bool:
+        for number in range(20):
+            text = head(1, parameters={"priority": number})
+            read_request(text + body(0.0), str(len(text)), known)
+        return plain(body_, start, end)
+
+    monkeypatch.setattr(v2form, "_is_plain_list", keeping)
+    assert left_as_it_came([as_json(4.0)], None, known) is not None
 
 
 def test_what_was_refused_is_refused_again(decoded: list[bytes]) -> None:
