@@ -127,8 +127,10 @@ def measure(field: Field, asked: list[Work], rounds: int, seconds: int, lock: Pa
 
 def _round(field: Field, work: Work, number: int, seconds: int) -> None:
     settings = field.right.get(work.name, [])
-    for setting in random.Random(number).sample(settings, len(settings)):
-        field.turn(setting, work, seconds)
+    order = random.Random(number)
+    for _ in range(work.times):
+        for setting in order.sample(settings, len(settings)):
+            field.turn(setting, work, seconds)
     if work.model == "large" and work.connections > 1:
         field.kernel(seconds)
 

@@ -28,22 +28,24 @@ _HEAD = """# Beside other model servers
 `python -m bench peers` on {machine}: {versions}.
 
 wrk with 16 connections (unless said) on the same cores; all servers take turns of a few seconds
-in each round, those that poll are held still between; {rounds}. Same weights, same bodies (Open
-Inference Protocol, JSON or binary tensors; `/call` is our MessagePack), every answer checked
-against numpy's before. Each peer runs in the best setting found (`bench/peers/servers/`); "ours,
-one node" has one node with two BLAS threads, "ours, split" has the layers' columns divided over two
-nodes. The floor is a bare aiohttp + uvloop handler with
-orjson that computes in line; `request.json()` is what aiohttp itself offers; "in a worker" it sends
-its inputs to a second process, as every server must that goes on while it computes. A server's
+in each round, those that poll are held still between; {rounds}.
+Same weights, same bodies (Open Inference Protocol, JSON or binary tensors; `/call` is our
+MessagePack), every answer checked against numpy's before. Each peer runs in the best setting found
+(`bench/peers/servers/`); "ours, one node" has one node with two BLAS threads, "ours, split" has the
+layers' columns divided over two nodes. The floor is a bare aiohttp + uvloop handler with orjson
+that computes in line; `request.json()` is what aiohttp itself offers; "in a worker" it sends its
+inputs to a second process, as every server must that goes on while it computes. A server's
 failures are counted with it; one that failed is never the best peer."""
 
 
 def _rounds(measured: Measured) -> str:
     counts = {len(runs) for by_setting in measured.runs.values() for runs in by_setting.values()}
-    if counts == {1}:
-        return "one round, so that differences under 20 % mean little"
     least, most = min(counts), max(counts)
-    return f"medians of {least} rounds" if least == most else f"medians of {least} to {most} rounds"
+    if least == 1:
+        return "one round, so that differences under 20 % mean little"
+    if least == most:
+        return f"medians of {least} readings"
+    return f"medians of {least} readings, of {most} where memory is what binds"
 
 
 def _versions(measured: Measured) -> str:
