@@ -7,7 +7,6 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import click
 
@@ -214,7 +213,9 @@ def _read(file: Path) -> tuple[dict[str, Any], list[str] | None]:
         opened = io.BytesIO(sys.stdin.buffer.read()) if piped else file.open("rb")
         with opened as source, np.load(source, allow_pickle=False) as arrays:
             columns = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, TypeError, AttributeError, EOFError, BadZipFile):
+    except MemoryError:
+        raise InvalidError(f"{where} holds more than fits into memory") from None
+    except Exception:  # of a broken header numpy raises a dozen kinds, tokenize's as well
         raise InvalidError(
             f"{where} is no .npz file of number arrays, or it is damaged: make one with numpy.savez"
         ) from None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.cli.files import npy
 from tests.cli.serving import Shell
 from tests.http.conftest import serving
 from tests.http.models import succeed
@@ -63,7 +66,16 @@ def _damaged(whole: bytes) -> bytes:
     return whole[:300] + bytes([whole[300] ^ 255]) + whole[301:]
 
 
-@pytest.mark.parametrize("harm", [_cut, _damaged])
+def _odd(_: bytes) -> bytes:
+    """An archive whose checksums fit and whose array's header does not end: to numpy no
+    `ValueError`, but one of a dozen other kinds."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("x.npy", npy("'<f4'", "(2,)", end="("))
+    return archive.getvalue()
+
+
+@pytest.mark.parametrize("harm", [_cut, _damaged, _odd])
 async def test_a_file_that_is_cut_or_damaged_is_told_as_none_and_makes_no_data_set(
     scratch: Path, harm: Callable[[bytes], bytes]
 ) -> None:

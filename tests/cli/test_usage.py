@@ -13,6 +13,7 @@ from aiaas_async.cli.main import main
 from aiaas_async.cli.models import _bound
 from aiaas_async.discovery.query import Query
 from aiaas_async.errors import InvalidNameError
+from tests.cli.files import npy
 
 NOBODY = "http://127.0.0.1:9"  # discard: nothing listens there
 
@@ -115,12 +116,6 @@ def test_a_metric_is_bounded_by_whatever_a_query_may_say(compare: str) -> None:
         assert (
             str(Query.parse({"metrics": dict([_bound(given)])}).metrics["acc"]) == f"{compare}0.9"
         )
-
-
-def npy(dtype: str, shape: str, end: str = "") -> bytes:
-    """A .npy file of no numbers, whose header says this."""
-    head = f"{{'descr': {dtype}, 'fortran_order': False, 'shape': {shape}}}{end}\n".encode()
-    return b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head
 
 
 @pytest.mark.parametrize(
