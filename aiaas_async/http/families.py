@@ -120,6 +120,12 @@ _PLATFORM: Final = [
     Family("aiaas_job_steps", "gauge", "Steps of running training jobs.", ("job",)),
     Family("aiaas_job_samples_per_second", "gauge", "Speed of running training jobs.", ("job",)),
     Family("aiaas_versions", "gauge", "Registered versions.", ("state",)),
+    Family(
+        "aiaas_stored_bytes",
+        "gauge",
+        "On disk: `artifacts`, the files of versions; `layouts`, their weights once more.",
+        ("what",),
+    ),
     Family("aiaas_deployments", "gauge", "Deployments.", ("state",)),
     Family("aiaas_cache_entries", "gauge", "Answers remembered for a deployment.", _VERSION),
     Family("aiaas_cache_bytes", "gauge", "Bytes of answers remembered.", _VERSION),

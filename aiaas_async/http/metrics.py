@@ -152,6 +152,8 @@ def _read_platform(readings: Readings, platform: Platform) -> None:
     states = Counter(standings.of(each).state for each in platform.models.catalog.versions())
     for state, count in states.items():
         readings.take("aiaas_versions", count, state)
+    for what, nbytes in platform.models.stored().items():
+        readings.take("aiaas_stored_bytes", nbytes, what)
     placed = Counter(deployment.state for deployment in platform.deployments.all())
     for place, count in placed.items():
         readings.take("aiaas_deployments", count, place)

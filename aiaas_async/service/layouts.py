@@ -53,6 +53,12 @@ class Layouts:
             return False
         return True
 
+    @property
+    def nbytes(self) -> int:
+        """Of those that are made."""
+        paths = [Path(path) for task in self._made.values() if (path := _found(task))]
+        return sum(path.stat().st_size for path in paths if path.exists())
+
     def of(self, artifact: ArtifactFiles) -> ArtifactFiles:
         """`artifact` with its layout, if that is made."""
         task = self._made.get(_key(artifact))

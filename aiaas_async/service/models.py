@@ -362,6 +362,10 @@ class Models:
             metadata.runtime, files, metadata.graph, metadata.inputs, metadata.outputs
         )
 
+    def stored(self) -> dict[str, int]:
+        """Bytes on the disk, by what they are."""
+        return {"artifacts": self._artifacts.nbytes, "layouts": self._layouts.nbytes}
+
     async def stop(self) -> None:
         await self._matching.stop()
         await self._layouts.stop()

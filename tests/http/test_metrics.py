@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -15,7 +16,7 @@ from aiaas_async.http.metrics import Readings
 from aiaas_async.jobs.board import Running
 from aiaas_async.jobs.record import JobRecord
 from tests.http.conftest import Served
-from tests.http.models import commit_doubler
+from tests.http.models import commit_classifier, commit_doubler, weights
 from tests.http.raw import head, talk
 
 Series = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
@@ -184,6 +185,14 @@ async def test_a_name_with_quotes_and_breaks_cannot_break_the_text(served: Serve
 def test_what_is_not_in_the_table_cannot_be_told() -> None:
     with pytest.raises(KeyError):
         Readings().take("aiaas_surprise", 1.0)
+
+
+async def test_bytes_on_disk_are_told_by_what_they_are(served: Served, tmp_path: Path) -> None:
+    data = weights(tmp_path)
+    await commit_classifier(served.api, data)
+    found = series(await scrape(served))
+    sizes = [value for (name, _), value in found.items() if name == "aiaas_stored_bytes"]
+    assert sizes == [len(data), 0]
 
 
 async def test_running_training_tells_its_steps_and_its_speed(served: Served) -> None:

@@ -115,6 +115,10 @@ async def test_a_commit_makes_the_one_that_every_node_maps(
         assert len(workers.of(Load)) == 2
         assert workers.mapped == {str(file)}
         assert len(workers.of(LayOut)) == 1
+        files = 4 * sum(array.size for array in params.values())
+        stored = platform.models.stored()
+        assert stored["layouts"] == file.stat().st_size > files / 2
+        assert stored["artifacts"] > files
         assert (scratch / "layouts").stat().st_mode & 0o777 == 0o700
     assert not (scratch / "layouts").exists()
 
