@@ -18,7 +18,7 @@ import msgspec
 from aiaas_async.actors.envelope import expired
 from aiaas_async.compute.frames import Array
 from aiaas_async.discovery.match import by_inputs
-from aiaas_async.errors import AmbiguousError, InvalidError
+from aiaas_async.errors import AmbiguousError, ArtifactError, InvalidError, NotFoundError
 from aiaas_async.messages import TensorSpec
 from aiaas_async.names import LATEST, ModelRef, clip
 from aiaas_async.node.work import Call, Differentiation, Hold, Result, Servable, cost_of
@@ -111,11 +111,20 @@ class Calls:
             answer = _answer(servable, batch, result)
         except BaseException as error:
             statistics.failed(error, time.perf_counter_ns() - started)
+            if isinstance(error, ArtifactError):  # its files may be gone
+                self._check_there(record)
             raise
         _count(statistics, batch.count, result, started, computed)
         if self._tracing is not None:
             self._tracing.call(result, answer.model, answer.version, computed)
         return answer
+
+    def _check_there(self, record: VersionRecord) -> None:
+        """Raise `NotFoundError` if `record` was deleted, also if its name stands for another."""
+        model = self._models.catalog.find(record.ref.name)
+        there = None if model is None else model.versions.get(record.ref.version)
+        if there is None or there.committed_at != record.committed_at:
+            raise NotFoundError(f"{record.ref} was deleted while this call was under way")
 
     async def _read_long(
         self, servable: Servable, request: CallRequest, deadline: float

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from aiaas_async.compute.base import Answer
-from aiaas_async.compute.jobs import Infer, Load, Texts, Unload
+from aiaas_async.compute.jobs import ArtifactFiles, Infer, Load, Texts, Unload
 from aiaas_async.errors import (
     DeadlineError,
     InputError,
@@ -91,6 +91,23 @@ async def test_only_calls_are_waited_for_before_a_batch_leaves(
     await finish_all(source.workers[0], 1)
     await asked.reply
     assert gathered
+
+
+async def test_each_call_is_answered_from_the_files_of_its_own_version(
+    make: Make, source: FakeSource
+) -> None:
+    """One that is deleted and made anew has the name of the old one, of which calls may be left."""
+    node = await make()
+    old = servable()
+    new, again = (
+        dataclasses.replace(old, artifact=ArtifactFiles("numpy", {"w": "new"})) for _ in range(2)
+    )
+    for of in (old, new, again, old):
+        item = ask(node, of)
+        await finish_all(source.workers[0], 1)
+        await item.reply
+    loaded = [job.artifact for job in source.workers[0].log if isinstance(job, Load)]
+    assert loaded == [old.artifact, new.artifact, old.artifact]
 
 
 async def test_who_waits_for_an_answer_does_not_wait_for_the_books(
