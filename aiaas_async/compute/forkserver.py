@@ -18,6 +18,7 @@ import contextlib
 import ctypes
 import errno
 import json
+import logging
 import os
 import resource
 import select
@@ -29,12 +30,16 @@ from typing import Any, NoReturn
 
 from aiaas_async.compute import worker  # imports numpy, once: the point of this process
 
+logger = logging.getLogger(__name__)
+
 DESCRIPTORS_PER_WORKER = 5  # a socket, two request slots, two reply slots
 _PR_SET_PDEATHSIG = 1
+_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s [worker %(process)d]: %(message)s"
 
 
 def main(control_fd: int, targets: Mapping[str, str]) -> int:
     """Serve fork requests on `control_fd` until its other end closes."""
+    logging.basicConfig(format=_LOG_FORMAT)
     _ignore_signals_of_the_terminal()
     worker.preload()
     control = socket.socket(fileno=control_fd)
@@ -125,7 +130,8 @@ def _become_worker(
         worker.run(fds, targets)
         code = 0
     except BaseException:
-        sys.excepthook(*sys.exc_info())
+        # In one write, as every line of a log that others write to as well.
+        logger.critical("the worker ends", exc_info=True)
     finally:
         # Not sys.exit: a forked child must not run the fork server's clean-up.
         with contextlib.suppress(OSError, ValueError):

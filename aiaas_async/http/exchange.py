@@ -21,6 +21,7 @@ from aiaas_async.errors import (
     InvalidError,
     MalformedError,
     TooLargeError,
+    WorkerError,
 )
 from aiaas_async.http.body import aligned, at_once, joined, read_pieces
 from aiaas_async.http.budget import BodyBudget
@@ -67,8 +68,8 @@ def answering(handler: Handler, tally: RouteTally, refuse: Refusal | None = None
 
     @functools.wraps(handler)
     async def answer(request: Request) -> web.StreamResponse:
-        settings, budget = request.app[PLATFORM].settings, request.app[BUDGET]
-        started = time.perf_counter()
+        platform, budget = request.app[PLATFORM], request.app[BUDGET]
+        settings, started = platform.settings, time.perf_counter()
         request_id = begin(request.headers.get(ID_HEADER))
         tally.under_way += 1
         status = _UNANSWERED
@@ -80,6 +81,7 @@ def answering(handler: Handler, tally: RouteTally, refuse: Refusal | None = None
                 response = await handler(request)
             except AiaasError as error:
                 response = refused(request, error)
+                _log_failure(tally.pattern, error)
             except (asyncio.CancelledError, ConnectionError):
                 status = CALLER_LEFT if request.transport is None else _UNANSWERED
                 raise
@@ -90,6 +92,8 @@ def answering(handler: Handler, tally: RouteTally, refuse: Refusal | None = None
                 logger.exception("defect in %s", tally.pattern)
                 text = f"a defect of the server; its log tells more under {request_id}"
                 response = refused(request, InternalError(text))
+            if platform.stopping.is_set():  # who asks again does so elsewhere, or later
+                response.force_close()
             status = response.status
             return response
         finally:
@@ -102,6 +106,12 @@ def answering(handler: Handler, tally: RouteTally, refuse: Refusal | None = None
                 log_access(request, status, seconds)
 
     return answer
+
+
+def _log_failure(pattern: str, error: AiaasError) -> None:
+    """What a model failed at, under the request's id: its worker, which logs why, knows none."""
+    if error.code == WorkerError.code:
+        logger.warning("%s: %s", pattern, error.message)
 
 
 def log_access(request: web.Request, status: int, seconds: float) -> None:

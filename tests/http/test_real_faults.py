@@ -125,6 +125,7 @@ def test_sigterm_lets_a_call_under_way_end_and_exits_with_0(
     there.go()
     answer = asked.result()
     assert (answer.status_code, answer.json()["outputs"]) == (200, {"y": [14.0]})
+    assert answer.headers["Connection"] == "close"
     assert there.process.wait(20) == 0
 
 

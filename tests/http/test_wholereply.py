@@ -7,7 +7,9 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
+from aiaas_async.errors import WorkerError
 from aiaas_async.http.wholereply import WholeReply
+from aiaas_async.requestid import WithRequestId
 from tests.http.conftest import Served
 from tests.http.models import commit_doubler
 from tests.http.raw import as_json, connected, head, json_post, read_reply, talk
@@ -91,3 +93,22 @@ async def test_errors_of_every_surface_carry_the_request_id(served: Served) -> N
             served.url + path, headers={"X-Request-Id": "abc-3"}
         ) as reply:
             assert (reply.status, reply.headers["X-Request-Id"]) == (404, "abc-3")
+
+
+async def test_what_failed_in_a_worker_is_in_the_log_under_the_requests_id(
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.handler.addFilter(WithRequestId())
+
+    async def fail(*_: object) -> None:
+        raise WorkerError("the model failed while it ran (ValueError)")
+
+    monkeypatch.setattr(served.platform.calls, "call", fail)
+    body = as_json({"x": [1]})
+    sent = json_post("/call", "X-Request-Id: abc-3", f"Content-Length: {len(body)}") + body
+    assert (await talk(served.port, sent)).status == 503
+    (record,) = caplog.records
+    assert (record.getMessage(), getattr(record, "request_id", "")) == (
+        "/call: the model failed while it ran (ValueError)",
+        "abc-3",
+    )
