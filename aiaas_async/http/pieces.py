@@ -19,6 +19,8 @@ from typing import Any, Final
 from aiohttp import StreamReader, hdrs, web
 from aiohttp.http import RawRequestMessage
 
+from aiaas_async.errors import MalformedError
+
 _PIECE: Final = 1 << 15  # bytes; of one-byte chunks 5,461, which take 2 to 5 ms
 _TURN_S: Final = 5e-4  # less than one piece of those; 256 KiB in chunks of 1 KiB take 2e-4
 _HEAD_BYTES: Final = 1 << 12  # of heads that are looked for
@@ -82,9 +84,12 @@ class PiecewiseHandler(web.RequestHandler):
         super().connection_lost(exc)
 
     def _parse(self, data: bytes) -> None:
+        before = self._latest
         super().data_received(data)
         if self._messages:
-            self._latest = self._messages[-1]
+            self._latest = latest = self._messages[-1]
+            if before is not None and latest is not before:
+                _break_off(before[1], latest[0])
 
     def _parse_waiting(self) -> None:
         until, in_time = time.monotonic() + _TURN_S, True
@@ -147,3 +152,10 @@ class PiecewiseHandler(web.RequestHandler):
             return 0
         declared = message.headers.get(hdrs.CONTENT_LENGTH)
         return 0 if declared is None else int(declared) - content.total_bytes
+
+
+def _break_off(content: StreamReader, message: object) -> None:
+    """Tell who reads `content` that it does not go on as HTTP: aiohttp notes such an error as the
+    next `message`, which would be answered once the body has been waited for in vain."""
+    if not content.is_eof() and not isinstance(message, RawRequestMessage):
+        content.set_exception(MalformedError("the body is not in chunks as HTTP/1.1 has them"))

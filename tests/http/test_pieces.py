@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 from aiohttp import StreamReader, web
 
+from aiaas_async.errors import MalformedError
 from aiaas_async.http import pieces
 from aiaas_async.http.pieces import PiecewiseHandler
 from tests.http.raw import chunk, head, json_post
@@ -137,6 +138,15 @@ async def test_what_is_read_though_paused_comes_behind(line: Line, hurried: None
     line.handler.data_received(chunk(b"c") + END)
     await line.turns()
     assert line.bodies == [b"a" * 100_000 + b"b" * 100_000 + b"c"]
+
+
+async def test_who_reads_a_body_that_turns_out_to_be_none_is_told_at_once(line: Line) -> None:
+    line.may_read.set()
+    line.handler.data_received(CHUNKED + chunk(b"begun"))
+    await line.turns()
+    content = line.content
+    line.handler.data_received(b"QQ\r\n")
+    assert isinstance(content.exception(), MalformedError)
 
 
 async def test_a_connection_cut_midway_drops_what_waits(line: Line, hurried: None) -> None:
