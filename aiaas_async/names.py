@@ -17,6 +17,7 @@ NAME_PATTERN = "^[a-z0-9][a-z0-9._-]{0,63}$"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 MAX_VERSION_LENGTH = 64
 LATEST = "latest"
+WARM_UPS = "warmup/"  # what the files of calls that are run before a version is ready begin with
 
 
 def check_name(name: str, what: str = "name") -> str:

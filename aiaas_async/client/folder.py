@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from aiaas_async.errors import InvalidError
 from aiaas_async.formats.graphfile import FILE_NAME as GRAPH_FILE
-from aiaas_async.formats.onnxfile import read_onnx
+from aiaas_async.formats.onnxfile import OnnxFile, read_onnx
 from aiaas_async.formats.strictjson import parse_object
-from aiaas_async.names import clip
+from aiaas_async.names import WARM_UPS, clip
 
 ONNX_SUFFIX: Final = ".onnx"
 METADATA_FILE: Final = "metadata.json"
@@ -22,19 +22,25 @@ _BUILT_IN: Final = frozenset({"numpy", "onnx"})
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """`files` by their labels; `metadata` lacks name and version, None if nothing gives any."""
+    """`files` by their labels; `metadata` lacks name and version, None if nothing gives any; `onnx`
+    is the only *.onnx file, read, where there is one."""
 
     files: dict[str, Path]
     metadata: dict[str, Any] | None
+    onnx: tuple[str, OnnxFile] | None = None
 
     def nbytes(self) -> int:
         return sum(path.stat().st_size for path in self.files.values())
 
     def check_runtime(self, runtime: str) -> None:
-        """Raise `InvalidError` where there is nothing but what `runtime` will not load."""
+        """Raise `InvalidError` where `runtime` will not load these files, as far as they tell."""
         pickles = self._ending(*_PICKLES)
         if runtime in _BUILT_IN and len(pickles) == len(self.files):
             raise InvalidError(_no_pickle(pickles[0]))
+        if runtime == "onnx" and self.onnx is not None:
+            label, model = self.onnx
+            others = [each for each in self.files if not each.startswith(WARM_UPS)]
+            model.check_used([each for each in others if each != label])
 
     def what_is_missing(self) -> str:
         """What to give instead, where nothing says what the files take."""
@@ -73,7 +79,8 @@ def examine(source: Path) -> Contents:
     a link in the folder that leads out of it: what lies there was hardly meant to be uploaded."""
     if source.is_file():
         files = {source.name: source}
-        return Contents(files, _onnx_signature(files))
+        onnx = _onnx_of(files)
+        return Contents(files, _onnx_signature(onnx), onnx)
     if not source.is_dir():
         raise InvalidError(f"{clip(str(source))} is neither a file nor a folder")
     found = [
@@ -89,7 +96,8 @@ def examine(source: Path) -> Contents:
     }
     if not files:
         raise InvalidError(f"the folder {clip(source.name)} holds no files to upload")
-    return Contents(files, _metadata(source, files))
+    onnx = None if GRAPH_FILE in files else _onnx_of(files)
+    return Contents(files, _metadata(source, onnx), onnx)
 
 
 def _check_links(source: Path, found: Sequence[Path]) -> None:
@@ -104,12 +112,12 @@ def _check_links(source: Path, found: Sequence[Path]) -> None:
         )
 
 
-def _metadata(folder: Path, files: Mapping[str, Path]) -> dict[str, Any] | None:
+def _metadata(folder: Path, onnx: tuple[str, OnnxFile] | None) -> dict[str, Any] | None:
     """From metadata.json; the signature from graph.json or an ONNX file where it says none."""
     given = _object(folder / METADATA_FILE)
     graph = _object(folder / GRAPH_FILE)
     if graph is None:
-        graph = _onnx_signature(files)
+        graph = _onnx_signature(onnx)
     if given is None and graph is None:
         return None
     graph = graph or {}
@@ -119,14 +127,21 @@ def _metadata(folder: Path, files: Mapping[str, Path]) -> dict[str, Any] | None:
     return {**signature, **(given or {})}
 
 
-def _onnx_signature(files: Mapping[str, Path]) -> dict[str, Any] | None:
-    """What the only *.onnx file takes and gives, by name; None where there is none, or several."""
+def _onnx_of(files: Mapping[str, Path]) -> tuple[str, OnnxFile] | None:
+    """The only *.onnx file; None where there is none, or several."""
     found = [(label, path) for label, path in files.items() if label.endswith(ONNX_SUFFIX)]
     if len(found) != 1:
         return None
-    model = read_onnx(found[0][1], found[0][0])
-    names = {"inputs": list(model.inputs), "outputs": list(model.outputs)}
-    return {**names, "runtime": "onnx"}
+    label, path = found[0]
+    return label, read_onnx(path, label)
+
+
+def _onnx_signature(onnx: tuple[str, OnnxFile] | None) -> dict[str, Any] | None:
+    """What it takes and gives, by name."""
+    if onnx is None:
+        return None
+    _, model = onnx
+    return {"inputs": list(model.inputs), "outputs": list(model.outputs), "runtime": "onnx"}
 
 
 def _object(path: Path) -> dict[str, Any] | None:

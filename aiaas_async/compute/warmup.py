@@ -18,7 +18,7 @@ from aiaas_async.compute.frames import Array
 from aiaas_async.errors import AiaasError, ArtifactError, InputError
 from aiaas_async.formats.files import opened
 from aiaas_async.messages import TensorSpec
-from aiaas_async.names import clip
+from aiaas_async.names import WARM_UPS, clip
 from aiaas_async.runtimes.base import Model
 from aiaas_async.wire.arrays import read_inputs
 from aiaas_async.wire.codecs import JSON, MSGPACK, Codec
@@ -26,7 +26,6 @@ from aiaas_async.wire.tensors import is_tensor
 
 logger = logging.getLogger(__name__)
 
-FOLDER: Final = "warmup/"
 MAX_REQUESTS: Final = 16
 MAX_BYTES: Final = 4 << 20  # of one request
 _CODECS: Final[dict[str, Codec]] = {".json": JSON, ".msgpack": MSGPACK}
@@ -44,7 +43,7 @@ class WarmUp:
 
 def without_warm_ups(files: Mapping[str, Path]) -> dict[str, Path]:
     """The files of the model itself."""
-    return {label: path for label, path in files.items() if not label.startswith(FOLDER)}
+    return {label: path for label, path in files.items() if not label.startswith(WARM_UPS)}
 
 
 def read_warm_ups(
@@ -52,7 +51,7 @@ def read_warm_ups(
 ) -> list[WarmUp]:
     """The stored calls in the order of their labels. Raises `ArtifactError` naming the first that
     is no call of this signature."""
-    labels = sorted(label for label in files if label.startswith(FOLDER))
+    labels = sorted(label for label in files if label.startswith(WARM_UPS))
     if len(labels) > MAX_REQUESTS:
         raise ArtifactError(f"{len(labels)} warm-up requests; at most {MAX_REQUESTS} are run")
     found = []

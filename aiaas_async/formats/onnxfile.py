@@ -9,7 +9,7 @@ say is left to onnxruntime.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -63,6 +63,14 @@ class OnnxFile:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     random: bool = False
+
+    def check_used(self, others: Collection[str]) -> None:
+        """Raise `ArtifactError` unless the model names all the `others`, which come with it."""
+        if unused := sorted(set(others) - self.locations):
+            raise ArtifactError(
+                f"the model does not refer to {clip(unused)}; an artifact for runtime onnx is one "
+                "model and the files that hold its weights"
+            )
 
 
 def read_onnx(path: Path, label: str) -> OnnxFile:

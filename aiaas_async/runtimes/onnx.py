@@ -83,11 +83,7 @@ def _check_files(artifact: Artifact, label: str, file: OnnxFile) -> None:
             "have: upload them under exactly these names",
             {"missing": sorted(missing)[:20]},
         )
-    if unused := others - file.locations:
-        raise ArtifactError(
-            f"the model does not refer to {clip(sorted(unused))}; an artifact for runtime onnx "
-            "is one model and the files that hold its weights"
-        )
+    file.check_used(others)
 
 
 def _session(path: Path, outside: Mapping[str, memoryview]) -> onnxruntime.InferenceSession:

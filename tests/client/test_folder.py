@@ -65,6 +65,17 @@ def test_an_onnx_file_says_itself_what_it_takes_and_gives(tmp_path: Path) -> Non
     assert examine(tmp_path).metadata == {**expected, "tags": ["t"]}
 
 
+def test_what_an_onnx_file_does_not_refer_to_is_told_before_it_is_sent(tmp_path: Path) -> None:
+    network = single("dense", (4,), units=2)
+    fill(tmp_path, "deep/README.md", "warmup/first.json")
+    (tmp_path / "deep/model.onnx").write_bytes(onnx_model(network, network.init(0)))
+    with pytest.raises(ArtifactError, match=r"does not refer to \['deep/README.md'\]"):
+        examine(tmp_path).check_runtime("onnx")
+    examine(tmp_path).check_runtime("mine")
+    (tmp_path / "deep/README.md").unlink()
+    examine(tmp_path).check_runtime("onnx")
+
+
 def test_a_file_that_is_no_onnx_for_all_its_name_is_refused(tmp_path: Path) -> None:
     fill(tmp_path, "model.onnx")
     with pytest.raises(ArtifactError, match=r"model\.onnx' is not an ONNX file"):
