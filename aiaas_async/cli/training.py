@@ -12,7 +12,7 @@ from aiaas_async.cli.arguments import apart, at_most_one, model_of, needs, read_
 from aiaas_async.cli.options import connected, json_option
 from aiaas_async.cli.output import print_json, print_table
 from aiaas_async.cli.progress import step_bar
-from aiaas_async.errors import CancelledJobError, InvalidError
+from aiaas_async.errors import AiaasError, CancelledJobError, InvalidError
 from aiaas_async.names import clip
 from aiaas_async.schedule.assign import ASSIGNMENTS
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 NOT_PROMOTED = 3  # the version is there, the alias did not move: neither success nor failure
 _GO_ON = "`aiaas jobs {} --resume` lets it go on"
+_AGAIN = "`aiaas jobs {} --follow` shows it again"
+_SERVER_GONE = frozenset({"unreachable", "disconnected"})
 _SHOWN = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 
@@ -149,14 +151,17 @@ def _followed(client: Client, job_id: str) -> dict[str, Any] | None:
             for event in client.follow(job_id):
                 if event.kind == "progress" and (at := _at(event.data)) is not None:
                     report(*at)
-    except KeyboardInterrupt:
-        click.echo(f"detached; `aiaas jobs {job_id} --follow` shows it again", err=True)
-        return None
-    try:
         return client.wait(job_id)
+    except KeyboardInterrupt:
+        click.echo(f"detached; {_AGAIN.format(job_id)}", err=True)
+        return None
     except CancelledJobError as error:
         told = f"{error.message}; {_GO_ON.format(job_id)}"
         raise CancelledJobError(told, error.details) from error
+    except AiaasError as error:
+        if error.code in _SERVER_GONE:
+            error.message += f"; the job goes on with the server, and {_AGAIN.format(job_id)}"
+        raise
 
 
 def _at(data: dict[str, Any]) -> tuple[int, int, str] | None:

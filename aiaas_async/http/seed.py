@@ -51,6 +51,12 @@ async def discover(request: web.Request) -> web.StreamResponse:
 
 
 async def call(request: web.Request) -> web.StreamResponse:
+    if "?" in request.raw_path:  # or "?model=…" would be answered by whatever takes such inputs
+        query = clip(request.raw_path.partition("?")[2])
+        raise InvalidError(
+            f"/call takes no query, got {query}; the body says it all: inputs, or an object of "
+            "'model', 'inputs' and what else is wanted"
+        )
     body, codec = await read_object(request)
     answer = await request.app[PLATFORM].calls.call(_call_request(request, body))
     return await reply_call(request, codec, render_call(answer), answer.outputs)

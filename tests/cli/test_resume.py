@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
+import pytest
+
+from aiaas_async.cli import training
+from aiaas_async.client import Client
+from aiaas_async.client.failures import DisconnectedError, UnreachableError
+from aiaas_async.errors import AiaasError
 from tests.cli.serving import Shell
 from tests.http.conftest import serving
 from tests.http.test_jobs import store
@@ -44,3 +51,15 @@ async def test_a_cancelled_batch_names_its_results_and_goes_on(scratch: Path) ->
         assert f"job {job} has ended already: cancelled\nstopped after " in told
         assert "results are in data set twice: resume the job to have it filled" in told
         assert "500 items into twice" in (await shell(f"jobs {job} --resume")).stdout
+
+
+@pytest.mark.parametrize("lost", [UnreachableError, DisconnectedError])
+def test_who_follows_a_job_while_the_server_stops_is_told_where_to_find_it(
+    lost: type[AiaasError],
+) -> None:
+    client = Mock(spec=Client)
+    client.follow.side_effect = lost("nobody answers")
+    again = "the job goes on with the server, and `aiaas jobs j --follow` shows it again"
+    with pytest.raises(lost) as caught:
+        training._followed(client, "j")
+    assert caught.value.message == f"nobody answers; {again}"

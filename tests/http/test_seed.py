@@ -116,6 +116,13 @@ async def test_a_colon_without_a_version_is_refused(api: Api) -> None:
     assert "'doubler:' has no version" in reply.detail
 
 
+async def test_a_model_named_in_the_query_is_not_passed_over(api: Api) -> None:
+    await commit_doubler(api)
+    reply = await api.post("/call?model=other", {"x": [1, 2, 3, 4]})
+    assert (reply.status, reply.code) == (422, "invalid")
+    assert "/call takes no query, got 'model=other'" in reply.detail
+
+
 async def test_an_ambiguous_call_names_the_candidates(api: Api) -> None:
     await commit_doubler(api, "one")
     await commit_doubler(api, "two")
