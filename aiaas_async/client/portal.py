@@ -57,7 +57,8 @@ class Portal:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def close(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Cancel what runs, await `last()`, end the thread. Doing it again is fine."""
+        """Cancel what runs, await `last()`, end the thread. What was cancelled before comes to the
+        end of its clean-up. Doing it again is fine."""
         if not self._thread.is_alive():
             return
         asyncio.run_coroutine_threadsafe(self._end(last), self._loop)
@@ -68,7 +69,8 @@ class Portal:
     async def _end(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
-            task.cancel()
+            if not task.cancelling():
+                task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         try:
             await last()
