@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from aiaas_async.errors import InvalidError
+from aiaas_async.misfit import misfit
 from aiaas_async.names import check_name, clip
 from aiaas_async.schedule.disciplines import make_discipline
 
@@ -316,8 +317,9 @@ def _checked(values: dict[str, Any], place: Callable[[str], str]) -> dict[str, A
 
 def _refused(where: str, key: str, value: Any, error: msgspec.ValidationError) -> InvalidError:
     allowed = _allowed(msgspec.inspect.type_info(FIELDS[key].type))
-    must = str(error) if allowed is None else f"must be {allowed}"
-    return InvalidError(f"{where}: {must}, got {clip(value)}")
+    if allowed is None:
+        return InvalidError(misfit(error, value, FIELDS[key].type, where))
+    return InvalidError(f"{where}: must be {allowed}, got {clip(value)}")
 
 
 def _allowed(kind: msgspec.inspect.Type) -> str | None:

@@ -86,7 +86,7 @@ def test_variables_of_the_clients_are_no_settings() -> None:
         ("host = '0.0.0.0'", ["0.0.0.0", "allow_remote = true (--allow-remote)", "password"]),
         ("log_level = 'loud'", ["debug, info, warning or error", "'loud'"]),
         ("runtimes = 5", ["setting runtimes"]),
-        ("[tenants]\na = 0", ["setting tenants"]),
+        ("[tenants]\na = 0", ["setting tenants.a must be a number of at least 0.01, got 0"]),
         ("[tenants]\n'a b' = 1", ["tenant", "a b"]),
         ("[runtimes.x]\ntarget = 5", ["setting runtimes", "target"]),
         ("[runtimes.x]\nother = 'a'", ["setting runtimes", "other"]),

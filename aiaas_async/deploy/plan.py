@@ -132,7 +132,7 @@ def _planned(request: PlanRequest, facts: ModelFacts, nodes: Mapping[str, int]) 
     if request.mode == "centralized":
         return _centralized(request, facts, nodes)
     if facts.network is None:
-        raise InvalidError("only a version with a layer graph can be split; deploy it centralized")
+        raise InvalidError("only a version with a layer graph can be split; deploy it whole")
     costs = _costs(request, facts, facts.network)
     sizes: list[int] = []
     for count in _counts(request, facts.network, nodes):

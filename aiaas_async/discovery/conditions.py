@@ -27,6 +27,7 @@ class Failure(msgspec.Struct, frozen=True):
         return f"{self.field}: asked {self.asked}, has {has}"
 
 
+_METRICS_TOLD: Final = 8
 Failures = Iterator[Failure]
 Check = Callable[[Query, ModelRecord, VersionRecord], Failures]
 
@@ -128,8 +129,12 @@ def _tags(query: Query, _: ModelRecord, record: VersionRecord) -> Failures:
 
 def _metrics(query: Query, _: ModelRecord, record: VersionRecord) -> Failures:
     for metric, bound in query.metrics.items():
-        value = record.metadata.metrics.get(metric)
-        if value is None or not bound.holds(value):
+        known = record.metadata.metrics
+        value = known.get(metric)
+        if value is None and known:  # a name may be mistyped
+            others = ", ".join(sorted(known)[:_METRICS_TOLD])
+            yield Failure(f"metrics.{metric}", str(bound), f"none but {others}")
+        elif value is None or not bound.holds(value):
             yield Failure(f"metrics.{metric}", str(bound), value)
 
 
