@@ -52,6 +52,7 @@ from aiaas_async.service.trainrequest import (
 from aiaas_async.service.trainresult import lineage_of, promotion_of, result_of
 from aiaas_async.training.checkpoint import newest_step
 from aiaas_async.training.distributed import check_divisible
+from aiaas_async.training.items import wire
 from aiaas_async.training.plan import TrainingPlan, parse_plan, render_plan
 
 logger = logging.getLogger(__name__)
@@ -103,6 +104,7 @@ class Training:
         source = await self._datasets.source(request.dataset)
         if not len(source):
             raise InvalidError(f"data set {request.dataset} is empty; put items into it first")
+        wire(network, source.columns, parsed)
         facts = {
             **msgspec.to_builtins(request),
             "plan": plan,

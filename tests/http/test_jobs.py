@@ -213,6 +213,14 @@ async def test_an_empty_data_set_is_refused(api: Api) -> None:
     assert (reply.status, reply.code) == (422, "invalid")
 
 
+async def test_columns_that_do_not_fit_are_refused_before_there_is_a_job(api: Api) -> None:
+    await store(api)
+    reply = await api.post("/train", {**ORDER, "plan": {**PLAN, "target": "z"}})
+    assert (reply.status, reply.code) == (422, "invalid")
+    assert "plan.target: the data set has no column 'z'" in reply.detail
+    assert (await api.get("/jobs")).value["jobs"] == []
+
+
 async def test_a_follower_who_leaves_does_not_stop_the_job(served: Served) -> None:
     api = served.api
     await store(api)
