@@ -66,7 +66,9 @@ class DatasetSpec(msgspec.Struct, frozen=True):
         return sum(column.size for column in self.columns.values())
 
 
-class _Declaration(msgspec.Struct, forbid_unknown_fields=True):
+class Declaration(msgspec.Struct, forbid_unknown_fields=True):
+    """A data set as it is asked for."""
+
     columns: dict[str, Column]
     replication: int = 1
 
@@ -79,9 +81,9 @@ def parse_spec(name: str, dataset_id: str, body: Mapping[str, Any], now: float) 
     """
     check_name(name, "data set name")
     try:
-        declared = msgspec.convert(body, _Declaration, strict=True)
+        declared = msgspec.convert(body, Declaration, strict=True)
     except msgspec.ValidationError as error:
-        said = misfit(error, body, _Declaration)
+        said = misfit(error, body, Declaration)
         raise InvalidError(
             f"data set: {said}; write {{columns: {{image: {{dtype: 'uint8', shape: [8, 8]}}}}}}"
         ) from error

@@ -10,8 +10,21 @@ from typing import Any, Final
 import msgspec
 
 from aiaas_async.data.reports import PutReport
+from aiaas_async.data.schema import Declaration
 from aiaas_async.discovery.query import QueryBody
-from aiaas_async.http.schemas import Answer, Deployed, DeploymentList, DryRun
+from aiaas_async.http.schemas import (
+    Answer,
+    Call,
+    Deployed,
+    Deploying,
+    DeploymentList,
+    Differentiated,
+    DryRun,
+    ItemsBody,
+    Joining,
+    Pointed,
+    V2Infer,
+)
 from aiaas_async.jobs.record import JobRecord
 from aiaas_async.messages import FileEntry, Metadata, TensorSpec
 from aiaas_async.service.batch import BatchRequest
@@ -40,6 +53,16 @@ Job: Final = msgspec.defstruct(
 BODIES: Final[dict[tuple[str, str], type]] = {
     ("POST", "/register"): VersionMetadata,
     ("POST", "/discover"): QueryBody,
+    ("POST", "/call"): Call,
+    ("POST", "/models/{name}/versions/{version}/loss"): Differentiated,
+    ("POST", "/models/{name}/versions/{version}/gradient"): Differentiated,
+    ("PUT", "/models/{name}/aliases/{alias}"): Pointed,
+    ("PUT", "/datasets/{name}"): Declaration,
+    ("POST", "/datasets/{name}/items"): ItemsBody,
+    ("POST", "/deployments"): Deploying,
+    ("POST", "/nodes"): Joining,
+    ("POST", "/v2/models/{name}/infer"): V2Infer,
+    ("POST", "/v2/models/{name}/versions/{version}/infer"): V2Infer,
     ("POST", "/train"): TrainRequest,
     ("POST", "/batch"): BatchRequest,
 }
@@ -71,7 +94,8 @@ def describe(routes: Sequence[tuple[str, str, Callable[..., Any]]]) -> dict[str,
     for method, path, handler in routes:
         operation = _operation(path, handler)
         if (kind := BODIES.get((method, path))) is not None:
-            operation["requestBody"] = _content([by_kind[kind]])
+            media = _MEDIA[:1] if path.startswith("/v2/") else _MEDIA
+            operation["requestBody"] = _content([by_kind[kind]], media)
         if shapes := REPLIES.get((method, path)):
             operation["responses"]["2XX"] |= _content([by_kind[kind] for kind in shapes])
         paths.setdefault(_PARAMETER.sub(r"{\1}", path), {})[method.lower()] = operation
@@ -83,9 +107,9 @@ def describe(routes: Sequence[tuple[str, str, Callable[..., Any]]]) -> dict[str,
     }
 
 
-def _content(schemas: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _content(schemas: Sequence[dict[str, Any]], media: Sequence[str] = _MEDIA) -> dict[str, Any]:
     schema = schemas[0] if len(schemas) == 1 else {"anyOf": list(schemas)}
-    return {"content": {kind: {"schema": schema} for kind in _MEDIA}}
+    return {"content": {kind: {"schema": schema} for kind in media}}
 
 
 def _operation(path: str, handler: Callable[..., Any]) -> dict[str, Any]:

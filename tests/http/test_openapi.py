@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from aiaas_async.deploy.plan import PlanRequest
+from aiaas_async.http import open_inference, seed
 from aiaas_async.http.app import ROUTES
 from aiaas_async.http.openapi import BODIES, REPLIES
+from aiaas_async.http.schemas import Call, Deploying
+from aiaas_async.service import deploymentspec
 from tests.http.api import Api, Reply
+from tests.http.conftest import Served
 from tests.http.models import V, commit_classifier, commit_doubler, doubler, succeed, weights
+from tests.http.v2asking import ask
 from tests.runtimes.artifacts import BARE
 
 ITEMS = {"keys": ["a", "b"], "columns": {"x": [[1, 2, 3, 4], [5, 6, 7, 8]]}}
 
 
 async def test_whatever_has_a_schema_is_a_route() -> None:
-    known = {(method, path) for method, path, _ in ROUTES}
+    known = {(method, path) for method, path, _ in (*ROUTES, *open_inference.ROUTES)}
     assert {*BODIES, *REPLIES} <= known
 
 
@@ -83,6 +90,49 @@ async def test_a_reply_that_has_one_of_two_shapes_says_both(api: Api) -> None:
     shapes = deploying["content"]["application/json"]["schema"]["anyOf"]
     names = [shape["$ref"].rpartition("/")[2] for shape in shapes]
     assert names == ["Deployed", "DryRun"]
+
+
+def test_fields_that_are_described_are_those_that_are_taken() -> None:
+    assert set(Call.__struct_fields__) == seed._FIELDS
+    own = set(deploymentspec._OWN) | {"dry_run"}
+    assert set(Deploying.__struct_fields__) == own | set(PlanRequest.__struct_fields__)
+
+
+async def test_bodies_that_fit_their_schemas_are_taken(api: Api) -> None:
+    await commit_doubler(api, "m")
+    target: dict[str, Any] = {"inputs": {"x": [1, 2, 3, 4]}, "targets": {"doubled": [0, 0, 0, 0]}}
+    sent: list[tuple[str, str, dict[str, Any]]] = [
+        ("POST", "/call", {"model": "m", "inputs": {"x": [1, 2, 3, 4]}, "timeout_ms": 900}),
+        ("POST", V + "/loss", {**target, "loss": "mse"}),
+        ("POST", V + "/gradient", {**target, "loss": "mse", "wrt": "inputs"}),
+        ("PUT", "/models/{}/aliases/best", {"version": "1.0", "weight": 0.0}),
+        ("PUT", "/datasets/d", {"columns": {"x": {"dtype": "float32", "shape": [4]}}}),
+        ("POST", "/datasets/d/items", ITEMS),
+        ("POST", "/deployments", {"model": "m", "replicas": 1, "dry_run": True}),
+        ("POST", "/nodes", {"id": "further"}),
+    ]
+    for method, path, body in sent:
+        await succeed(api.send(method, path.format("m"), body))
+        msgspec.convert(body, BODIES[method, route_of(method, path.format("m"))], strict=True)
+
+
+async def test_an_infer_request_that_fits_its_schema_is_taken(served: Served) -> None:
+    await commit_doubler(served.api, "m")
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}
+    body = {"id": "7", "inputs": [tensor], "outputs": [{"name": "doubled"}]}
+    path = "/v2/models/m/infer"
+    assert (await ask(served, "POST", path, body)).status == 200
+    msgspec.convert(body, BODIES["POST", route_of("POST", path)], strict=True)
+
+
+def route_of(method: str, path: str) -> str:
+    """The pattern of the route that has a body's schema and fits `path`."""
+    fitting = (
+        pattern
+        for known, pattern in BODIES
+        if known == method and re.fullmatch(re.sub(r"{\w+}", "[^/]+", pattern), path)
+    )
+    return next(fitting)
 
 
 def fit(method: str, path: str, reply: Any) -> None:
