@@ -72,11 +72,13 @@ class Team:
         """Use so many threads from now on; 0 stands for as many as it began with."""
         self._size = size or self._first
 
-    def share(self, count: int, work: Callable[[int, int], None]) -> None:
+    def share(self, count: int, work: Callable[[int, int], None], more: int = 0) -> None:
         """Do `work(begin, end)` for parts that together are 0 to `count`; returns when all are
         done, and raises what the first part that failed raised. Where no thread can be started, or
         all have something to do, the caller does all of it. Each has a core of its own until the
-        caller has its `rest`, if there are so many."""
+        caller has its `rest`, if there are so many. The caller's part is `more` larger than the
+        others': it begins 0.05 ms before them, and if it ends last it need not be woken, which
+        takes another 0.05 to 0.1."""
         parts = max(1, min(self._size, count, MOST))
         if parts == 1 or not self._busy.acquire(blocking=False):
             work(0, count)
@@ -84,7 +86,7 @@ class Team:
         try:
             helpers = self._some(parts - 1)
             if len(helpers) == parts - 1:
-                self._together(helpers, count, work)
+                self._together(helpers, count, work, more)
             else:
                 work(0, count)
         finally:
@@ -95,11 +97,13 @@ class Team:
         self._binding.release()
 
     def _together(
-        self, helpers: Sequence[_Helper], count: int, work: Callable[[int, int], None]
+        self, helpers: Sequence[_Helper], count: int, work: Callable[[int, int], None], more: int
     ) -> None:
         if not self._binding.held:
             self._binding.bind([helper.id for helper in helpers])
-        bounds = [count * part // (len(helpers) + 1) for part in range(len(helpers) + 2)]
+        more = min(more, count)
+        parts = len(helpers) + 1
+        bounds = [0, *(more + (count - more) * part // parts for part in range(1, parts + 1))]
         ended = False
         try:
             for i, helper in enumerate(helpers, 1):

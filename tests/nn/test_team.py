@@ -15,10 +15,22 @@ CORES = os.sched_getaffinity(0)
 
 @pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize("count", [0, 1, 2, 7])
-def test_every_part_is_done_once(size: int, count: int) -> None:
+@pytest.mark.parametrize("more", [0, 1, 9])
+def test_every_part_is_done_once(size: int, count: int, more: int) -> None:
     team, done = Team(size), list[int]()
-    team.share(count, lambda begin, end: done.extend(range(begin, end)))
+    team.share(count, lambda begin, end: done.extend(range(begin, end)), more)
     assert sorted(done) == list(range(count))
+
+
+def test_the_callers_part_is_larger_by_as_much_as_is_asked_for() -> None:
+    parts = dict[int, int]()
+
+    def work(begin: int, end: int) -> None:
+        parts[threading.get_ident()] = end - begin
+
+    Team(3).share(100, work, 10)
+    assert parts.pop(threading.get_ident()) == 40
+    assert list(parts.values()) == [30, 30]
 
 
 @pytest.mark.parametrize("sizes", [(2,), (3,), (2, 3), (3, 2)])
