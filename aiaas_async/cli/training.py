@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 NOT_PROMOTED = 3  # the version is there, the alias did not move: neither success nor failure
 _GO_ON = "`aiaas jobs {} --resume` lets it go on"
 _AGAIN = "`aiaas jobs {} --follow` shows it again"
-_SERVER_GONE = frozenset({"unreachable", "disconnected"})
+_SERVER_GONE = frozenset({"unreachable", "disconnected"})  # of the client, which is slow to import
 _SHOWN = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 
@@ -159,9 +159,10 @@ def _followed(client: Client, job_id: str) -> dict[str, Any] | None:
         told = f"{error.message}; {_GO_ON.format(job_id)}"
         raise CancelledJobError(told, error.details) from error
     except AiaasError as error:
-        if error.code in _SERVER_GONE:
-            error.message += f"; the job goes on with the server, and {_AGAIN.format(job_id)}"
-        raise
+        if error.code not in _SERVER_GONE:
+            raise
+        told = f"{error.message}; the job goes on with the server, and {_AGAIN.format(job_id)}"
+        raise type(error)(told, error.details) from error
 
 
 def _at(data: dict[str, Any]) -> tuple[int, int, str] | None:

@@ -23,7 +23,7 @@ _BUILT_IN: Final = frozenset({"numpy", "onnx"})
 @dataclass(frozen=True, slots=True)
 class Contents:
     """`files` by their labels; `metadata` lacks name and version, None if nothing gives any; `onnx`
-    is the only *.onnx file, read, where there is one."""
+    is the only *.onnx file, read, where no graph.json goes before it."""
 
     files: dict[str, Path]
     metadata: dict[str, Any] | None

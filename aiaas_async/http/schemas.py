@@ -28,7 +28,7 @@ class Call(msgspec.Struct, frozen=True, omit_defaults=True):
     tenant: str | None = None
 
 
-class Differentiated(msgspec.Struct, frozen=True, omit_defaults=True):
+class Differentiating(msgspec.Struct, frozen=True, omit_defaults=True):
     """Inputs and targets by name; what the gradient is with respect to."""
 
     inputs: dict[str, Any]
@@ -49,7 +49,7 @@ class Deploying(PlanRequest, frozen=True, kw_only=True, omit_defaults=True):
     dry_run: bool = False
 
 
-class Pointed(Traffic, frozen=True, kw_only=True, omit_defaults=True):
+class Pointing(Traffic, frozen=True, kw_only=True, omit_defaults=True):
     """Where an alias points, and who shares its calls."""
 
     version: str

@@ -34,7 +34,7 @@ TOGETHER: Final = 2**18  # numbers that the calls of a few panels read again: a 
 # take as long with two, 12 rows 0.77.
 SHARED: Final = 2**24
 _TWICE: Final = 2
-_AHEAD: Final = 16  # the share by which the caller's part of one row is larger: 0.1 ms of 2
+_AHEAD: Final = 16  # by such a part of all panels the caller's share is larger: 0.1 ms of 2
 Applied = Callable[[Array, Array], None] | None  # an activation, as `Layer.apply`
 
 
@@ -63,11 +63,7 @@ def times(x: Array, weight: Array, bias: Array | None = None, apply: Applied = N
     if asked == 1:
         return _one(rows, weight, bias, apply).reshape(*x.shape[:-1], count * width)
     y = np.empty((asked, count * width), np.result_type(x, weight))
-    product = _Product(rows, weight, y, _depth(whole, width), bias, apply)
-    if (asked + 4) * weight.size >= SHARED:
-        TEAM.share(count, product.compute)
-    else:
-        product.compute(0, count)
+    _Product(rows, weight, y, _depth(whole, width), bias, apply).compute_all(asked)
     return y.reshape(*x.shape[:-1], count * width)
 
 
@@ -78,11 +74,7 @@ def _one(row: Array, weight: Array, bias: Array | None, apply: Applied) -> Array
     count, whole, width = weight.shape
     y = np.empty((_TWICE, count * width), np.result_type(row, weight))
     twice = row.repeat(_TWICE, axis=0)
-    product = _Product(twice, weight, y, _depth(whole, width, _TWICE))
-    if (1 + 4) * weight.size >= SHARED:
-        TEAM.share(count, product.compute, count // _AHEAD)
-    else:
-        product.compute(0, count)
+    _Product(twice, weight, y, _depth(whole, width, _TWICE)).compute_all(1, count // _AHEAD)
     found = y[:1]
     if bias is not None:
         found += bias
@@ -101,6 +93,15 @@ class _Product:
     depth: int
     bias: Array | None = None
     apply: Applied = None
+
+    def compute_all(self, asked: int, more: int = 0) -> None:
+        """All panels, for `asked` rows; with other threads if that is worth it, each of which gets
+        `more` panels fewer than the caller."""
+        count = len(self.weight)
+        if (asked + 4) * self.weight.size >= SHARED:
+            TEAM.share(count, self.compute, more)
+        else:
+            self.compute(0, count)
 
     def compute(self, begin: int, end: int) -> None:
         """The columns of panels `begin` to `end`, and bias and activation on them, in the thread
